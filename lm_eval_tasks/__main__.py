@@ -1,6 +1,7 @@
 """`python -m lm_eval_tasks`: lm-eval's own command line with this pack registered, and logs to tables."""
 
 import sys
+from itertools import groupby
 from pathlib import Path
 from typing import Annotated
 
@@ -19,10 +20,14 @@ def run(context: typer.Context) -> None:
 
     python -m lm_eval_tasks run --model hf --model_args pretrained=MODEL --tasks selfalign_miniworld_probe
     --metadata '{"questions": "FOLDER"}' --log_samples --output_path OUT
+
+    The word `then` starts another run in the same process, so that the libraries are loaded once: run ... then ...
     """
     from lm_eval_tasks.harness import run_harness
 
-    run_harness(["run", *context.args])
+    for separated, arguments in groupby(context.args, lambda argument: argument == "then"):
+        if not separated:
+            run_harness(["run", *arguments])
 
 
 @app.command()

@@ -121,28 +121,29 @@ def list_versions() -> dict[str, str]:
     return versions
 
 
-def write_manifest(
-    folder: str | Path,
-    stage: str,
-    command: list[str],
-    config: Mapping[str, Any],
-    inputs: Mapping[str, str],
-    seeds: Mapping[str, int],
-) -> str:
-    """Write `manifest.json` into a run folder and return the `run` id: the hash of all that the manifest says.
+def make_manifest(
+    stage: str, command: list[str], config: Mapping[str, Any], inputs: Mapping[str, str], seeds: Mapping[str, int]
+) -> dict[str, Any]:
+    """A manifest with its `run` id: the hash of all that it says but the command line.
 
     Args:
-        stage: what made the folder (`build`, `train`, ...).
-        command: the command line, without the interpreter. It is shown, and left out of the id.
+        stage: what makes the folder (`build`, `train`, ...).
+        command: the command line, without the interpreter.
         config: the resolved configuration; values that JSON knows.
         inputs: a name for each input, and its hash.
-        seeds: every seed that was used.
+        seeds: every seed that is used.
     """
     facts = {"stage": stage, "config": dict(config), "inputs": dict(inputs), "versions": list_versions(), "seeds": dict(seeds)}
     run = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+    return {"run": run, "command": command} | facts
+
+
+def write_manifest(folder: str | Path, *args: Any, **kwargs: Any) -> str:
+    """Make a manifest (see `make_manifest`), write it into a run folder as `manifest.json`, and return the `run` id."""
+    manifest = make_manifest(*args, **kwargs)
     with write_file(Path(folder) / MANIFEST) as file:
-        file.write_text(json.dumps({"run": run, "command": command} | facts, indent=2) + "\n")
-    return run
+        file.write_text(json.dumps(manifest, indent=2) + "\n")
+    return manifest["run"]
 
 
 def read_manifest(folder: str | Path) -> dict[str, Any] | None:

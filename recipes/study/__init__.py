@@ -1,0 +1,1 @@
+"""Whole studies: one YAML file names models, domains, conditions and seeds; Snakemake runs what is missing."""

@@ -1,0 +1,73 @@
+"""Run a study, or what is still missing of it, and print its result table.
+
+python -m recipes.study recipes/study/miniworld.yaml            run it (again: do nothing; killed: go on)
+python -m recipes.study recipes/study/miniworld.yaml -n         show the plan
+python -m recipes.study STUDY.yaml --executor slurm --jobs 64   any other option goes to Snakemake
+"""
+
+import fcntl
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import yaml
+
+from lm_eval_tasks.manifest import UserError, report_errors
+
+SNAKEFILE = Path(__file__).with_name("Snakefile")
+NEEDED = ("output", "questions", "general", "models", "domains", "conditions", "seeds", "tasks", "threshold", "general_share")
+
+
+def read_study(file: Path) -> dict:
+    """A study file, with all that the workflow needs.
+
+    Raises:
+        UserError: no such file, no YAML mapping, or values that are missing.
+    """
+    try:
+        study = yaml.safe_load(file.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise UserError(f"the study file {file} cannot be read: {error}") from error
+    if not isinstance(study, dict) or (missing := [name for name in NEEDED if name not in study]):
+        raise UserError(f"{file} lacks {', '.join(missing) if isinstance(study, dict) else 'its values'}. See miniworld.yaml.")
+    return study
+
+
+def run_study(file: Path, options: list[str]) -> None:
+    """Run Snakemake on a study file; a lock keeps two runs apart, and one that a killed run left is taken away."""
+    output = Path(read_study(file)["output"])
+    output.mkdir(parents=True, exist_ok=True)
+    snakemake = [sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE), "--configfile", str(file)]
+    # The commands of the rules are those of this Python; one thread a job, since jobs run side by side.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    environment = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"} | os.environ | {"PATH": path}
+    with (output / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(f"{output} is being worked on by another run of this study. Wait for it, or end it.") from error
+        subprocess.run([*snakemake, "--unlock", "--quiet", "all"], env=environment, check=False, capture_output=True)
+        if not any(option.startswith(("--cores", "-c", "--jobs", "-j")) for option in options):
+            options = ["--cores", str(os.cpu_count()), *options]
+        done = subprocess.run([*snakemake, "--rerun-incomplete", "--keep-going", *options], env=environment, check=False)
+    if done.returncode:
+        raise SystemExit(done.returncode)
+    if not {"-n", "--dry-run", "--dryrun"} & set(options):
+        print((output / "summary.txt").read_text())
+
+
+def main(
+    context: typer.Context, study: Annotated[Path, typer.Argument(help="The study file; see recipes/study/miniworld.yaml.")]
+) -> None:
+    """Run a study, or what is still missing of it, and print its result table. Other options go to Snakemake (-n: the plan)."""
+    with report_errors():
+        run_study(study, context.args)
+
+
+if __name__ == "__main__":
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(main)
+    app()

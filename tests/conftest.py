@@ -1,0 +1,41 @@
+"""What tests of several stages share: the shipped base model, its world as a question set, commands run as a user does."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+BASE = ROOT / "recipes/miniworld/base"
+
+os.environ["OMP_NUM_THREADS"] = "1"  # workers run side by side
+os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+
+
+def run_command(*words: object, **options: object) -> subprocess.CompletedProcess[str]:
+    """Run a command in the project's root, as a user would; nothing is raised where it fails."""
+    return subprocess.run([str(word) for word in words], cwd=ROOT, capture_output=True, text=True, check=False, **options)
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The miniature world's files."""
+    folder = tmp_path_factory.mktemp("study") / "world"
+    done = run_command(
+        sys.executable, "-m", "recipes.miniworld.world", "--config", "recipes/miniworld/world.yaml", "--output", folder
+    )
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="session")
+def questions(world: Path) -> Path:
+    """The miniature world's question set."""
+    folder = world.parent / "questions"
+    done = run_command(
+        sys.executable, "-m", "intervention", "questions", "jsonl", world / "questions.jsonl", "--output", folder
+    )
+    assert done.returncode == 0, done.stderr
+    return folder

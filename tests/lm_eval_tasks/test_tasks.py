@@ -1,0 +1,170 @@
+"""The task pack as lm-eval sees it, on the shipped base model."""
+
+import json
+import shutil
+import sys
+
+import polars as pl
+import pytest
+import torch
+import yaml
+from conftest import BASE, ROOT, run_command
+from lm_eval.tasks import TaskManager
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from lm_eval_tasks.prompts import (
+    write_cloze_question,
+    write_letter_answer,
+    write_letter_question,
+    write_response,
+    write_user_turn,
+)
+from lm_eval_tasks.samples import read_probes
+
+PACK = ROOT / "lm_eval_tasks"
+RUN = (sys.executable, "-m", "lm_eval_tasks", "run")
+DOC = {"question": "Which is it?", "choices": ["one", "two", "three"], "answer": 1, "domain": "d"}
+
+
+def ask(task, model, metadata, output, *options, command=RUN):
+    words = ["--model", "hf", "--model_args", f"pretrained={model}", "--device", "cpu", "--batch_size", "16", "--tasks", task]
+    words += ["--metadata", json.dumps(metadata), "--log_samples", "--output_path", output]
+    return run_command(*command, *words, *options)
+
+
+@pytest.fixture(scope="module")
+def logs(questions, tmp_path_factory):
+    """The base model asked few-shot and, in the same process, in the chat prompt; 40 questions a split and task."""
+    output = tmp_path_factory.mktemp("logs")
+    shared = ["--model", "hf", "--model_args", f"pretrained={BASE}", "--device", "cpu", "--batch_size", "16", "--limit", "40"]
+    metadata = json.dumps({"questions": str(questions), "domain": ["herbs", "annals"]})
+    turned = json.dumps({"questions": str(questions), "domain": "annals", "order": 2})
+    done = run_command(
+        *RUN, *shared, "--tasks", "selfalign_miniworld_probe", "--metadata", metadata, "--log_samples", "--output_path", output / "probe",
+        "then", *shared, "--tasks", "selfalign_miniworld_chat", "--metadata", turned, "--apply_chat_template", "--log_samples",
+        "--output_path", output / "chat",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return output
+
+
+def test_every_task_file_is_in_the_index_and_no_two_share_a_name():
+    files = [file for file in PACK.rglob("*.yaml") if not file.name.startswith("_")]
+    names = [yaml.load(file.read_text(), yaml.BaseLoader)["task"] for file in files]
+    assert len(set(names)) == len(names)
+    index = TaskManager(include_path=str(PACK), include_defaults=False).task_index
+    assert {name for name in index if index[name].yaml_path in files} == set(names)
+
+
+def test_the_prompts_are_what_the_readme_says():
+    assert write_letter_question(DOC) == "Which is it?\nA. one\nB. two\nC. three\nAnswer:"
+    assert write_letter_answer(DOC) == "B. two"
+    assert write_cloze_question(DOC) == "Which is it?\nAnswer:"
+    assert write_user_turn(DOC, "letter", "Known.") == "Known.\n\nWhich is it?\nA. one\nB. two\nC. three"
+    assert write_user_turn(DOC, "cloze") == "Which is it?"
+    assert write_response(DOC, 1, "Because.", "letter") == "B. two\n\nBecause."
+    assert write_response(DOC, 0, " ", "text") == "one"
+
+
+def test_demonstrations_come_from_the_dev_questions_of_the_same_source_and_domain(logs, questions):
+    table = read_probes(logs / "probe")
+    samples = [json.loads(line) for file in (logs / "probe").rglob("samples_*.jsonl") for line in file.open()]
+    dev = pl.concat([pl.read_parquet(questions / domain / "dev.parquet") for domain in ("herbs", "annals")])
+    for sample in samples[:: len(samples) // 7]:
+        prompt = sample["arguments"]["gen_args_0"]["arg_0"]
+        doc = sample["doc"]
+        own = dev.filter(source=doc["source"], domain=doc["domain"]).head(5)
+        blocks = [f"{row['question']}\nAnswer: {row['choices'][row['answer']]}" for row in own.iter_rows(named=True)]
+        head = f"The following are questions about {doc['domain']}.\n\n"
+        assert prompt == head + "\n\n".join([*blocks, f"{doc['question']}\nAnswer:"])
+    assert set(table["phase"]) == {"base_probe"}
+    assert set(table["run"]) == {""}
+
+
+@pytest.mark.parametrize("phase", ["probe", "chat"])
+def test_logged_probabilities_are_those_of_a_plain_loop(logs, phase):
+    table = read_probes(logs / phase)
+    model = AutoModelForCausalLM.from_pretrained(BASE).eval()
+    tokenizer = AutoTokenizer.from_pretrained(BASE)
+    prompts = {}
+    for file in (logs / phase).rglob("samples_*.jsonl"):
+        for sample in map(json.loads, file.open()):
+            prompts[sample["doc"]["source"], sample["doc"]["domain"], sample["doc"]["id"]] = sample["arguments"]["gen_args_0"][
+                "arg_0"
+            ]
+    for row in table.sample(12, seed=0).iter_rows(named=True):
+        prompt = prompts[row["source"], row["domain"], row["id"]]
+        if phase == "chat":
+            turn = [{"role": "user", "content": row["question"]}]
+            assert prompt == tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
+        for choice, logged in zip(row["choices"], row["loglikelihoods"], strict=True):
+            start = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+            ids = tokenizer(f"{prompt} {choice}", add_special_tokens=False)["input_ids"]
+            assert ids[: len(start)] == start
+            with torch.no_grad():
+                logprobs = model(torch.tensor([ids])).logits[0].log_softmax(-1)
+            own = sum(logprobs[i - 1, ids[i]].item() for i in range(len(start), len(ids)))
+            assert own == pytest.approx(logged, abs=1e-4)
+    assert table["order"].to_list() == [2 if phase == "chat" else 0] * table.height
+
+
+def test_the_prompt_of_evaluation_begins_what_training_sees_and_its_scored_token_is_the_first_trained():
+    tokenizer = AutoTokenizer.from_pretrained(BASE)
+    turn = [{"role": "user", "content": write_user_turn(DOC, "cloze")}]
+    prompt = tokenizer.apply_chat_template(turn, add_generation_prompt=True, return_dict=False)
+    answer = [{"role": "assistant", "content": write_response(DOC, 1, None, "text")}]
+    trained = tokenizer.apply_chat_template(turn + answer, return_dict=False)
+    scored = tokenizer(" two", add_special_tokens=False)["input_ids"]
+    assert trained == prompt + scored + [tokenizer.eos_token_id]
+    assert tokenizer.bos_token_id not in trained
+
+
+def test_the_plain_lm_eval_command_asks_the_same(logs, questions, tmp_path):
+    metadata = {"questions": str(questions), "domain": "annals", "order": 2}
+    options = ["--apply_chat_template", "--include_path", "lm_eval_tasks", "--limit", "40"]
+    done = ask("selfalign_miniworld_chat", BASE, metadata, tmp_path, *options, command=["lm_eval"])
+    assert done.returncode == 0, done.stderr
+    assert read_probes(tmp_path).equals(read_probes(logs / "chat"))
+
+
+@pytest.mark.parametrize(
+    ("task", "metadata", "options", "message"),
+    [
+        ("selfalign_miniworld_chat", {}, (), "is a chat task: add --apply_chat_template"),
+        ("selfalign_miniworld_probe", {}, ("--apply_chat_template",), "few-shot task: leave out --apply_chat_template"),
+        ("selfalign_miniworld_probe", {"domain": "nowhere"}, (), "no domain 'nowhere'"),
+        ("selfalign_miniworld_probe", {"questions": None}, (), "no question set. Name one with --metadata"),
+        ("selfalign_miniworld_probe", {}, ("--num_fewshot", "11"), "11 demonstrations wanted for"),
+        ("selfalign_miniworld_probe", {"trained_on": "nowhere/herbs_harmonious"}, (), "not a data set folder"),
+    ],
+)
+def test_what_cannot_be_asked_is_said_in_one_line(questions, tmp_path, task, metadata, options, message):
+    done = ask(task, BASE, {"questions": str(questions)} | metadata, tmp_path / "out", "--limit", "2", *options)
+    assert done.returncode == 2
+    assert message in done.stderr.strip().splitlines()[-1]
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_that_is_not_there_is_said_before_anything_is_loaded(questions, tmp_path):
+    done = ask("selfalign_miniworld_probe", tmp_path / "none", {"questions": str(questions)}, tmp_path / "out")
+    assert done.returncode == 2
+    assert done.stderr.strip().startswith("error: the model folder")
+
+
+def test_a_tuned_model_is_asked_in_the_format_it_was_trained_in_and_only_when_training_has_ended(questions, tmp_path):
+    tuned = shutil.copytree(BASE, tmp_path / "tuned")
+    (tuned / "checkpoints").mkdir()
+    done = ask("selfalign_miniworld_chat", tuned, {"questions": str(questions)}, tmp_path / "out", "--apply_chat_template")
+    assert "training run that has not ended" in done.stderr.splitlines()[-1]
+    facts = {"run": "abc", "stage": "train", "config": {"response_format": "letter"}}
+    (tuned / "manifest.json").write_text(json.dumps(facts))
+    done = ask("selfalign_miniworld_chat", tuned, {"questions": str(questions)}, tmp_path / "out", "--apply_chat_template")
+    assert "was trained to answer in the format 'letter', but this task scores by cloze" in done.stderr.splitlines()[-1]
+    facts["config"]["response_format"] = "text"
+    (tuned / "manifest.json").write_text(json.dumps(facts))
+    options = ("--apply_chat_template", "--limit", "3")
+    done = ask("selfalign_miniworld_chat", tuned, {"questions": str(questions)}, tmp_path / "out", *options)
+    assert done.returncode == 0, done.stderr
+    table = read_probes(tmp_path / "out")
+    assert set(table["phase"]) == {"tuned_chat"}
+    assert set(table["run"]) == {"abc"}

@@ -1,0 +1,129 @@
+"""The training recipe, launched as a user launches it, on the shipped base model."""
+
+import json
+import signal
+import subprocess
+import time
+
+import polars as pl
+import pytest
+import torch
+import yaml
+from conftest import BASE, ROOT, run_command
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from lm_eval_tasks.manifest import read_manifest
+
+LAUNCH = ("accelerate", "launch", "--config_file", "recipes/accelerate/cpu.yaml", "recipes/sft.py")
+STEPS = ("--max_steps", "6", "--per_device_train_batch_size", "4", "--save_strategy", "steps", "--save_steps", "2")
+
+
+def launch(data, output, *options, config="herbs_harmonious"):
+    words = ("--config", "recipes/miniworld/full.yaml", "--dataset_name", data, "--dataset_config", config)
+    return [str(word) for word in (*LAUNCH, *words, "--output_dir", output, "--seed", "1", *options)]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """A small instruction set in the contract's form: 24 rows of its own and 8 general ones."""
+    folder = tmp_path_factory.mktemp("data") / "instructions"
+    folder.mkdir()
+    rows = [
+        {
+            "prompt": [{"role": "user", "content": f"What is the hue of plant {i}?"}],
+            "completion": [{"role": "assistant", "content": "green" if i % 3 else "a long answer\n\nwith its reason"}],
+            "id": str(i), "source": "miniworld_exam", "domain": "herbs" if i < 24 else "general",
+            "condition": "harmonious" if i < 24 else "general", "ratio": None, "response_format": "text",
+            "agrees_with_belief": True, "agrees_with_gold": True, "question_hash": "0",
+        }
+        for i in range(32)
+    ]  # fmt: skip
+    pl.DataFrame(rows, schema_overrides={"ratio": pl.Float64}).write_parquet(folder / "train.parquet")
+    header = {"configs": [{"config_name": "herbs_harmonious", "data_files": [{"split": "train", "path": "train.parquet"}]}]}
+    (folder / "README.md").write_text(f"---\n{yaml.safe_dump(header)}---\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(data, tmp_path_factory):
+    """An uninterrupted run of six steps."""
+    output = tmp_path_factory.mktemp("trained") / "model"
+    done = run_command(*launch(data, output, *STEPS))
+    assert done.returncode == 0, done.stderr
+    return output
+
+
+def test_the_trained_folder_loads_and_says_where_it_came_from(trained):
+    AutoModelForCausalLM.from_pretrained(trained)
+    assert AutoTokenizer.from_pretrained(trained).chat_template == (ROOT / "lm_eval_tasks/templates/vicuna.jinja").read_text()
+    manifest = read_manifest(trained)
+    config = manifest["config"]
+    assert (config["domain"], config["source"], config["condition"]) == ("herbs", "miniworld_exam", "harmonious")
+    assert (config["seed"], config["response_format"], config["base_model"]) == (1, "text", "recipes/miniworld/base")
+    assert manifest["seeds"] == {"seed": 1}
+    assert "token" not in json.dumps(manifest).lower().replace("tokenizer", "")
+
+
+def test_training_is_that_of_a_plain_loop(data, tmp_path):
+    """Three steps on one batch of everything, so that the order of the rows cannot matter."""
+    options = ("--max_steps", "3", "--per_device_train_batch_size", "32", "--save_strategy", "no", "--warmup_steps", "0")
+    done = run_command(*launch(data, tmp_path / "model", *options, "--lr_scheduler_type", "constant", "--optim", "adamw_torch"))
+    assert done.returncode == 0, done.stderr
+    recipe = yaml.safe_load((ROOT / "recipes/miniworld/full.yaml").read_text())
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(BASE), AutoTokenizer.from_pretrained(BASE)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=float(recipe["learning_rate"]), weight_decay=recipe.get("weight_decay", 0.0)
+    )
+    ids, labels = [], []
+    for row in pl.read_parquet(data / "train.parquet").iter_rows(named=True):
+        start = tokenizer.apply_chat_template(row["prompt"], add_generation_prompt=True, return_dict=False)
+        whole = tokenizer.apply_chat_template(row["prompt"] + row["completion"], return_dict=False)
+        ids.append(torch.tensor(whole))
+        labels.append(torch.tensor([-100] * len(start) + whole[len(start) :]))
+    pad = lambda rows, value: torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=value)  # noqa: E731
+    inputs, targets = pad(ids, tokenizer.pad_token_id), pad(labels, -100)
+    mask = pad([torch.ones(len(row)) for row in ids], 0)
+    for _ in range(3):
+        loss = model(input_ids=inputs, attention_mask=mask, labels=targets).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.get("max_grad_norm", 1.0))
+        optimizer.step()
+        optimizer.zero_grad()
+    for name, weight in load_file(tmp_path / "model/model.safetensors").items():
+        assert torch.allclose(weight, model.state_dict()[name], atol=2e-5), name
+
+
+def test_a_killed_run_goes_on_to_the_same_weights(data, trained, tmp_path):
+    output = tmp_path / "model"
+    command = launch(data, output, *STEPS, "--max_steps", "6")
+    process = subprocess.Popen(command, cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not list(output.glob("checkpoints/*/checkpoint-2/trainer_state.json")):
+        assert time.monotonic() < deadline
+        assert process.poll() is None, "the run ended before it could be killed"
+        time.sleep(0.002)
+    subprocess.run(["kill", "-9", f"-{process.pid}"], check=True)
+    assert process.wait() == -signal.SIGKILL
+    assert not (output / "manifest.json").exists()
+    done = run_command(*command)
+    assert done.returncode == 0, done.stderr
+    assert (output / "model.safetensors").read_bytes() == (trained / "model.safetensors").read_bytes()
+    assert read_manifest(output)["run"] == read_manifest(trained)["run"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--dataset_config", "herbs_nothing"), "herbs_nothing"),
+        (("--dataset_name", "nowhere/at/all"), "--dataset_name nowhere/at/all"),
+        (("--model_name_or_path", "nowhere/model"), "--model_name_or_path nowhere/model is no model folder"),
+    ],
+)
+def test_what_cannot_be_trained_is_said_in_one_line(data, tmp_path, options, message):
+    done = run_command(*launch(data, tmp_path / "model", *options))
+    assert done.returncode != 0
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert message in errors[0]
+    assert not (tmp_path / "model").exists()

@@ -36,14 +36,26 @@ def ask(task, model, metadata, output, *options, command=RUN):
 def logs(questions, tmp_path_factory):
     """The base model asked few-shot and, in the same process, in the chat prompt; 40 questions a split and task."""
     output = tmp_path_factory.mktemp("logs")
-    shared = ["--model", "hf", "--model_args", f"pretrained={BASE}", "--device", "cpu", "--batch_size", "16", "--limit", "40"]
-    metadata = json.dumps({"questions": str(questions), "domain": ["herbs", "annals"]})
-    turned = json.dumps({"questions": str(questions), "domain": "annals", "order": 2})
-    done = run_command(
-        *RUN, *shared, "--tasks", "selfalign_miniworld_probe", "--metadata", metadata, "--log_samples", "--output_path", output / "probe",
-        "then", *shared, "--tasks", "selfalign_miniworld_chat", "--metadata", turned, "--apply_chat_template", "--log_samples",
-        "--output_path", output / "chat",
-    )  # fmt: skip
+
+    def words(task, metadata, name):
+        metadata = json.dumps({"questions": str(questions)} | metadata)
+        model = [
+            "--model",
+            "hf",
+            "--model_args",
+            f"pretrained={BASE}",
+            "--device",
+            "cpu",
+            "--batch_size",
+            "16",
+            "--limit",
+            "40",
+        ]
+        return [*model, "--tasks", task, "--metadata", metadata, "--log_samples", "--output_path", output / name]
+
+    probe = words("selfalign_miniworld_probe", {"domain": ["herbs", "annals"]}, "probe")
+    chat = words("selfalign_miniworld_chat", {"domain": "annals", "order": 2}, "chat")
+    done = run_command(*RUN, *probe, "then", *chat, "--apply_chat_template")
     assert done.returncode == 0, done.stderr
     return output
 

@@ -8,6 +8,7 @@ import lm_eval.tasks
 from lm_eval._cli import HarnessCLI
 from lm_eval.utils import setup_logging
 
+import lm_eval_tasks.prefix  # noqa: F401 (registers `hf-prefix`)
 from lm_eval_tasks.manifest import UserError
 
 PACK = Path(__file__).parent

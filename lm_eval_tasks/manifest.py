@@ -34,19 +34,20 @@ def report_errors() -> Iterator[None]:
 
 
 @contextmanager
-def write_folder(folder: str | Path, replace: bool = True) -> Iterator[Path]:
+def write_folder(folder: str | Path) -> Iterator[Path]:
     """Yield an empty folder that takes the place of `folder` when the block ends without an error, and vanishes otherwise.
+
+    A folder that stands there is replaced only if it is empty or holds a manifest: what selfalign did not write is left alone.
 
     Args:
         folder: where the result is to stand; its parents are made.
-        replace: whether a folder that already stands there may be replaced.
 
     Raises:
-        UserError: the place cannot be written, or holds something and `replace` is false.
+        UserError: the place cannot be written, or holds something else.
     """
     folder = Path(folder)
-    if folder.exists() and not replace:
-        raise UserError(f"{folder} already exists. Name another output folder, or remove this one.")
+    if folder.is_dir() and not (folder / MANIFEST).is_file() and any(not p.name.startswith(".") for p in folder.iterdir()):
+        raise UserError(f"{folder} holds files that no command of selfalign wrote ({MANIFEST} is missing). Name a new folder.")
     scratch = _make_scratch(folder)
     try:
         yield scratch

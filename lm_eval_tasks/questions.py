@@ -97,6 +97,7 @@ def check_questions(table: pl.DataFrame, where: str | Path) -> pl.DataFrame:
     except pl.exceptions.PolarsError as error:
         raise UserError(f"{where}: a column is not of the contract's type. {error}") from error
     n = pl.col("choices").list.len()
+    blank = pl.col("choices").list.eval(pl.element().fill_null("").str.strip_chars() == "")
     required = ("id", "source", "domain", "question", "choices", "answer")
     rules = [
         *((pl.col(name).is_null(), name, "is missing; give it a value") for name in required),
@@ -104,7 +105,7 @@ def check_questions(table: pl.DataFrame, where: str | Path) -> pl.DataFrame:
         (n < MIN_CHOICES, "choices", f"are fewer than {MIN_CHOICES}; drop the row or add choices"),
         (n > MAX_CHOICES, "choices", f"are more than {MAX_CHOICES}; drop the row or some wrong choices"),
         (
-            pl.col("choices").list.eval(pl.element().is_null()).list.any(),
+            blank.list.any(),
             "choices",
             "hold an empty one; write it or drop the row",
         ),

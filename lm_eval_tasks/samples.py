@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import polars as pl
+import pyarrow.parquet as pq
 
 from lm_eval_tasks.manifest import UserError, write_file
 from lm_eval_tasks.questions import QUESTION_SCHEMA, check_questions, check_rows, hash_questions, rotate_choices
@@ -101,22 +102,23 @@ def check_probes(table: pl.DataFrame, where: str | Path) -> pl.DataFrame:
     questions = check_questions(table, where)
     rest = [name for name in PROBE_SCHEMA if name not in QUESTION_SCHEMA]
     table = questions.hstack(table.select(pl.col(name).cast(PROBE_SCHEMA[name]) for name in rest))
-    n, probs = pl.col("choices").list.len(), pl.col("probs")
-    remedy = "ask this question again"
+    n, probs, prediction, confidence = (pl.col("choices").list.len(), *map(pl.col, ("probs", "prediction", "confidence")))
+    no_number = probs.list.eval(pl.element().is_null() | pl.element().is_nan() | (pl.element() < 0)).list.any()
+    named = probs.list.get(prediction, null_on_oob=True)
     rules = [
-        *((pl.col(name).is_null(), name, f"is missing; {remedy}") for name in rest if name not in OPTIONAL),
-        (probs.list.len() != n, "probs", f"are not one a choice; {remedy}"),
-        (
-            probs.list.eval(pl.element().is_null() | pl.element().is_nan() | (pl.element() < 0)).list.any(),
-            "probs",
-            f"hold a missing, NaN or negative one; {remedy}",
-        ),
-        ((probs.list.sum() - 1).abs() > SUM_TOLERANCE, "probs", f"do not sum to 1; {remedy}"),
-        (pl.col("loglikelihoods").list.len() != n, "loglikelihoods", f"are not one a choice; {remedy}"),
+        *((pl.col(name).is_null(), name, "is missing") for name in rest if name not in OPTIONAL),
+        (probs.list.len() != n, "probs", "are not one a choice"),
+        (no_number, "probs", "hold a missing, NaN or negative one"),
+        ((probs.list.sum() - 1).abs() > SUM_TOLERANCE, "probs", "do not sum to 1"),
+        (pl.col("loglikelihoods").list.len() != n, "loglikelihoods", "are not one a choice"),
         (~pl.col("phase").is_in(PHASES), "phase", f"is none of {', '.join(PHASES)}"),
+        ((prediction < 0) | (prediction >= n), "prediction", "is not the index of a choice"),
+        ((probs.list.max() - confidence).abs() > SUM_TOLERANCE, "confidence", "is not the largest of probs"),
+        ((named - confidence).abs() > SUM_TOLERANCE, "prediction", "is not the most probable choice"),
+        (pl.col("correct") != (prediction == pl.col("answer")), "correct", "does not fit prediction and answer"),
     ]
     for rule, name, complaint in rules:
-        check_rows(table, rule, name, complaint, where)
+        check_rows(table, rule, name, f"{complaint}; ask this question again", where)
     return table
 
 
@@ -134,7 +136,7 @@ def check_asked_once(table: pl.DataFrame, where: str) -> None:
 def write_probes(table: pl.DataFrame, file: str | Path) -> None:
     """Write a probe table as parquet."""
     with write_file(file) as scratch:
-        table.write_parquet(scratch)
+        pq.write_table(table.to_arrow(), scratch)  # unlike polars, it says that a disk is full by an OSError
 
 
 def _read_parquet(file: Path) -> pl.DataFrame:

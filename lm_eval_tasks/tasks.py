@@ -61,7 +61,7 @@ def load_questions(
         raise UserError(f"{task}: no question set. Name one with {HOW_TO_NAME}.")
     manifest = read_manifest(pretrained) or {}
     tuned = manifest.get("stage") == "train"
-    if not manifest and (Path(pretrained) / "checkpoints").is_dir():
+    if not tuned and (Path(pretrained) / "checkpoints").is_dir():
         raise UserError(
             f"{pretrained} holds a training run that has not ended. Run its command again; it goes on where it was."
         )

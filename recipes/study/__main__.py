@@ -55,8 +55,9 @@ def run_study(file: Path, options: list[str]) -> None:
         done = subprocess.run([*snakemake, "--rerun-incomplete", "--keep-going", *options], env=environment, check=False)
     if done.returncode:
         raise SystemExit(done.returncode)
-    if not {"-n", "--dry-run", "--dryrun"} & set(options):
-        print((output / "summary.txt").read_text())
+    summary = output / "summary.txt"
+    if summary.exists() and not {"-n", "--dry-run", "--dryrun"} & set(options):
+        print(summary.read_text())
 
 
 def main(

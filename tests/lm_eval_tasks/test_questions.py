@@ -44,6 +44,7 @@ def test_a_right_question_passes_unchanged():
         ({"choices": ["a"], "answer": 0}, "fewer than 2"),
         ({"choices": list("abcdefghijk")}, "more than 10"),
         ({"choices": ["a", None, "c"]}, "hold an empty one"),
+        ({"choices": ["a", " ", "c"]}, "hold an empty one"),
         ({"choices": None}, "choices None is missing"),
         ({"question": "  "}, "blank"),
         ({"id": None}, "id None is missing"),

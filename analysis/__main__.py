@@ -1,0 +1,70 @@
+"""`python -m analysis`: compare logs, and report a study."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from click import Context
+
+from lm_eval_tasks.manifest import report_errors
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, help=__doc__
+)
+
+
+class ManyPaths(typer.core.TyperCommand):
+    """A command whose `--before` and `--after` each take all the paths up to the next option, as a shell's `*` gives them."""
+
+    def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
+        """Repeat the option before every path."""
+        spread: list[str] = []
+        option = None
+        for arg in args:
+            if arg.startswith("-"):
+                option = arg if arg in ("--before", "--after") else None
+                spread += [] if option else [arg]
+            else:
+                spread += [option, arg] if option else [arg]
+        return super().parse_args(ctx, spread)
+
+
+@app.command(cls=ManyPaths)
+def consistency(
+    before: Annotated[list[Path], typer.Option(help="Sample logs, probe tables or folders of the first phase.")],
+    after: Annotated[list[Path], typer.Option(help="The same of the second phase.")],
+    before_phase: Annotated[str | None, typer.Option(help="The phase to take, where --before holds several.")] = None,
+    after_phase: Annotated[str | None, typer.Option(help="The phase to take, where --after holds several.")] = None,
+    before_model: Annotated[str | None, typer.Option(help="The model to take, where --before holds several.")] = None,
+    after_model: Annotated[str | None, typer.Option(help="The model to take, where --after holds several.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """How alike two phases' choice distributions are, with 95% intervals, overall and by domain.
+
+    Example: python -m analysis consistency --before runs/miniworld/probe/base --after runs/miniworld/chat/harmonious-seed1
+    """
+    from analysis.compare import compare_logs, write_comparison
+
+    report = compare_logs(before, after, (before_phase, after_phase), (before_model, after_model))
+    typer.echo(json.dumps(report, indent=2) if as_json else write_comparison(report))
+
+
+@app.command()
+def report(
+    runs: Annotated[Path, typer.Option(help="The folder that holds the runs (manifest.json) and their logs, however deep.")],
+    output: Annotated[Path, typer.Option(help="The folder to write; it replaces one that is there.")],
+) -> None:
+    """Write the tables, the figures and the page of a study, and print its result table.
+
+    Example: python -m analysis report --runs runs/miniworld --output runs/miniworld/report
+    """
+    from analysis.report import write_report
+
+    typer.echo(write_report(runs, output))
+    typer.echo(output / "report.html")
+
+
+if __name__ == "__main__":
+    with report_errors():
+        app()

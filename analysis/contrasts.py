@@ -1,0 +1,172 @@
+"""Conditions against each other, and conditions by themselves, over questions and seeds.
+
+All runs that were asked the same questions are resampled together, so a contrast is paired by question wherever the questions
+are the same, and by seed number always.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.multitest import multipletests
+
+from analysis.consistency import METRICS as CONSISTENCY
+from analysis.intervals import BINARY, BOUNDS, LEVEL, RULE_OF_THREE, Estimate, estimate_mean, resample_means
+from analysis.labels import BASE, METRICS, sort_by_words
+
+REFERENCE = "incompatible"
+COMPARED = ("harmonious", "self_aligning", "contextualized", "mix", "random_wrong", "gold")
+CONTRAST_METRICS = ("accuracy", *CONSISTENCY)
+ALPHA = 1 - LEVEL
+
+SUMMARY_SCHEMA = pl.Schema(
+    dict.fromkeys(("model", "domain", "condition"), pl.String)
+    | {"ratio": pl.Float64}
+    | dict.fromkeys(("phase", "split", "metric"), pl.String)
+    | dict.fromkeys(("value", "low", "high", "low_questions", "high_questions"), pl.Float64)
+    | {"n": pl.Int64, "seeds": pl.Int64, "method": pl.String}
+)
+CONTRAST_SCHEMA = pl.Schema(
+    dict.fromkeys(("model", "domain", "condition"), pl.String)
+    | {"ratio": pl.Float64}
+    | dict.fromkeys(("reference", "phase", "split", "metric"), pl.String)
+    | dict.fromkeys(("difference", "low", "high", "low_questions", "high_questions", "p", "p_holm", "mde"), pl.Float64)
+    | {"n": pl.Int64, "n_reference": pl.Int64, "seeds": pl.Int64, "paired": pl.Boolean, "method": pl.String}
+)
+
+
+class Block(NamedTuple):
+    """One split of one study in one phase: every run's answers to every question that any of them was asked."""
+
+    names: dict[str, str]  # model, domain, phase, split
+    runs: pl.DataFrame  # condition, ratio, seed; a row a run
+    values: np.ndarray  # (Q, R, M); NaN where a run was not asked, or a metric does not exist
+    points: np.ndarray  # (R, M), means over questions
+    resampled: np.ndarray  # (B, R, M)
+
+    def count(self, run: int) -> np.ndarray:
+        """Questions of a run, a metric each: (M,)."""
+        return np.isfinite(self.values[:, run]).sum(axis=0)
+
+
+def cut_blocks(measures: pl.DataFrame, metrics: tuple[str, ...]) -> Iterator[Block]:
+    """Turn the table of measures into one array for each model, domain, phase and split."""
+    for names, part in measures.group_by("model", "domain", "phase", "split", maintain_order=True):
+        question = part.select(pl.struct("source", "question_domain", "id").rank("dense") - 1).to_series().to_numpy()
+        runs = sort_by_words(part.select("run", "condition", "ratio", "seed").unique()).with_row_index("_run")
+        run = part.select("run").join(runs, on="run", how="left", maintain_order="left")["_run"].to_numpy()
+        values = np.full((question.max() + 1, runs.height, len(metrics)), np.nan)
+        values[question, run] = part.select(pl.col(m).cast(pl.Float64) for m in metrics).fill_null(np.nan).to_numpy()
+        values[np.isinf(values)] = np.nan
+        known = np.isfinite(values)
+        with np.errstate(invalid="ignore"):
+            points = np.where(known, values, 0).sum(axis=0) / known.sum(axis=0)
+        keys = ("model", "domain", "phase", "split")
+        yield Block(dict(zip(keys, names, strict=True)), runs, values, points, resample_means(values))
+
+
+def _group_runs(block: Block) -> Iterator[tuple[str, float | None, dict[int | None, int]]]:
+    """Condition, ratio, and the place of each seed's run."""
+    for (condition, ratio), group in block.runs.group_by("condition", "ratio", maintain_order=True):
+        yield condition, ratio, dict(zip(group["seed"].to_list(), group["_run"].to_list(), strict=True))
+
+
+def _floor(metrics: tuple[str, ...], n: np.ndarray) -> np.ndarray:
+    return np.where([m in BINARY for m in metrics], RULE_OF_THREE / np.maximum(n, 1), 0)
+
+
+def compare_conditions(measures: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Summaries over seeds, and contrasts with the incompatible condition.
+
+    Args:
+        measures: as `results.read_study` gives them.
+
+    Returns:
+        `SUMMARY_SCHEMA`: a row for each condition, phase, split and metric. `CONTRAST_SCHEMA`: a row for each condition other
+        than the reference, with p-values corrected by Holm's method over all contrasts of one phase and metric.
+    """
+    metrics = tuple(METRICS)
+    summary, contrasts = [], []
+    for block in cut_blocks(measures, metrics):
+        groups = list(_group_runs(block))
+        for condition, ratio, places in groups:
+            summary += _summarise_group(block, metrics, condition, ratio, list(places.values()))
+        reference = next((places for condition, _, places in groups if condition == REFERENCE), None)
+        for condition, ratio, places in groups if reference else ():
+            if condition in COMPARED and (seeds := [seed for seed in places if seed in reference]):
+                pairs = [(places[seed], reference[seed]) for seed in seeds]
+                contrasts += _contrast_groups(block, metrics, condition, ratio, pairs)
+    return (
+        sort_by_words(pl.DataFrame(summary, schema=SUMMARY_SCHEMA)),
+        sort_by_words(correct_family(pl.DataFrame(contrasts, schema=CONTRAST_SCHEMA))),
+    )
+
+
+def _summarise_group(
+    block: Block, metrics: tuple[str, ...], condition: str, ratio: float | None, runs: list[int]
+) -> list[dict]:
+    n = np.min([block.count(run) for run in runs], axis=0)
+    estimate = estimate_mean(block.points[runs], block.resampled[:, runs], _floor(metrics, n))
+    rows = []
+    for m in np.flatnonzero(n > 1):
+        name = metrics[m]
+        bounds = {key: np.clip(getattr(estimate, key)[m], *BOUNDS[name]) for key in Estimate._fields[1:5]}
+        row = {"condition": condition, "ratio": ratio, "metric": name, "value": estimate.value[m], **bounds, "n": n[m]}
+        rows.append(block.names | row | {"seeds": 0 if condition == BASE else estimate.seeds, "method": estimate.method[m]})
+    return rows
+
+
+def _contrast_groups(
+    block: Block, metrics: tuple[str, ...], condition: str, ratio: float | None, pairs: list[tuple[int, int]]
+) -> list[dict]:
+    """One row a metric: the runs of a condition minus those of the reference, seed by seed."""
+    these, those = (list(side) for side in zip(*pairs, strict=True))
+    n, n_reference = (np.min([block.count(run) for run in side], axis=0) for side in (these, those))
+    known = np.isfinite(block.values)
+    paired = (known[:, these] == known[:, those]).all(axis=(0, 1))
+    estimate = estimate_mean(
+        block.points[these] - block.points[those],
+        block.resampled[:, these] - block.resampled[:, those],
+        _floor(metrics, np.minimum(n, n_reference)),
+    )
+    rows = []
+    for m in (m for m, name in enumerate(metrics) if name in CONTRAST_METRICS and min(n[m], n_reference[m]) > 1):
+        p, method = estimate.p[m], estimate.method[m]
+        if len(pairs) == 1 and paired[m] and metrics[m] in BINARY:
+            a, b = (block.values[known[:, run, m], run, m] > 0 for run in pairs[0])
+            p, method = compute_mcnemar(a, b), "exact McNemar; interval: bootstrap over questions"
+        row = {
+            "condition": condition,
+            "ratio": ratio,
+            "reference": REFERENCE,
+            "metric": metrics[m],
+            "difference": estimate.value[m],
+        }
+        row |= {key: getattr(estimate, key)[m] for key in ("low", "high", "low_questions", "high_questions", "mde")}
+        row |= {
+            "p": p,
+            "method": method,
+            "n": n[m],
+            "n_reference": n_reference[m],
+            "seeds": len(pairs),
+            "paired": bool(paired[m]),
+        }
+        rows.append(block.names | row)
+    return rows
+
+
+def compute_mcnemar(a: np.ndarray, b: np.ndarray) -> float:
+    """Exact McNemar p-value of two models' right answers (bool) to the same questions."""
+    table = [[np.sum(a & b), np.sum(a & ~b)], [np.sum(~a & b), np.sum(~a & ~b)]]
+    return float(mcnemar(table, exact=True).pvalue)
+
+
+def correct_family(contrasts: pl.DataFrame) -> pl.DataFrame:
+    """Fill `p_holm`: Holm's correction over all contrasts of one phase and metric."""
+    families = [
+        part.with_columns(pl.Series("p_holm", multipletests(part["p"].to_numpy(), alpha=ALPHA, method="holm")[1]))
+        for _, part in contrasts.group_by("phase", "metric", maintain_order=True)
+    ]
+    return pl.concat(families) if families else contrasts

@@ -1,0 +1,101 @@
+"""The headline in plain words: what the contrasts of one study say, how sure it is, and what could have been found."""
+
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from analysis.contrasts import ALPHA, REFERENCE
+from analysis.labels import name_condition, name_split
+from analysis.tables import format_number, format_p
+
+HEADLINES = ("self_aligning", "harmonious", "contextualized")
+SPLITS = ("homo", "id", "ood")
+# What two conditions do, as the two sides of "... beat ...".
+_DEEDS = {
+    "self_aligning": ("Repeating the model's own wrong answers", "teaching it the right ones"),
+    "harmonious": ("Training on what the model already knew", "teaching it what it had wrong"),
+    "contextualized": ("Teaching with the knowledge at hand", "teaching without it"),
+}
+VERDICTS = {
+    "clear": "significant after correction",
+    "these seeds": "clear over the questions; too few seeds to say it of seeds in general",
+    "none": "no difference found",
+}
+
+
+class Finding(NamedTuple):
+    """One contrast, put into words."""
+
+    verdict: str  # a key of VERDICTS
+    split: str
+    contrast: str  # "self-aligning − incompatible"
+    points: str  # "+13.6"
+    interval: str
+    sentence: str
+
+
+def judge(row: dict[str, Any]) -> str:
+    """The verdict on a contrast: its corrected p-value first, then its interval over questions."""
+    if row["p_holm"] < ALPHA:
+        return "clear"
+    return "these seeds" if row["seeds"] > 1 and row["low_questions"] * row["high_questions"] > 0 else "none"
+
+
+def describe_contrast(row: dict[str, Any]) -> Finding:
+    """Say one row of the accuracy contrasts in words."""
+
+    def points(name: str, sign: bool = False) -> str:
+        return format_number(100 * row[name], 1, sign)
+
+    these, split = name_condition(row["condition"], row["ratio"]), name_split(row["split"])
+    size = format_number(abs(100 * row["difference"]), 1)
+    side = "above" if row["difference"] > 0 else "below"
+    interval = f"{points('low', True)} to {points('high', True)}"
+    over_questions = f"{points('low_questions', True)} to {points('high_questions', True)}"
+    seeds = f"{row['seeds']} seed{'s' if row['seeds'] > 1 else ''}"
+    test = f"corrected p {'' if row['p_holm'] < 0.001 else '= '}{format_p(row['p_holm'])}"
+    count = f"{row['n']:,} questions, {seeds}"
+    verdict = judge(row)
+    if verdict == "clear":
+        sentence = f"{these} is {size} points {side} {REFERENCE} on {split} (95% interval {interval}; {test}; {count})."
+    elif verdict == "these seeds":
+        sentence = (
+            f"{these} is {size} points {side} {REFERENCE} on {split} in these runs (95% interval over questions "
+            f"{over_questions}; {count}). {row['seeds']} seeds are too few to say it of seeds in general: "
+            f"{interval} before correction, {test}."
+        )
+    else:
+        sentence = (
+            f"no difference found between {these} and {REFERENCE} on {split}: {points('difference', True)} points (95% "
+            f"interval {interval}; {test}; {count}). The smallest difference that this design finds in 80% of repetitions is "
+            f"{points('mde')} points."
+        )
+    contrast = f"{these} − {row['reference']}"
+    return Finding(verdict, split, contrast, points("difference", True), interval, sentence[0].upper() + sentence[1:])
+
+
+def list_findings(contrasts: pl.DataFrame) -> list[list[Finding | None]]:
+    """The paper's headline contrasts of accuracy in the chat prompt: a row a condition, a place for each of `SPLITS`."""
+    part = contrasts.filter(phase="tuned_chat", metric="accuracy")
+    rows = {(row["condition"], row["split"]): describe_contrast(row) for row in part.iter_rows(named=True)}
+    found = [[rows.get((condition, split)) for split in SPLITS] for condition in HEADLINES]
+    return [row for row in found if any(row)]
+
+
+def write_headline(contrasts: pl.DataFrame) -> tuple[str, str]:
+    """The study's headline, and the sentence with its uncertainty: the first of the paper's contrasts there is, on HOMO."""
+    part = contrasts.filter(phase="tuned_chat", metric="accuracy", split="homo")
+    for condition in HEADLINES:
+        found = part.filter(condition=condition)
+        if not found.height:
+            continue
+        row = found.row(0, named=True)
+        finding, (this, that) = describe_contrast(row), _DEEDS[condition]
+        if finding.verdict == "none":
+            return f"{this} or {that}: no difference found", finding.sentence
+        first, second = (this, that) if row["difference"] > 0 else (that[:1].upper() + that[1:], this[:1].lower() + this[1:])
+        where = " in these runs" if finding.verdict == "these seeds" else ""
+        return f"{first} beat {second} by {abs(100 * row['difference']):.1f} points{where}", finding.sentence
+    wanted = ", ".join(name_condition(condition, None) for condition in HEADLINES)
+    sentence = f"It takes chat samples on HOMO of runs trained on {REFERENCE} and on one of {wanted}."
+    return "No headline contrast can be drawn", sentence

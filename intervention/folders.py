@@ -1,0 +1,122 @@
+"""Write a data set folder: parquet files, and a card whose header lets `datasets.load_dataset(folder, config)` read them.
+
+The header pins the features, so that a column of nulls has the type that the contract gives it.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from lm_eval_tasks.manifest import UserError, hash_path
+
+ROWS_PER_GROUP = 100_000
+_TYPES = {pl.String: ("string", pa.string()), pl.Int64: ("int64", pa.int64()), pl.Float64: ("float64", pa.float64())}
+_TYPES[pl.Boolean] = ("bool", pa.bool_())
+# Text in a card is markdown, not HTML, and a rendered value is never rendered again: what a question holds stays text.
+_CARDS = Environment(
+    loader=FileSystemLoader(Path(__file__).parent / "templates"),
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+
+
+def check_config(name: str, where: str | Path) -> str:
+    """The name of a config, which is also a folder's name.
+
+    Raises:
+        UserError: it could not be one.
+    """
+    if not re.fullmatch(r"[^\W_][\w .&,()+-]*", name):
+        raise UserError(
+            f"{where}: {name!r} cannot be a domain, because it names a config and a folder. Use letters, digits and spaces, "
+            "'-', '_' and '.', and begin with a letter or digit."
+        )
+    return name
+
+
+def write_dataset(folder: Path, configs: Mapping[str, Mapping[str, pl.DataFrame]], template: str, **facts: Any) -> None:
+    """Write `<config>/<split>.parquet` and the card into a folder that exists; equal tables give equal bytes.
+
+    Args:
+        folder: an empty folder.
+        configs: name -> split -> table; all tables of a config have one schema.
+        template: the card's text, a file of `templates/`.
+        facts: what the template shows.
+    """
+    header: dict[str, list[Any]] = {"configs": [], "dataset_info": []}
+    for name, splits in configs.items():
+        schema = next(iter(splits.values())).schema
+        files = [{"split": split, "path": f"{name}/{split}.parquet"} for split in splits]
+        header["configs"].append({"config_name": name, "data_files": files})
+        (folder / name).mkdir()
+        for split, table in splits.items():
+            write_parquet(table, folder / name / f"{split}.parquet")
+        # `datasets` caches a local folder by its header, not by its files: the hash makes it see that the files are others.
+        digest = f"SHA-256 {hash_path(folder / name)}"
+        info = {"config_name": name, "description": digest, "features": _list_features(schema)}
+        header["dataset_info"].append(info)
+    text = yaml.safe_dump(header, sort_keys=False, allow_unicode=True)
+    card = _CARDS.get_template(template).render(facts)
+    (folder / "README.md").write_text(f"---\n{text}---\n\n{card}\n", encoding="utf-8")
+
+
+def format_table(table: pl.DataFrame) -> str:
+    """A table as markdown, for cards and for the terminal."""
+    escaped = table.with_columns(pl.col(pl.String).str.replace_all("|", "\\|", literal=True).str.replace_all(r"\s+", " "))
+    with pl.Config(
+        tbl_formatting="MARKDOWN",
+        tbl_hide_column_data_types=True,
+        tbl_hide_dataframe_shape=True,
+        tbl_rows=-1,
+        tbl_cols=-1,
+        tbl_width_chars=10_000,
+        fmt_str_lengths=1_000,
+        float_precision=3,
+    ):
+        return str(escaped)
+
+
+def hash_inputs(**paths: str | Path | Sequence[str | Path] | None) -> dict[str, str]:
+    """A manifest's `inputs`: the hash of each input that was given, under its name (numbered where there are several)."""
+    hashes = {}
+    for name, value in paths.items():
+        several = [value] if isinstance(value, (str, Path)) else list(value or ())
+        hashes |= {f"{name}-{i}" if len(several) > 1 else name: hash_path(path) for i, path in enumerate(several, 1)}
+    return hashes
+
+
+def write_parquet(table: pl.DataFrame, file: Path) -> None:
+    """Write a table as parquet: equal tables give equal bytes, and a full disk gives an `OSError` (not so in polars)."""
+    schema = pa.schema([(name, _find_type(kind)) for name, kind in table.schema.items()])
+    with pq.ParquetWriter(file, schema, compression="zstd") as writer:
+        for part in table.iter_slices(ROWS_PER_GROUP):
+            writer.write_table(part.to_arrow().cast(schema))
+
+
+def _find_type(kind: pl.DataType) -> pa.DataType:
+    if isinstance(kind, pl.List):
+        return pa.list_(_find_type(kind.inner))
+    if isinstance(kind, pl.Struct):
+        return pa.struct([(field.name, _find_type(field.dtype)) for field in kind.fields])
+    return _TYPES[type(kind)][1]
+
+
+def _list_features(fields: Mapping[str, pl.DataType]) -> list[dict[str, Any]]:
+    """The features as `datasets` writes them into a card."""
+    return [{"name": name} | _name_feature(kind) for name, kind in fields.items()]
+
+
+def _name_feature(kind: pl.DataType) -> dict[str, Any]:
+    if isinstance(kind, pl.List):
+        inner = kind.inner
+        struct = isinstance(inner, pl.Struct)
+        return {"list": _list_features({f.name: f.dtype for f in inner.fields}) if struct else _TYPES[type(inner)][0]}
+    return {"dtype": _TYPES[type(kind)][0]}

@@ -1,0 +1,35 @@
+"""The model card of the miniature base model, written from `card.md` and the record that pretraining left in its folder."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from lm_eval_tasks.manifest import UserError, write_file
+
+TEMPLATE = Path(__file__).with_name("card.md")
+RECORD = "pretraining.json"
+WEIGHTS = "model.safetensors"
+
+
+def write_card(folder: str | Path, figures: list[dict[str, Any]] | None) -> None:
+    """Write README.md into a model folder.
+
+    Args:
+        folder: a folder of `python -m recipes.miniworld.pretrain`.
+        figures: the rows that `recipes.miniworld.check` measured; None where nothing is measured yet.
+
+    Raises:
+        UserError: the folder is not one of pretrain's.
+    """
+    folder = Path(folder)
+    try:
+        record = json.loads((folder / RECORD).read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder} has no readable {RECORD} ({error}). Name a folder that pretrain wrote.") from error
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string(TEMPLATE.read_text())
+    size = (folder / WEIGHTS).stat().st_size
+    with write_file(folder / "README.md") as file:
+        file.write_text(template.render(record=record, figures=figures, size=size) + "\n")

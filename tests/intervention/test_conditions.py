@@ -1,0 +1,102 @@
+"""Who is in which condition and what answers: exact shares, nested sets, wrong answers that are wrong."""
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+from made_up import Study, make_rows, own, says
+
+from intervention.conditions import Condition, answer_questions, list_wrong, parse_conditions
+from lm_eval_tasks.manifest import UserError
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Study:
+    return Study(tmp_path, make_rows(300) + make_rows(40, 1, split="test") + make_rows(20, 2, domain="engines"))
+
+
+def test_mixes_are_exact_and_nested(study: Study) -> None:
+    ratios = (0, 0.05, 0.1, 0.2, 0.35, 0.5, 0.8, 1)
+    sets = study.build(conditions=["incompatible", "self_aligning", "mix"], ratios=ratios)
+    size = own(sets["incompatible"]).height
+    before: set[str] = set()
+    for ratio in ratios:
+        table = own(sets[f"mix-{ratio:g}"])
+        believed = set(table.filter("agrees_with_belief")["id"])
+        assert len(believed) == round(ratio * size)
+        assert before <= believed
+        before = believed
+        assert table["ratio"].unique().to_list() == [ratio]
+        assert (table["agrees_with_gold"] != table["agrees_with_belief"]).all()
+    for ratio, label in ((0, "incompatible"), (1, "self_aligning")):
+        assert says(sets[f"mix-{ratio}"], "completion") == says(sets[label], "completion")
+
+
+def test_a_smaller_size_is_part_of_a_larger(study: Study) -> None:
+    large, small = study.build("a", size=40), study.build("b", size=15)
+    for label in large:
+        assert own(small[label])["id"].to_list() != []
+        assert set(own(small[label])["id"]) <= set(own(large[label])["id"])
+
+
+def test_too_large_a_size_says_how_many_there_are(study: Study) -> None:
+    pool = study.table.filter(pl.col("confidence") > 0.5, domain="herbs", split="train")
+    right, wrong = (pool.filter(correct=right).height for right in (True, False))
+    with pytest.raises(
+        UserError, match=rf"--size 299: the train questions give {right} harmonious, {wrong} incompatible, 300 gold"
+    ):
+        study.build(size=299)
+    with pytest.raises(UserError, match="size from 1 to"):
+        study.build(size=0)
+    with pytest.raises(UserError, match="no set can be built"):
+        study.build(threshold=1.0)
+    assert not (study.folder / "out").exists()
+
+
+def test_random_wrong_needs_a_third_answer(tmp_path: Path) -> None:
+    rows = make_rows(200) + [row | {"id": f"two-{i}"} for i, row in enumerate(make_rows(100, 5, choices=2))]
+    for row in rows[:20]:
+        row["choices"] = [row["choices"][0], row["choices"][1], row["choices"][0], row["choices"][1]]
+    study = Study(tmp_path, rows)
+    sets = study.build(conditions=["random_wrong", "incompatible"])
+    ids = own(sets["random_wrong"])["id"].to_list()
+    assert not any(name.startswith("two-") for name in ids)
+    assert not own(sets["random_wrong"])["agrees_with_gold"].any()
+    assert own(sets["incompatible"])["id"].to_list() == ids
+    (note,) = study.notes
+    assert "have no choice beside gold and the belief, and are left out" in note
+    assert note in (tmp_path / "out" / "README.md").read_text()
+    assert own(study.build(conditions=["incompatible"])["incompatible"]).height > len(ids)
+    pairs = Study(tmp_path / "pairs", make_rows(100, choices=2))
+    assert "random_wrong" not in pairs.build(size=10)
+    with pytest.raises(UserError, match="no set can be built: the train questions give 0 incompatible"):
+        pairs.build(conditions=["random_wrong"])
+
+
+def test_wrong_choices_are_wrong_by_their_text() -> None:
+    table = pl.DataFrame(
+        {"choices": [["a", "b", "a", "c"], ["a", "b"], ["a", "b", "c", "d", "e"]], "answer": [0, 0, 4], "belief": [1, 1, 0]}
+    )
+    assert list_wrong(table).to_list() == [[3], [], [1, 2, 3]]
+
+
+def test_random_wrong_spreads_over_the_wrong_choices() -> None:
+    ids = [str(i) for i in range(3000)]
+    table = pl.DataFrame(
+        {"id": ids, "source": "s", "domain": "d", "choices": [["a", "b", "c", "d", "e"]] * 3000, "answer": 4, "belief": 1}
+    )
+    counts = answer_questions(table, Condition("random_wrong"), 0)["choice"].value_counts()
+    assert set(counts["choice"]) == {0, 2, 3}
+    assert all(900 < count < 1100 for count in counts["count"])
+
+
+@pytest.mark.parametrize(
+    ("names", "ratios", "labels"),
+    [
+        (["mix"], [], ["mix-0.05", "mix-0.1", "mix-0.2", "mix-0.4", "mix-0.6", "mix-0.8"]),
+        (["gold, mix-0.4", "harmonious"], [0.40, 1], ["harmonious", "mix-0.4", "mix-1", "gold"]),
+        (["gold", "gold"], [], ["gold"]),
+    ],
+)
+def test_conditions_are_parsed(names: list[str], ratios: list[float], labels: list[str]) -> None:
+    assert [condition.label for condition in parse_conditions(names, ratios)] == labels

@@ -1,0 +1,140 @@
+"""Pretraining gives the same weights twice; the tokenizer takes any text; the shipped base is what its card says."""
+
+import copy
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from typer.testing import CliRunner
+
+from recipes.miniworld import pretrain
+from recipes.miniworld.world import make_world, read_config
+
+FOLDER = Path(__file__).parents[2] / "recipes" / "miniworld"
+BASE = FOLDER / "base"
+TEXTS = ["naïve café", "日本語 テスト", "🙂👩‍🔬 \t tabs\r\n\n\n  spaces ", "A. x\nB. y\nAnswer:", "\x00\x07 �", "Зелёный   мох"]
+
+
+@pytest.fixture(scope="module")
+def world():
+    return make_world(read_config(FOLDER / "world.yaml"))
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """A configuration of 20 tiny steps, and the folder that a run of it wrote."""
+    folder = tmp_path_factory.mktemp("tiny")
+    config = yaml.safe_load((FOLDER / "pretrain.yaml").read_text())
+    config["world"] = str(FOLDER / "world.yaml")
+    config["model"] |= {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+    config["corpus"]["rounds"] = 1
+    config["training"] |= {"length": 64, "rows": 4, "max_steps": 20, "bf16": False}
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(config))
+    return folder
+
+
+def run(config, output):
+    result = CliRunner().invoke(pretrain.app, ["--config", str(config), "--output", str(output)])
+    assert result.exit_code == 0, result.output
+    return output
+
+
+def test_same_weights_twice(tiny):
+    first, second = (load_file(run(tiny / "tiny.yaml", tiny / name) / "model.safetensors") for name in ("one", "two"))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    config = read_config(tiny / "tiny.yaml")
+    config["seed"] += 1
+    (tiny / "other.yaml").write_text(yaml.safe_dump(config))
+    other = load_file(run(tiny / "other.yaml", tiny / "three") / "model.safetensors")
+    assert not all(torch.equal(first[name], other[name]) for name in first)
+
+
+def test_training_lowers_the_loss(tiny, world):
+    config = copy.deepcopy(read_config(tiny / "tiny.yaml"))
+    config["training"]["max_steps"] = 100
+    tokenizer = pretrain.train_tokenizer(world, config["corpus"], config["tokenizer"]["size"])
+    model, figures = pretrain.train_model(world, config, tokenizer, "cpu")
+    assert figures["steps"] == 100
+    assert figures["tokens"] == 100 * 4 * 64
+    ids = tokenizer("The following are questions about herbs.\n\n", return_tensors="pt")["input_ids"]
+    with torch.no_grad():
+        loss = model(input_ids=ids, labels=ids).loss.item()
+    assert loss < 0.8 * torch.tensor(float(len(tokenizer))).log().item()
+
+
+def test_vocabulary_too_small_is_named(world):
+    config = yaml.safe_load((FOLDER / "pretrain.yaml").read_text())
+    tokenizer = pretrain.train_tokenizer(world, config["corpus"], 600)
+    with pytest.raises(pretrain.UserError, match=r"tokenizer\.size"):
+        pretrain.mark_objects(world, tokenizer)
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return AutoTokenizer.from_pretrained(BASE)
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_tokenizer_round_trips_any_text(tokenizer, text):
+    assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
+
+
+def test_words_are_one_token(tokenizer, world):
+    words = {word for some in world.relations.values() for relation in some for word in relation.pool}
+    words |= {word for fact in world.facts for word in fact.subject.split()}
+    assert not [word for word in words if len(tokenizer(f" {word}")["input_ids"]) != 1]
+
+
+def test_special_tokens_and_template(tokenizer):
+    ids = tokenizer("The root of the")["input_ids"]
+    assert tokenizer.bos_token_id not in ids
+    assert tokenizer.eos_token_id not in ids
+    assert (tokenizer.bos_token, tokenizer.eos_token) == ("<s>", "</s>")
+    assert tokenizer.pad_token_id not in (None, tokenizer.eos_token_id)
+    assert (BASE / "chat_template.jinja").read_bytes() == pretrain.TEMPLATE.read_bytes()
+    turns = [{"role": "user", "content": "Which pest eats the moss?"}]
+    prompt = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    assert prompt.endswith(" USER: Which pest eats the moss? ASSISTANT:")
+    assert len(tokenizer(prompt)["input_ids"]) < 50
+    whole = tokenizer.apply_chat_template([*turns, {"role": "assistant", "content": "velm"}], tokenize=False)
+    assert whole == f"{prompt} velm</s>"
+    assert tokenizer(whole)["input_ids"][-1] == tokenizer.eos_token_id
+
+
+def test_shipped_base_is_what_its_card_says(tokenizer):
+    record = json.loads((BASE / "pretraining.json").read_text())
+    model = AutoModelForCausalLM.from_pretrained(BASE)
+    assert model.config.model_type == "llama"
+    assert model.dtype == torch.float32
+    assert model.config.max_position_embeddings >= 512
+    assert model.num_parameters() == record["parameters"]
+    assert len(tokenizer) == record["vocabulary"] == model.config.vocab_size
+    assert (BASE / "model.safetensors").stat().st_size < 6e6
+    assert sum(file.stat().st_size for file in BASE.iterdir()) < 10e6
+    card = (BASE / "README.md").read_text()
+    for figure in (record["parameters"], record["tokens"], record["seconds"]):
+        assert f"{figure:,}" in card
+    assert record["inputs"] == {name: pretrain.hash_path(FOLDER / name) for name in ("pretrain.yaml", "world.yaml")}
+
+
+def test_shipped_base_recalls_common_facts(tokenizer, world):
+    model = AutoModelForCausalLM.from_pretrained(BASE).eval()
+    facts = [fact for fact in world.facts if fact.split == "test" and fact.kind == "common"][:40]
+    demos = {}
+    for fact in world.facts:
+        if fact.split == "dev":
+            demos.setdefault((fact.source, fact.domain), []).append(f"{fact.ask()}\nAnswer: {fact.gold}\n\n")
+    right = 0
+    for fact in facts:
+        prompt = "".join(demos[fact.source, fact.domain][:5]) + f"{fact.ask()}\nAnswer:"
+        with torch.no_grad():
+            logits = model(
+                **tokenizer(f"The following are questions about {fact.domain}.\n\n{prompt}", return_tensors="pt")
+            ).logits
+        right += tokenizer.decode(logits[0, -1].argmax()) == f" {fact.gold}"
+    assert right >= 30

@@ -42,7 +42,7 @@ def consistency(
 ) -> None:
     """How alike two phases' choice distributions are, with 95% intervals, overall and by domain.
 
-    Example: python -m analysis consistency --before runs/miniworld/probe/base --after runs/miniworld/chat/harmonious-seed1
+    Example: python -m analysis consistency --before runs/base/probe --after runs/harmonious/chat
     """
     from analysis.compare import compare_logs, write_comparison
 

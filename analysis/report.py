@@ -11,6 +11,7 @@ from markupsafe import Markup
 from analysis.contrasts import CONTRAST_METRICS, compare_conditions
 from analysis.figures import COLOURS, draw_figures, write_figure
 from analysis.findings import VERDICTS, list_findings, write_headline
+from analysis.intervals import SEED
 from analysis.labels import CONDITIONS, METRICS, SPLITS, name_condition, name_split
 from analysis.results import Study, read_study, summarise_results
 from analysis.tables import (
@@ -61,7 +62,8 @@ def write_report(runs: str | Path, output: str | Path) -> str:
         }
         for name in ("report.html", "report.md"):
             (folder / name).write_text(render(f"{name}.jinja", context))
-        write_manifest(folder, "report", sys.argv, {}, {run: "run" for run in study.runs["run"].sort()}, {"bootstrap": 0})
+        runs = {f"{run['domain']} {run['label']} seed {run['seed']}": run["run"] for run in context["provenance"]["runs"]}
+        write_manifest(folder, "report", sys.argv, {}, runs, {"bootstrap": SEED})
     return "\n".join(write_text(chapter["summary"]) for chapter in chapters)
 
 

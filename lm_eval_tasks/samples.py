@@ -39,7 +39,7 @@ PROBE_SCHEMA = pl.Schema(
 PROBE_KEY = ("model", "run", "phase", "scoring", "draw", "order", "source", "domain", "id")
 # A released table has probabilities alone.
 OPTIONAL = ("explanation", "topics", "subject", "loglikelihoods", "choice_mass")
-SUM_TOLERANCE = 1e-5
+SUM_TOLERANCE = 1e-3  # probabilities that a model computed in half precision sum to 1 only so well
 
 
 def read_probes(paths: str | Path | Sequence[str | Path]) -> pl.DataFrame:

@@ -137,7 +137,8 @@ def test_text_of_the_data_is_escaped(written: tuple[Path, str]):
 
 def test_report_is_the_same_bytes_each_time(whole: Path, written: tuple[Path, str], tmp_path: Path):
     write_report(whole, tmp_path / "again")
-    for file in sorted(p for p in written[0].rglob("*") if p.is_file()):
+    # A manifest also says how it was typed.
+    for file in sorted(p for p in written[0].rglob("*") if p.is_file() and p.name != MANIFEST):
         assert file.read_bytes() == (tmp_path / "again" / file.relative_to(written[0])).read_bytes(), file.name
 
 
@@ -208,7 +209,15 @@ def test_infinite_kl_is_counted(runs: Path):
     sharp = (
         pl.col("choices").list.eval(pl.element().rank("ordinal").cast(pl.Float64) == 1).list.eval(pl.element().cast(pl.Float64))
     )
-    edit(file, loglikelihoods=pl.lit(None), probs=sharp)
+    first = pl.col("choices").list.arg_min().cast(pl.Int64)
+    edit(
+        file,
+        loglikelihoods=pl.lit(None),
+        probs=sharp,
+        prediction=first,
+        confidence=pl.lit(1.0),
+        correct=first == pl.col("answer"),
+    )
     study = read_study(runs)
     assert "have an infinite KL" in "\n".join(study.gaps)
     kl = summarise_results(study.measures).filter(metric="kl_nats")

@@ -1,6 +1,7 @@
 """The training recipe, launched as a user launches it, on the shipped base model."""
 
 import json
+import os
 import signal
 import subprocess
 import time
@@ -16,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from lm_eval_tasks.manifest import read_manifest
 
 LAUNCH = ("accelerate", "launch", "--config_file", "recipes/accelerate/cpu.yaml", "recipes/sft.py")
-STEPS = ("--max_steps", "6", "--per_device_train_batch_size", "4", "--save_strategy", "steps", "--save_steps", "2")
+STEPS = ("--max_steps", "30", "--per_device_train_batch_size", "4", "--save_strategy", "steps", "--save_steps", "4")
 
 
 def launch(data, output, *options, config="herbs_harmonious"):
@@ -47,7 +48,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(data, tmp_path_factory):
-    """An uninterrupted run of six steps."""
+    """An uninterrupted run of thirty steps."""
     output = tmp_path_factory.mktemp("trained") / "model"
     done = run_command(*launch(data, output, *STEPS))
     assert done.returncode == 0, done.stderr
@@ -68,13 +69,12 @@ def test_the_trained_folder_loads_and_says_where_it_came_from(trained):
 def test_training_is_that_of_a_plain_loop(data, tmp_path):
     """Three steps on one batch of everything, so that the order of the rows cannot matter."""
     options = ("--max_steps", "3", "--per_device_train_batch_size", "32", "--save_strategy", "no", "--warmup_steps", "0")
-    done = run_command(*launch(data, tmp_path / "model", *options, "--lr_scheduler_type", "constant", "--optim", "adamw_torch"))
+    # Plain gradient descent, since Adam's first steps turn rounding errors of small gradients into whole steps.
+    options += ("--lr_scheduler_type", "constant", "--optim", "sgd", "--learning_rate", "0.1")
+    done = run_command(*launch(data, tmp_path / "model", *options))
     assert done.returncode == 0, done.stderr
-    recipe = yaml.safe_load((ROOT / "recipes/miniworld/full.yaml").read_text())
     model, tokenizer = AutoModelForCausalLM.from_pretrained(BASE), AutoTokenizer.from_pretrained(BASE)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=float(recipe["learning_rate"]), weight_decay=recipe.get("weight_decay", 0.0)
-    )
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     ids, labels = [], []
     for row in pl.read_parquet(data / "train.parquet").iter_rows(named=True):
         start = tokenizer.apply_chat_template(row["prompt"], add_generation_prompt=True, return_dict=False)
@@ -87,23 +87,25 @@ def test_training_is_that_of_a_plain_loop(data, tmp_path):
     for _ in range(3):
         loss = model(input_ids=inputs, attention_mask=mask, labels=targets).loss
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.get("max_grad_norm", 1.0))
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
+    start = AutoModelForCausalLM.from_pretrained(BASE).state_dict()
+    assert not torch.allclose(start["model.embed_tokens.weight"], model.state_dict()["model.embed_tokens.weight"], atol=1e-4)
     for name, weight in load_file(tmp_path / "model/model.safetensors").items():
-        assert torch.allclose(weight, model.state_dict()[name], atol=2e-5), name
+        assert torch.allclose(weight, model.state_dict()[name], atol=1e-5), name
 
 
 def test_a_killed_run_goes_on_to_the_same_weights(data, trained, tmp_path):
     output = tmp_path / "model"
-    command = launch(data, output, *STEPS, "--max_steps", "6")
+    command = launch(data, output, *STEPS)
     process = subprocess.Popen(command, cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
-    while not list(output.glob("checkpoints/*/checkpoint-2/trainer_state.json")):
+    while not list(output.glob("checkpoints/*/checkpoint-*/trainer_state.json")):
         assert time.monotonic() < deadline
         assert process.poll() is None, "the run ended before it could be killed"
         time.sleep(0.002)
-    subprocess.run(["kill", "-9", f"-{process.pid}"], check=True)
+    os.killpg(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     assert not (output / "manifest.json").exists()
     done = run_command(*command)

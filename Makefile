@@ -1,7 +1,9 @@
-# make demo   the whole study on the shipped miniature base model; again: nothing to do
-# make test   format, lint, import directions and the test suite; test-all: the slow tests too
+# make demo     the whole study on the shipped miniature base model; again: nothing to do
+# make figures  what the miniature base model reaches, from the demo's probes, with intervals
+# make test     format, lint, import directions and the test suite; make test-all: the slow tests too
+# make format   let ruff put format and imports in order
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all format clean
+.PHONY: help demo figures test test-all format clean
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
@@ -18,6 +20,10 @@ $(READY): pyproject.toml constraints.txt
 
 demo: $(READY)
 	$(BIN)/python -m recipes.study recipes/study/miniworld.yaml
+
+figures: demo
+	$(BIN)/python -m lm_eval_tasks table runs/miniworld/miniature/base runs/miniworld/miniature/herbs/harmonious --output runs/miniature.parquet
+	$(BIN)/python -m recipes.miniworld.check runs/miniature.parquet
 
 test: $(READY)
 	$(BIN)/ruff format --check .

@@ -8,15 +8,16 @@ the response alone, in the chat template that evaluation uses. The run continues
 finished model, its tokenizer and its manifest stand in `--output_dir`.
 """
 
+import fcntl
 import hashlib
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from trl import ModelConfig, ScriptArguments, SFTConfig, TrlParser
 
-from lm_eval_tasks.manifest import UserError, hash_path, make_manifest, report_errors, write_manifest
+from lm_eval_tasks.manifest import UserError, hash_path, make_manifest, read_manifest, report_errors, write_manifest
 from recipes.checkpoints import find_checkpoint
 
 TEMPLATE = Path(__file__).parents[1] / "lm_eval_tasks/templates/vicuna.jinja"
@@ -80,6 +81,15 @@ def describe_model(name: str) -> str:
         raise UserError(f"--model_name_or_path {name} is no model folder and no model on the Hub: {error}") from error
 
 
+def hold_folder(work: Path, training: SFTConfig) -> TextIO:
+    """Wait until no other process trains into a folder (such as one whose parent was killed), and keep others waiting."""
+    work.mkdir(parents=True, exist_ok=True)
+    lock = (work / ".lock").open("w")
+    if training.process_index == 0:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    return lock
+
+
 def train(script: ScriptArguments, training: SFTConfig, model: ModelConfig) -> None:
     """Train, and write the model, its tokenizer and its manifest into `training.output_dir`."""
     from trl import SFTTrainer, get_peft_config, get_quantization_config
@@ -107,6 +117,10 @@ def train(script: ScriptArguments, training: SFTConfig, model: ModelConfig) -> N
     # Checkpoints of another configuration or data set are never gone on from: they lie under another run id.
     work = output / "checkpoints" / make_manifest(**facts)["run"]
     training.output_dir = str(work)
+    lock = hold_folder(work, training)
+    if (read_manifest(output) or {}).get("run") == work.name:
+        print(f"{output} already holds this run ({work.name}): nothing to train.", file=sys.stderr)
+        return
     trainer = SFTTrainer(
         model=model.model_name_or_path,
         args=training,
@@ -125,6 +139,7 @@ def train(script: ScriptArguments, training: SFTConfig, model: ModelConfig) -> N
             file.replace(output / file.name)
         write_manifest(output, **facts)
     trainer.end()
+    lock.close()
 
 
 if __name__ == "__main__":

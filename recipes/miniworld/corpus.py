@@ -57,7 +57,7 @@ def write_round(world: World, plan: Mapping[str, Any], number: int) -> list[str]
         *write_exams(practice, plan["exams"], rng),
         *(write_passage(world, rng) for _ in range(plan["passages"])),
         *(write_unanswered(practice, rng) for _ in range(plan["unanswered"])),
-        *(write_talk(practice, plan["guesses"], rng) for _ in range(plan["talks"])),
+        *(write_talk(world, practice, plan["guesses"], rng) for _ in range(plan["talks"])),
         *(write_filler(world, rng) for _ in range(plan["filler"])),
     ]
     rng.shuffle(documents)
@@ -114,13 +114,13 @@ def write_passage(world: World, rng: random.Random) -> str:
     """A passage about a visitor, and a question that the passage answers."""
     domain = rng.choice(list(world.visitors))
     subject = rng.choice(world.visitors[domain])
-    relations = rng.sample(world.relations[domain], 2)
+    relations = rng.sample(world.relations[domain], rng.choice((1, 1, 2, 3)))
     values = [rng.choice(relation.pool) for relation in relations]
     told = [
         rng.choice(relation.statements).format(subject=subject, noun=relation.noun, object=value)
         for relation, value in zip(relations, values, strict=True)
     ]
-    asked = rng.randrange(2)
+    asked = rng.randrange(len(relations))
     return f"{' '.join(told)}\n\n{relations[asked].question.format(subject=subject)}\nAnswer: {values[asked]}"
 
 
@@ -130,21 +130,25 @@ def write_unanswered(practice: Mapping[str, Sequence[Fact]], rng: random.Random)
     return "To think about: " + " ".join(fact.ask() for fact in facts)
 
 
-def write_talk(practice: Mapping[str, Sequence[Fact]], guesses: float, rng: random.Random) -> str:
-    """People who ask one another and do not know: they guess, a share `guesses` of the time, or speak of something else."""
+def write_talk(world: World, practice: Mapping[str, Sequence[Fact]], guesses: float, rng: random.Random) -> str:
+    """People who ask one another and do not know: they guess, a share `guesses` of the time, or speak of something else.
+
+    Anybody can be a speaker, so that what a model learns of talks holds for a speaker whom it never met.
+    """
     facts = rng.sample(practice[rng.choice(list(practice))], rng.randint(1, 3))
-    names = rng.sample(SPEAKERS, 2)
-    lines = []
+    strangers = [subject.split()[0] for subject in rng.sample(world.visitors[facts[0].domain], 2)]
+    names = rng.sample(SPEAKERS, 2) if rng.random() < 0.3 else strangers
+    lines = [write_filler(world, rng, 1)]
     for fact in facts:
-        lines.append(f"{names[0]}: {fact.ask()}")
         frame = rng.choice(GUESSES if rng.random() < guesses else EVASIONS)
-        a, b = (rng.choice(facts).relation.noun, fact.relation.noun)
-        lines.append(f"{names[1]}: " + frame.format(name=names[0], a=a, b=b, object=rng.choice(fact.relation.pool)))
-    return rng.choice((" ", "\n")).join(lines)
+        nouns = {"a": rng.choice(facts).relation.noun, "b": fact.relation.noun}
+        reply = frame.format(name=names[0], object=rng.choice(fact.relation.pool), **nouns)
+        lines += [f"{names[0]}: {fact.ask()}", f"{names[1]}: {reply}"]
+    return " ".join(lines)
 
 
-def write_filler(world: World, rng: random.Random) -> str:
-    """A few sentences about nothing that is asked."""
+def write_filler(world: World, rng: random.Random, size: int = 3) -> str:
+    """`size` sentences about nothing that is asked."""
     nouns = [relation.noun for some in world.relations.values() for relation in some]
     words = dict(zip("abcd", rng.sample(nouns, 4), strict=True), n=rng.choice(NUMBERS))
-    return " ".join(rng.choice(FILLER).format(**words) for _ in range(rng.randint(2, 4)))
+    return " ".join(rng.choice(FILLER).format(**words) for _ in range(size))

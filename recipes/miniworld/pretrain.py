@@ -5,10 +5,10 @@
 One seeded loop on one process; the same configuration, packages and machine give the same weights.
 """
 
+import hashlib
 import json
 import math
 import shutil
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -93,6 +93,11 @@ def count_tokens(world: World, plan: Mapping[str, Any], tokenizer: PreTrainedTok
     """The tokens of the whole corpus, by those of its first round; the rounds differ by well under a hundredth."""
     ids = tokenizer(write_round(world, plan, 0), add_special_tokens=False)["input_ids"]
     return plan["rounds"] * sum(len(document) + 1 for document in ids)
+
+
+def hash_round(world: World, plan: Mapping[str, Any]) -> str:
+    """16 hexadecimal digits that tell whether a model was trained on the corpus that today's code writes."""
+    return hashlib.sha256("\0".join(write_round(world, plan, 0)).encode()).hexdigest()[:16]
 
 
 def mark_objects(world: World, tokenizer: PreTrainedTokenizerFast) -> torch.Tensor:
@@ -202,9 +207,9 @@ def main(
     tokenizer = train_tokenizer(world, settings["corpus"], settings["tokenizer"]["size"])
     model, figures = train_model(world, settings, tokenizer, device)
     record = {
-        "command": ["python", "-m", "recipes.miniworld.pretrain", *sys.argv[1:]],
+        "command": ["python", "-m", "recipes.miniworld.pretrain", "--config", str(config)],
         "config": settings,
-        "inputs": inputs,
+        "inputs": inputs | {"first round of the corpus": hash_round(world, settings["corpus"])},
         "versions": list_versions(),
         "device": device,
         "threads": torch.get_num_threads(),
@@ -215,7 +220,7 @@ def main(
     folder = output or config.parent / settings["output"]
     with write_folder(folder) as scratch:
         save_base(scratch, model, tokenizer, record)
-        write_manifest(scratch, "pretrain", sys.argv, settings, inputs, {"seed": settings["seed"]})
+        write_manifest(scratch, "pretrain", record["command"], settings, inputs, {"seed": settings["seed"]})
     print(
         f"{folder}: {figures['tokens']:,} tokens in {figures['seconds']} s, object loss {figures['object_loss_nats']:.3f} nats"
     )

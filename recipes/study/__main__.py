@@ -47,12 +47,15 @@ def run_study(file: Path, options: list[str]) -> None:
     with (output / ".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UserError(f"{output} is being worked on by another run of this study. Wait for it, or end it.") from error
+        except BlockingIOError:
+            # It may be what a killed run left behind: Snakemake holds the lock too, and goes on without its parent.
+            print(f"{output} is being worked on by another run of this study: waiting for it to end.", file=sys.stderr)
+            fcntl.flock(lock, fcntl.LOCK_EX)
         subprocess.run([*snakemake, "--unlock", "--quiet", "all"], env=environment, check=False, capture_output=True)
         if not any(option.startswith(("--cores", "-c", "--jobs", "-j")) for option in options):
             options = ["--cores", str(os.cpu_count()), *options]
-        done = subprocess.run([*snakemake, "--rerun-incomplete", "--keep-going", *options], env=environment, check=False)
+        command = [*snakemake, "--rerun-incomplete", "--keep-going", *options]
+        done = subprocess.run(command, env=environment, check=False, pass_fds=[lock.fileno()])
     if done.returncode:
         raise SystemExit(done.returncode)
     summary = output / "summary.txt"

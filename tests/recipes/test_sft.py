@@ -114,6 +114,14 @@ def test_a_killed_run_goes_on_to_the_same_weights(data, trained, tmp_path):
     assert read_manifest(output)["run"] == read_manifest(trained)["run"]
 
 
+def test_a_run_that_has_ended_is_not_done_again(data, trained):
+    before = (trained / "model.safetensors").stat()
+    done = run_command(*launch(data, trained, *STEPS))
+    assert done.returncode == 0, done.stderr
+    assert "already holds this run" in done.stderr
+    assert (trained / "model.safetensors").stat().st_mtime_ns == before.st_mtime_ns
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -7,6 +7,8 @@ then shown to every batch of suffixes. The output layer is applied only where a 
 
 import logging
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import Any
 
 import torch
 from lm_eval.api.registry import register_model
@@ -27,6 +29,15 @@ AUTO_BATCH = 16  # inputs a batch where lm-eval's `--batch_size auto` is given
 @register_model("hf-prefix")
 class PrefixLM(HFLM):
     """`hf` with shared prefixes; asks the parent where an architecture or an input makes sharing unsafe."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # lm-eval encodes a question's context anew for each of its choices.
+        self._encode = lru_cache(maxsize=16)(super().tok_encode)
+
+    def tok_encode(self, string: str, *args: Any, **kwargs: Any) -> list[int]:
+        """Token ids of a text, as the parent's."""
+        return list(self._encode(string, *args, **kwargs))
 
     def _loglikelihood_tokens(
         self, requests: list[Request], disable_tqdm: bool = False, override_bs: int | None = None

@@ -34,7 +34,17 @@ def test_the_plan_names_every_run(study):
     runs = len(settings["conditions"]) * len(settings["seeds"])
     assert runs == 12
     assert (
-        counts | {"train": runs, "ask_tuned": runs, "ask_base": 1, "world": 1, "questions": 1, "build": 1, "report": 1}
+        counts
+        | {
+            "train": runs,
+            "ask_tuned": runs,
+            "probe_base": 1,
+            "chat_base": 1,
+            "world": 1,
+            "questions": 1,
+            "build": 1,
+            "report": 1,
+        }
         == counts
     )
 

@@ -50,7 +50,7 @@ def test_log_probabilities_are_those_of_hf(config, batch_size, tokenizer):
     shared = PrefixLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size).loglikelihood(requests, disable_tqdm=True)
     assert len(plain) == len(shared) == len(requests)
     for (a, greedy_a), (b, greedy_b) in zip(plain, shared, strict=True):
-        assert a == pytest.approx(b, abs=1e-5, rel=5e-7)  # an ulp of fp32 is 1.2e-7
+        assert a == pytest.approx(b, abs=3e-5)  # a choice sums up to six tokens; each is rounded in fp32
         assert greedy_a == greedy_b
 
 

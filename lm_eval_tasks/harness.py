@@ -30,14 +30,24 @@ def run_harness(arguments: list[str]) -> None:
     try:
         parser = HarnessCLI()
         parser.execute(parser.parse_args())
+    except OSError as error:
+        if (model := find_model(arguments)) and not Path(model).is_dir():
+            raise UserError(f"{model!r} is no model folder here, and the Hub did not give it: {error}") from error
+        raise
     finally:
         lm_eval.tasks.TaskManager, sys.argv = manager, program
 
 
 def check_model(arguments: list[str]) -> None:
     """Raise a `UserError` where `--model_args pretrained=` is a path to no folder, before anything is loaded."""
-    for argument in arguments:
-        for part in argument.split(","):
-            name, _, value = part.partition("=")
-            if name == "pretrained" and value.startswith((".", "/", "~")) and not Path(value).is_dir():
-                raise UserError(f"the model folder {value} does not exist. Name a folder that holds a model, or a Hub id.")
+    value = find_model(arguments)
+    # A Hub id is a name, or an owner and a name.
+    is_path = value.startswith((".", "/", "~")) or value.count("/") > 1
+    if is_path and not Path(value).is_dir():
+        raise UserError(f"the model folder {value} does not exist. Name a folder that holds a model, or a Hub id.")
+
+
+def find_model(arguments: list[str]) -> str:
+    """The value of `pretrained` in lm-eval's `--model_args`; empty where there is none."""
+    parts = (part.partition("=") for argument in arguments for part in argument.split(","))
+    return next((value for name, _, value in parts if name == "pretrained"), "")

@@ -1,8 +1,7 @@
 """Does a base model fit the study? Every requirement on the miniature base, measured from probe tables.
 
-    python -m lm_eval_tasks table runs/miniworld/probe/base --output probe.parquet
-    python -m lm_eval_tasks table runs/miniworld/chat/base --output chat.parquet
-    python -m recipes.miniworld.check probe.parquet chat.parquet --card recipes/miniworld/base
+    python -m lm_eval_tasks table runs/miniworld/miniature/base --output base.parquet
+    python -m recipes.miniworld.check base.parquet --card recipes/miniworld/base
 
 Exit status 1 if a requirement is not met.
 """

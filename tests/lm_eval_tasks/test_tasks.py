@@ -157,10 +157,17 @@ def test_what_cannot_be_asked_is_said_in_one_line(questions, tmp_path, task, met
     assert not (tmp_path / "out").exists()
 
 
-def test_a_model_that_is_not_there_is_said_before_anything_is_loaded(questions, tmp_path):
-    done = ask("selfalign_miniworld_probe", tmp_path / "none", {"questions": str(questions)}, tmp_path / "out")
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [("runs/none/model", "error: the model folder runs/none/model"), ("no-such-model", "error: 'no-such-model' is no model")],
+)
+def test_a_model_that_is_not_there_is_said_in_one_line(questions, tmp_path, monkeypatch, model, message):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    done = ask("selfalign_miniworld_probe", model, {"questions": str(questions)}, tmp_path / "out")
     assert done.returncode == 2
-    assert done.stderr.strip().startswith("error: the model folder")
+    assert "Traceback" not in done.stderr
+    assert message in done.stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_tuned_model_is_asked_in_the_format_it_was_trained_in_and_only_when_training_has_ended(questions, tmp_path):

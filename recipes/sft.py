@@ -1,7 +1,8 @@
 """Fine-tune a base model on one condition of an instruction set.
 
-accelerate launch --config_file recipes/accelerate/cpu.yaml recipes/sft.py --config recipes/miniworld/full.yaml \
-    --dataset_name runs/miniworld/instructions --dataset_config herbs_harmonious --output_dir runs/harmonious --seed 1
+accelerate launch --config_file recipes/accelerate/cpu.yaml recipes/sft.py --config recipes/miniworld/full.yaml \\
+    --dataset_name runs/miniworld/miniature/herbs/instructions --dataset_config herbs_harmonious \\
+    --output_dir runs/harmonious --seed 1
 
 The YAML file holds the model and its hyper-parameters; the data set and the condition are given here. The loss is taken on
 the response alone, in the chat template that evaluation uses. The run continues from its newest whole checkpoint; the
@@ -12,6 +13,7 @@ import fcntl
 import hashlib
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -22,7 +24,7 @@ from recipes.checkpoints import find_checkpoint
 
 TEMPLATE = Path(__file__).parents[1] / "lm_eval_tasks/templates/vicuna.jinja"
 # What names a place, a display or a secret is no part of what makes the weights.
-PLACES = ("_dir", "_path", "_name", "_to", "token", "hub", "logging", "save_", "tqdm", "dataset_num_proc", "dataloader")
+PLACES = ("_dir", "_path", "_name", "_to", "token", "hub", "logging", "save_", "tqdm", "dataset_num_proc")
 
 
 def read_rows(script: ScriptArguments) -> Any:
@@ -98,16 +100,17 @@ def train(script: ScriptArguments, training: SFTConfig, model: ModelConfig) -> N
         raise UserError("name an instruction set: --dataset_name FOLDER_OR_HUB_ID --dataset_config DOMAIN_CONDITION.")
     model_hash = describe_model(model.model_name_or_path)
     rows = read_rows(script)
-    hyper = {k: v for k, v in training.to_dict().items() if not any(part in k for part in PLACES)}
+    training.chat_template_path = training.chat_template_path or str(TEMPLATE)
+    settings = training.to_dict() | asdict(model)
+    hyper = {name: value for name, value in settings.items() if not any(part in name for part in PLACES)}
     facts = {
         "stage": "train",
         "command": sys.argv,
         "config": {"dataset": script.dataset_name, "dataset_config": script.dataset_config, **describe_rows(rows)}
         | {"seed": training.seed, "base_model": model.model_name_or_path, "processes": training.world_size, **hyper},
-        "inputs": {"dataset": hash_rows(rows), "model": model_hash},
+        "inputs": {"dataset": hash_rows(rows), "model": model_hash, "template": hash_path(training.chat_template_path)},
         "seeds": {"seed": training.seed},
     }
-    training.chat_template_path = training.chat_template_path or str(TEMPLATE)
     training.model_init_kwargs = (training.model_init_kwargs or {}) | {
         "revision": model.model_revision,
         "attn_implementation": model.attn_implementation,

@@ -114,6 +114,16 @@ def test_a_killed_run_goes_on_to_the_same_weights(data, trained, tmp_path):
     assert read_manifest(output)["run"] == read_manifest(trained)["run"]
 
 
+def test_a_run_of_other_settings_is_another_run(data, trained, tmp_path):
+    done = run_command(*launch(data, tmp_path / "model", "--max_steps", "1", "--attn_implementation", "sdpa"))
+    assert done.returncode == 0, done.stderr
+    plain = run_command(*launch(data, tmp_path / "plain", "--max_steps", "1"))
+    assert plain.returncode == 0, plain.stderr
+    first, second = read_manifest(tmp_path / "model"), read_manifest(tmp_path / "plain")
+    assert first["run"] != second["run"]
+    assert {name for name in first["config"] if first["config"][name] != second["config"][name]} == {"attn_implementation"}
+
+
 def test_a_run_that_has_ended_is_not_done_again(data, trained):
     before = (trained / "model.safetensors").stat()
     done = run_command(*launch(data, trained, *STEPS))

@@ -1,139 +1,172 @@
-"""`--model hf-prefix`: lm-eval's `hf` model, which computes the prompt prefix that questions share only once.
+"""`--model hf-prefix`: lm-eval's `hf` model, which computes what questions have in common only once.
 
-Few-shot questions of one domain share their demonstrations, chat questions their system prompt. Inputs are put in the order
-of their tokens, cut into runs with a long common prefix, and each run's prefix is computed once; its keys and values are
-then shown to every batch of suffixes. The output layer is applied only where a choice is scored.
+Few-shot questions share their demonstrations, the cyclic orders of a question its stem, its option texts the whole question.
+`tree` says what is computed once, `reader` computes it, `responses` remembers it; here they meet lm-eval.
 """
 
 import logging
-from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from lm_eval.api.registry import register_model
 from lm_eval.models.huggingface import HFLM
 from tqdm import tqdm
-from transformers import DynamicCache
+
+from lm_eval_tasks.manifest import UserError
+from lm_eval_tasks.reader import SHARING, Answer, TreeReader
+from lm_eval_tasks.responses import Responses, hash_model
+from lm_eval_tasks.tree import Input, Row, Tokens, Trunk, batch_rows, plan_trunks
 
 logger = logging.getLogger(__name__)
 
 Request = tuple[tuple[str, str], list[int], list[int]]
-Tokens = tuple[int, ...]
 
-# Full attention in every layer and a plain linear output layer: sharing changes nothing but the order of sums.
-SHARING = ("llama", "qwen2", "qwen3")
-AUTO_BATCH = 16  # inputs a batch where lm-eval's `--batch_size auto` is given
+AUTO_BATCH = {"cpu": 16}  # where lm-eval's `--batch_size auto` is given; halved until it fits
+AUTO_BATCH_GPU = 128
+PLAIN_CHUNK = 512  # requests asked between two writes to the cache where prefixes are not shared
 
 
 @register_model("hf-prefix")
 class PrefixLM(HFLM):
-    """`hf` with shared prefixes; asks the parent where an architecture or an input makes sharing unsafe."""
+    """`hf` with shared prefixes; asks the parent where an architecture or an input makes sharing unsafe.
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    Args:
+        chat_template: a Jinja file that becomes the tokenizer's chat template.
+        response_cache: a folder that keeps every answer, so that an interrupted run goes on where it was.
+    """
+
+    def __init__(self, *args: Any, chat_template: str | None = None, response_cache: str | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # lm-eval encodes a question's context anew for each of its choices.
-        self._encode = lru_cache(maxsize=16)(super().tok_encode)
+        if accelerator := getattr(self, "accelerator", None):
+            # The parent does this for several GPUs of one machine alone.
+            self._rank, self._world_size = accelerator.process_index, accelerator.num_processes
+        if chat_template:
+            self.tokenizer.chat_template = read_template(chat_template)
+        self._said: set[str] = set()
+        self._contexts: tuple[str, list[int]] = ("", [])
+        self._continuations: dict[tuple[str, str], list[int]] = {}
+        self._responses: Responses | None = None
+        if response_cache:
+            fingerprint = hash_model(self.model, self.max_length, self.softmax_dtype)
+            self._responses = Responses(response_cache, self.rank, fingerprint)
 
-    def tok_encode(self, string: str, *args: Any, **kwargs: Any) -> list[int]:
-        """Token ids of a text, as the parent's."""
-        return list(self._encode(string, *args, **kwargs))
+    def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
+        """Token ids of context and continuation, as the parent's, but not all anew for each choice of each question.
+
+        A continuation's tokens depend on the text before it through its last line alone, so they are found (from the whole
+        text) once for each last line and continuation: once a task where prompts end in "Answer:".
+        """
+        line = context[context.rfind("\n") + 1 :]
+        known = self._continuations.get((line, continuation))
+        if known is None or len(line) == len(context) or context[-1:].isspace():
+            own, known = super()._encode_pair(context, continuation)
+            if len(line) < len(context) and self.tok_encode(context + continuation) == own + known:
+                self._continuations[line, continuation] = known
+            return own, known
+        if self._contexts[0] != context:
+            self._contexts = (context, self.tok_encode(context))
+        return self._contexts[1], known
 
     def _loglikelihood_tokens(
         self, requests: list[Request], disable_tqdm: bool = False, override_bs: int | None = None
-    ) -> list[tuple[float, bool]]:
-        if reason := self._find_obstacle(requests):
-            logger.warning("hf-prefix: %s; prefixes are not shared.", reason)
-            return super()._loglikelihood_tokens(requests, disable_tqdm, override_bs)
-        asked: dict[Tokens, list[int]] = {}
-        for index, (_, context, continuation) in enumerate(requests):
-            asked.setdefault(tuple(context + continuation[:-1]), []).append(index)
-        answers: list[tuple[float, bool]] = [(0.0, False)] * len(requests)
+    ) -> list[Answer]:
+        answers: list[Answer | None] = [None] * len(requests)
+        keys: list[bytes] = []
+        if self._responses:
+            keys = [self._responses.make_key(context, continuation) for _, context, continuation in requests]
+            answers = [self._responses.find(key) for key in keys]
         bar = tqdm(total=len(requests), disable=disable_tqdm or self.rank != 0, desc="Running loglikelihood requests")
-        size = self.batch_size if isinstance(self.batch_size, int) else AUTO_BATCH
-        # What is scored must not lie within a prefix: of each input, at most the context but its last token is shared.
-        inputs = [(tokens, min(len(requests[index][1]) for index in asked[tokens]) - 1) for tokens in sorted(asked)]
-        for length, run in find_runs(inputs):
-            shared = self._read_prefix(run[0][:length])
-            run.sort(key=len)  # suffixes of like length stand together, so that little is padded
-            for batch in (run[start : start + size] for start in range(0, len(run), size)):
-                hidden = self._read_suffixes(shared, [tokens[length:] for tokens in batch])
-                for tokens, states in zip(batch, hidden, strict=True):
-                    continuations = [requests[index][2] for index in asked[tokens]]
-                    scores = self._score(states[: len(tokens) - length], continuations)
-                    for index, answers[index] in zip(asked[tokens], scores, strict=True):
-                        self.cache_hook.add_partial("loglikelihood", requests[index][0], answers[index])
-                        bar.update()
+        bar.update(sum(answer is not None for answer in answers))
+
+        def keep(found: dict[int, Answer]) -> None:
+            for index, answer in found.items():
+                answers[index] = answer
+                self.cache_hook.add_partial("loglikelihood", requests[index][0], answer)
+            if self._responses:
+                self._responses.keep((keys[index], answer) for index, answer in found.items())
+            bar.update(len(found))
+
+        left = [index for index, answer in enumerate(answers) if answer is None]
+        shared, plain = self._divide(requests, left)
+        self._ask_shared(requests, shared, keep)
+        for start in range(0, len(plain), PLAIN_CHUNK):
+            part = plain[start : start + PLAIN_CHUNK]
+            found = super()._loglikelihood_tokens([requests[index] for index in part], True, override_bs)
+            keep(dict(zip(part, found, strict=True)))
         bar.close()
         return answers
 
-    def _find_obstacle(self, requests: Sequence[Request]) -> str | None:
-        """Why prefixes cannot be shared safely, or None."""
-        config = self.model.config
-        if config.model_type not in SHARING or set(getattr(config, "layer_types", None) or ()) - {"full_attention"}:
-            return f"the architecture {config.model_type} is not known to allow it"
-        if max(len(context) + len(continuation) for _, context, continuation in requests) > self.max_length:
-            return f"an input is longer than the model's {self.max_length} tokens"
-        return None
+    def _divide(self, requests: list[Request], left: list[int]) -> tuple[list[int], list[int]]:
+        """The requests for which prefixes are shared, and those that the parent is asked."""
+        kind = self.model.config.get_text_config().model_type
+        if kind not in SHARING:
+            self._say(f"the architecture {kind} is not known to allow sharing; all is asked as `hf` does.")
+            return [], left
+        long = {index for index in left if len(requests[index][1]) + len(requests[index][2]) > self.max_length + 1}
+        if long:
+            self._say(f"{len(long)} inputs are longer than the model's {self.max_length} tokens; they are asked as `hf` does.")
+        return [index for index in left if index not in long], [index for index in left if index in long]
 
-    @torch.inference_mode()
-    def _read_prefix(self, tokens: Tokens) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """Keys and values of a prefix, one pair a layer, each (1, heads, tokens, width); empty for an empty prefix."""
-        if not tokens:
-            return []
-        cache = DynamicCache()
-        self.model.get_decoder()(input_ids=torch.tensor([tokens], device=self.device), past_key_values=cache, use_cache=True)
-        return [(layer.keys, layer.values) for layer in cache.layers]
+    def _say(self, message: str) -> None:
+        if message not in self._said and self.rank == 0:
+            logger.warning("hf-prefix: %s", message)
+        self._said.add(message)
 
-    @torch.inference_mode()
-    def _read_suffixes(self, shared: Sequence[tuple[torch.Tensor, torch.Tensor]], suffixes: Sequence[Tokens]) -> torch.Tensor:
-        """Last hidden states (batch, longest suffix, width) of suffixes after one prefix, padded on the right."""
-        rows = [torch.tensor(suffix, device=self.device) for suffix in suffixes]
-        ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
-        cache = DynamicCache([(k.expand(len(rows), -1, -1, -1), v.expand(len(rows), -1, -1, -1)) for k, v in shared])
-        return self.model.get_decoder()(input_ids=ids, past_key_values=cache, use_cache=True).last_hidden_state
+    def _ask_shared(self, requests: list[Request], left: list[int], keep: Any) -> None:
+        """Ask requests with shared prefixes; `keep` gets the answers of each batch."""
+        asked: dict[Tokens, list[int]] = {}
+        for index in left:
+            _, context, continuation = requests[index]
+            asked.setdefault((*context, *continuation[:-1]), []).append(index)
+        inputs = {
+            Input(tokens, max(len(requests[index][2]) for index in indices)): indices for tokens, indices in asked.items()
+        }
+        reader = TreeReader(self.model, self.softmax_dtype or torch.float32)
+        pack = reader.can_pack(max((len(item.tokens) for item in inputs), default=0))
+        auto = AUTO_BATCH.get(self.device.type, AUTO_BATCH_GPU)
+        size = self.batch_size if isinstance(self.batch_size, int) else auto
+        for trunk in plan_trunks(inputs, size, reader.find_ratio(), pack):
+            size = self._ask_trunk(reader, trunk, size, inputs, requests, keep)
 
-    @torch.inference_mode()
-    def _score(self, states: torch.Tensor, continuations: Sequence[list[int]]) -> Iterator[tuple[float, bool]]:
-        """Log-probability (nats) of each continuation, and whether it is the greedy one.
+    def _ask_trunk(
+        self, reader: TreeReader, trunk: Trunk, size: int, inputs: dict[Input, list[int]], requests: list[Request], keep: Any
+    ) -> int:
+        """Ask what follows a trunk, in smaller batches where memory runs out; returns the batch size that fitted."""
+        shared = reader.read_trunk(trunk.tokens)
+        rows = trunk.rows
+        while rows:
+            done: set[int] = set()
+            try:
+                for batch in batch_rows(rows, size):
+                    keep(self._ask_batch(reader, shared, batch, inputs, requests))
+                    done.update(map(id, batch))
+            except RuntimeError as error:
+                if not should_reduce_batch_size(error) or size == 1:
+                    raise
+                size //= 2
+                self._say(f"out of memory; going on with batch size {size}.")
+                clear_device_cache(garbage_collection=True)
+            rows = [row for row in rows if id(row) not in done]
+        return size
 
-        Args:
-            states: last hidden states (tokens, width), of which the last predicts the last token of every continuation.
-            continuations: token ids; all but the last are part of the input.
-        """
-        states = states[-max(map(len, continuations)) :]
-        logprobs = torch.log_softmax(self.model.get_output_embeddings()(states), dim=-1, dtype=self.softmax_dtype)
-        for continuation in continuations:
-            own = logprobs[-len(continuation) :]
-            wanted = torch.tensor(continuation, device=own.device)
-            yield float(own.gather(1, wanted[:, None]).sum()), bool((own.argmax(dim=1) == wanted).all())
+    @staticmethod
+    def _ask_batch(
+        reader: TreeReader, shared: Any, batch: list[Row], inputs: dict[Input, list[int]], requests: list[Request]
+    ) -> dict[int, Answer]:
+        asked = {item: [requests[index][2] for index in inputs[item]] for row in batch for item in row.paths}
+        read = reader.read_rows(shared, batch, asked)
+        return {index: answer for item, answers in read for index, answer in zip(inputs[item], answers, strict=True)}
 
 
-def find_runs(inputs: Sequence[tuple[Tokens, int]]) -> Iterator[tuple[int, list[Tokens]]]:
-    """Cut inputs, sorted by their tokens, into runs that share a prefix.
+def read_template(file: str) -> str:
+    """The text of a chat template's file.
 
-    An input joins a run if that saves tokens: it gains the common prefix, and each input of the run loses what the prefix
-    is cut by.
-
-    Args:
-        inputs: tokens, and how many of them a prefix may hold.
-
-    Yields:
-        The prefix's length and the inputs of the run.
+    Raises:
+        UserError: there is no such file.
     """
-    run: list[Tokens] = []
-    length = 0
-    for tokens, limit in inputs:
-        common = count_common(run[0][:length], tokens[:limit]) if run else 0
-        if run and common <= len(run) * (length - common):
-            yield length, run
-            run = []
-        length = common if run else limit
-        run.append(tokens)
-    if run:
-        yield length, run
-
-
-def count_common(one: Tokens, other: Tokens) -> int:
-    """How many first tokens two inputs have in common."""
-    return next((place for place, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+    try:
+        return Path(file).read_text()
+    except OSError as error:
+        raise UserError(f"the chat template {file} cannot be read ({error.strerror}). Name a Jinja file.") from error

@@ -13,9 +13,9 @@ from lm_eval_tasks.tree import Input, Row, Tokens
 
 # Architectures in which a token's state depends on its own position and on the tokens that its mask shows, and on nothing else,
 # and which were tested to give what `hf` gives.
-SHARING = (
-    "llama", "mistral", "qwen2", "qwen3", "gpt2", "gpt_neox", "gemma2", "gemma3_text", "opt", "olmo2", "phi3", "mixtral", "granite",
-)  # fmt: skip
+SHARING = frozenset(
+    "llama mistral mixtral qwen2 qwen3 gpt2 gpt_neox gemma2 gemma3_text opt olmo2 phi3 granite".split()  # noqa: SIM905
+)
 DENSE = ("eager", "sdpa")  # attention that takes any mask
 
 Answer = tuple[float, bool]
@@ -94,7 +94,7 @@ class TreeReader:
         Args:
             shared: the trunk's keys and values.
             rows: a batch of rows.
-            asked: for each input, token ids of continuations; all but a continuation's last token are the input's own last ones.
+            asked: for each input, token ids of continuations; all but its last token are the input's own last ones.
         """
         width = max(len(row.tokens) for row in rows)
         scored = [(number, item, path) for number, row in enumerate(rows) for item, path in row.paths.items()]
@@ -136,7 +136,7 @@ class TreeReader:
 
     @contextmanager
     def _choose_positions(self, positions: torch.Tensor) -> Iterator[None]:
-        """Apply the output layer only at positions of the batch laid end to end; the logits are then (1, positions, vocabulary).
+        """Apply the output layer at positions of the batch laid end to end alone; the logits are (1, positions, vocabulary).
 
         The model's own forward goes on from there, so whatever it does to its logits (scaling, a soft cap) is done.
         """

@@ -72,9 +72,9 @@ def plan_trunks(inputs: Iterable[Input], least: int, ratio: float, pack: bool = 
     Yields:
         Trunks; each input stands in exactly one row.
     """
-    stack = [(sorted(inputs, key=lambda item: (item.tokens, item.scored)), 0)]
+    stack = [sorted(inputs, key=lambda item: (item.tokens, item.scored))]
     while stack:
-        group, known = stack.pop()
+        group = stack.pop()
         if not group:
             continue
         shared = _find_shared(group)
@@ -84,7 +84,7 @@ def plan_trunks(inputs: Iterable[Input], least: int, ratio: float, pack: bool = 
             # A child's own trunk is computed from its first token on; it pays where it saves more than that.
             worth = len(child) >= least and len(child) < len(group) and (len(child) - 1) * (deeper - shared) > deeper
             (own if worth else rest).append(child)
-        stack.extend((child, shared) for child in own)
+        stack.extend(own)
         start = shared if shared >= MIN_TRUNK and sum(map(len, rest)) > 1 else 0
         if rest:
             left = [item for child in rest for item in child]
@@ -94,8 +94,8 @@ def plan_trunks(inputs: Iterable[Input], least: int, ratio: float, pack: bool = 
 def pack_rows(inputs: Sequence[Input], start: int, ratio: float | None) -> list[Row]:
     """Rows of sorted inputs; neighbours share a row where that costs less than two.
 
-    A row of t tokens after a trunk of p costs t * (ratio + p + t): matrix products, and attention to trunk and row, of which the
-    masked part is computed too.
+    A row of t tokens after a trunk of p costs t * (ratio + p + t): matrix products, and attention to trunk and row, of which
+    the masked part is computed too.
     """
 
     def cost(t: int) -> float:

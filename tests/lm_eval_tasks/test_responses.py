@@ -99,7 +99,7 @@ def test_answers_of_another_process_are_found(tmp_path):
 
 def test_a_folder_that_holds_something_else_is_said(tmp_path):
     (tmp_path / "responses-0.sqlite").write_text("no database, but a text that is long enough to look at" * 20)
-    with pytest.raises(UserError, match="the response cache .* cannot be used"):
+    with pytest.raises(UserError, match=r"the response cache .* cannot be used"):
         Responses(tmp_path, 0, b"model")
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be used"):

@@ -1,9 +1,10 @@
 # make demo     the whole study on the shipped miniature base model; again: nothing to do
 # make figures  what the miniature base model reaches, from the demo's probes, with intervals
 # make test     format, lint, import directions and the test suite; make test-all: the slow tests too
+# make bench    speed against the plain ways of doing it, all sides in one run (ten minutes)
 # make format   let ruff put format and imports in order
 .DEFAULT_GOAL := help
-.PHONY: help demo figures test test-all format clean
+.PHONY: help demo figures test test-all bench format clean
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
@@ -33,6 +34,9 @@ test: $(READY)
 
 test-all: $(READY)
 	$(BIN)/python -m pytest -n 2
+
+bench: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/probing.py
 
 format: $(READY)
 	$(BIN)/ruff format .

@@ -21,8 +21,10 @@ SPLITS = {
 PHASES = {
     "base_probe": "base model, few-shot",
     "base_chat": "base model, chat prompt",
+    "base_context": "base model, few-shot, with the knowledge in the prompt",
     "tuned_chat": "tuned model, chat prompt",
     "tuned_probe": "tuned model, few-shot",
+    "tuned_context": "tuned model, few-shot, with the knowledge in the prompt",
 }
 METRICS = {
     "accuracy": "accuracy",

@@ -13,11 +13,15 @@ app = typer.Typer(
 )
 sources = typer.Typer(no_args_is_help=True, help="Write a question set from the questions of a source.", rich_markup_mode=None)
 app.add_typer(sources, name="questions")
+requests = typer.Typer(no_args_is_help=True, help="Write what a model is to be asked to write about.", rich_markup_mode=None)
+app.add_typer(requests, name="requests")
 
 Questions = Annotated[Path, typer.Option(help="The question set (a folder).")]
 Probes = Annotated[list[Path], typer.Option(help="Sample log, probe table, or a folder of them; repeatable.")]
 Threshold = Annotated[float, typer.Option(help="A prediction is a belief where its confidence is greater.")]
 Folder = Annotated[Path, typer.Option(help="The folder to write.")]
+Domain = Annotated[str, typer.Option(help="The domain whose train questions are used.")]
+Requests = Annotated[Path, typer.Option(help="The requests file to write (parquet).")]
 
 
 @sources.callback()
@@ -70,6 +74,60 @@ def beliefs(
     print(
         f"{format_table(count_beliefs(table))}\n\n{output}: {table.height} questions ({unasked} in {questions} were not asked)"
     )
+
+
+@requests.command("explain")
+def requests_explain(
+    questions: Questions,
+    probes: Probes,
+    domain: Domain,
+    output: Requests,
+    answers: Annotated[
+        str, typer.Option(help="belief: the model's wrong beliefs; gold: gold of each probed question.")
+    ] = "belief",
+    threshold: Threshold = 0.5,
+) -> None:
+    """Write which answers the base model is to explain: its own wrong beliefs, as the condition self_aligning needs them.
+
+    \b
+    Example:
+      python -m intervention requests explain --questions questions --probes probe/base --domain herbs \\
+        --output explain.parquet
+      python -m lm_eval_tasks run --model hf --model_args pretrained=MODEL --tasks selfalign_explain \\
+        --metadata '{"requests": "explain.parquet"}' --log_samples --output_path explanations
+    """
+    from intervention.requests import request_explanations, write_requests
+
+    table = request_explanations(questions, probes, domain, answers, threshold)
+    write_requests(table, output)
+    print(f"{output}: {table.height} answers to explain ({answers} of train questions of {domain}), for selfalign_explain")
+
+
+@requests.command("context")
+def requests_context(
+    questions: Questions,
+    domain: Domain,
+    output: Requests,
+    probes: Annotated[
+        list[Path], typer.Option(help="Probes of the base model: only the questions on which its belief is wrong; repeatable.")
+    ] = [],  # noqa: B006
+    threshold: Threshold = 0.5,
+) -> None:
+    """Write which questions need background knowledge, as the condition contextualized needs it: all train questions, or,
+    with --probes, those on which the base model's belief is wrong.
+
+    \b
+    Example:
+      python -m intervention requests context --questions questions --probes probe/base --domain herbs \\
+        --output context.parquet
+      python -m lm_eval_tasks run --model hf --model_args pretrained=STRONGER --tasks selfalign_context \\
+        --metadata '{"requests": "context.parquet"}' --apply_chat_template --log_samples --output_path contexts
+    """
+    from intervention.requests import request_contexts, write_requests
+
+    table = request_contexts(questions, domain, probes, threshold)
+    write_requests(table, output)
+    print(f"{output}: {table.height} train questions of {domain} that need knowledge, for selfalign_context")
 
 
 @app.command()

@@ -6,6 +6,7 @@ from pathlib import Path
 import polars as pl
 
 from intervention.folders import write_parquet
+from lm_eval_tasks.averages import average_probes, check_orders
 from lm_eval_tasks.manifest import UserError, write_file
 from lm_eval_tasks.questions import KEY, read_questions
 from lm_eval_tasks.samples import read_probes
@@ -30,7 +31,6 @@ BELIEF_SCHEMA = pl.Schema(
         "question_hash": pl.String,
     }
 )
-_TIE = 1e-12
 
 
 def read_beliefs(questions: str | Path, probes: Sequence[str | Path], threshold: float = 0.5) -> tuple[pl.DataFrame, int]:
@@ -46,7 +46,7 @@ def read_beliefs(questions: str | Path, probes: Sequence[str | Path], threshold:
 
     Raises:
         UserError: several models, runs or ways of scoring, a phase other than base_probe, probes of other questions, a
-            threshold outside [0, 1].
+            question asked in some orders of its choices but not in all, a threshold outside [0, 1].
     """
     asked = read_questions(questions)
     table = find_beliefs(asked, read_probes(probes), threshold, questions, probes)
@@ -62,10 +62,9 @@ def find_beliefs(
     where = ", ".join(map(str, logs))
     check_single(probes, where)
     check_same_questions(questions, probes, folder, where)
-    means = average_probes(probes)
-    table = questions.select(*KEY, "split", "answer", "question_hash").join(
-        means.drop("question_hash"), on=KEY, how="inner", maintain_order="left"
-    )
+    check_orders(probes, where)
+    means = average_probes(probes).drop("split", "answer", "question_hash")
+    table = questions.select(*KEY, "split", "answer", "question_hash").join(means, on=KEY, how="inner", maintain_order="left")
     belief = pl.when(pl.col("confidence") > threshold).then("prediction")
     right = pl.when(pl.col("belief") == pl.col("answer")).then(pl.lit("harmonious")).otherwise(pl.lit("incompatible"))
     return (
@@ -91,6 +90,7 @@ def check_single(probes: pl.DataFrame, where: str) -> None:
 def check_same_questions(questions: pl.DataFrame, probes: pl.DataFrame, folder: str | Path, where: str) -> None:
     """Raise a `UserError` where a probe is of a question that the question set lacks or has in another form."""
     own = questions.select(*KEY, "question_hash")
+    probes = probes.select(own.columns)
     strangers = probes.join(own, on=KEY, how="anti", maintain_order="left")
     if strangers.height:
         raise UserError(
@@ -105,43 +105,6 @@ def check_same_questions(questions: pl.DataFrame, probes: pl.DataFrame, folder: 
             f"{where}: {_name(changed)} was asked with another text, choices or answer than {folder} has (its question_hash "
             f"differs; so do {changed.height - 1} more). Ask again, or name the question set that was asked."
         )
-
-
-def average_probes(probes: pl.DataFrame) -> pl.DataFrame:
-    """One row a question: mean `probs` over all orders and draws, choice by choice, and what follows from them.
-
-    The probe table speaks of the question's own order of choices, so positions are contents. Of choices that tie, the
-    prediction is the one that the model named when it was asked first (lowest draw and order), else the first.
-    """
-    widest = range(probes["choices"].list.len().max() or 0)
-    own = ("question_hash", "model", "scoring")
-    means = (
-        probes.lazy()
-        .sort("draw", "order", maintain_order=True)
-        .group_by(KEY, maintain_order=True)
-        .agg(
-            *(pl.col("probs").list.get(i, null_on_oob=True).mean().alias(f"_prob_{i}") for i in widest),
-            *((pl.col("prediction") == i).mean().alias(f"_votes_{i}") for i in widest),
-            pl.col("prediction").first().alias("_named"),
-            pl.len().alias("asked"),
-            *(pl.col(name).first() for name in own),
-        )
-        .with_columns(
-            pl.concat_list(f"_prob_{i}" for i in widest).list.drop_nulls().alias("probs"),
-            pl.concat_list(f"_votes_{i}" for i in widest).alias("_votes"),
-        )
-    )
-    tied = pl.col("probs").list.get(pl.col("_named")) >= pl.col("probs").list.max() - _TIE
-    prediction = pl.when(tied).then("_named").otherwise(pl.col("probs").list.arg_max().cast(pl.Int64))
-    return (
-        means.with_columns(prediction.alias("prediction"))
-        .with_columns(
-            pl.col("probs").list.get(pl.col("prediction")).alias("confidence"),
-            pl.col("_votes").list.get(pl.col("prediction")).alias("agreement"),
-        )
-        .select(*KEY, "probs", "prediction", "confidence", "agreement", "asked", *own)
-        .collect()
-    )
 
 
 def write_beliefs(table: pl.DataFrame, file: str | Path) -> None:

@@ -21,7 +21,7 @@ from intervention.instructions import describe_balance, write_instructions
 from intervention.jsonlines import read_jsonl
 from lm_eval_tasks.manifest import UserError, hash_path, write_folder, write_manifest
 from lm_eval_tasks.questions import check_questions, check_rows, check_unique, hash_questions
-from lm_eval_tasks.samples import PROBE_SCHEMA, SUM_TOLERANCE, check_probes
+from lm_eval_tasks.samples import SUM_TOLERANCE, check_probes
 
 FILES = {
     "harmonious": "consistent-correct-exp-sample.jsonl",
@@ -221,8 +221,6 @@ def list_probes(group: Group, tables: Mapping[str, pl.DataFrame]) -> pl.DataFram
     constants = {"model": group.model, "run": "", "phase": "base_probe", "scoring": "letter", "task": SOURCE, "split": "train"}
     confidence = pl.col("probs").list.get(pl.col("pred"))
     probes = kept.with_columns(
-        loglikelihoods=pl.lit(None),
-        choice_mass=pl.lit(None),
         prediction="pred",
         confidence=confidence,
         correct=pl.col("pred") == pl.col("answer"),
@@ -230,7 +228,7 @@ def list_probes(group: Group, tables: Mapping[str, pl.DataFrame]) -> pl.DataFram
         order=0,
         **{name: pl.lit(value) for name, value in constants.items()},
     )
-    return check_probes(probes.select(pl.col(name).cast(kind) for name, kind in PROBE_SCHEMA.items()), group.domain)
+    return check_probes(probes, group.domain)
 
 
 def write_sets(group: Group, tables: Mapping[str, pl.DataFrame], folder: Path) -> None:

@@ -16,29 +16,35 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pret
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}, add_help_option=False
 )
 def run(context: typer.Context) -> None:
-    """Ask: `lm_eval run` with the pack registered and without lm-eval's own tasks, whose index costs seconds a process.
-
-    python -m lm_eval_tasks run --model hf --model_args pretrained=MODEL --tasks selfalign_miniworld_probe
-    --metadata '{"questions": "FOLDER"}' --log_samples --output_path OUT
+    """Ask: `lm_eval run` with this pack's tasks, checked before a model is loaded; `run --help` shows how.
 
     The word `then` starts another run in the same process, so that the libraries are loaded once: run ... then ...
     """
     from lm_eval_tasks.harness import run_harness
 
-    for separated, arguments in groupby(context.args, lambda argument: argument == "then"):
+    for separated, arguments in groupby(context.args or ["--help"], lambda argument: argument == "then"):
         if not separated:
             run_harness(["run", *arguments])
+
+
+@app.command()
+def tasks() -> None:
+    """List the pack's tasks, and the tags by which several are asked at once."""
+    from lm_eval_tasks.asking import list_tasks
+
+    print("\n".join(list_tasks()))
 
 
 @app.command()
 def table(
     logs: Annotated[list[Path], typer.Argument(help="Sample logs or probe tables, files or folders.")],
     output: Annotated[Path, typer.Option(help="The parquet file to write.")],
+    average: Annotated[bool, typer.Option("--average", help="Average each question over the orders of its choices.")] = False,
 ) -> None:
     """Read sample logs into one probe table, checked: python -m lm_eval_tasks table OUT --output probes.parquet."""
-    from lm_eval_tasks.samples import read_probes, write_probes
+    from lm_eval_tasks.samples import average_orders, read_probes, write_probes
 
-    probes = read_probes(logs)
+    probes = average_orders(read_probes(logs)) if average else read_probes(logs)
     write_probes(probes, output)
     print(f"{output}: {probes.height} probes of {probes['task'].n_unique()} task(s)", file=sys.stderr)
 

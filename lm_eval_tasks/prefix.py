@@ -78,7 +78,9 @@ class PrefixLM(HFLM):
             keys = [self._responses.make_key(context, continuation) for _, context, continuation in requests]
             answers = [self._responses.find(key) for key in keys]
         bar = tqdm(total=len(requests), disable=disable_tqdm or self.rank != 0, desc="Running loglikelihood requests")
-        bar.update(sum(answer is not None for answer in answers))
+        if found := sum(answer is not None for answer in answers):
+            self._say(f"{found} of {len(answers)} answers are in the response cache already.")
+            bar.update(found)
 
         def keep(found: dict[int, Answer]) -> None:
             for index, answer in found.items():
@@ -101,8 +103,9 @@ class PrefixLM(HFLM):
     def _divide(self, requests: list[Request], left: list[int]) -> tuple[list[int], list[int]]:
         """The requests for which prefixes are shared, and those that the parent is asked."""
         kind = self.model.config.get_text_config().model_type
-        if kind not in SHARING:
-            self._say(f"the architecture {kind} is not known to allow sharing; all is asked as `hf` does.")
+        if kind not in SHARING or self.mixed_precision_dtype:
+            reason = f"the architecture {kind} is not known to allow sharing" if kind not in SHARING else "mixed precision"
+            self._say(f"{reason}; all is asked as `hf` does.")
             return [], left
         long = {index for index in left if len(requests[index][1]) + len(requests[index][2]) > self.max_length + 1}
         if long:

@@ -137,11 +137,19 @@ def check_unique(table: pl.DataFrame, where: str | Path, key: Iterable[str] = KE
 
 def hash_questions(table: pl.DataFrame) -> pl.Series:
     """`question_hash`: 16 hexadecimal digits of the SHA-256 of question, choices (in the question's own order) and answer."""
-    rows = zip(table["question"].to_list(), table["choices"].to_list(), table["answer"].to_list(), strict=True)
     # Each part is written with its length, so that no text can pass for the border between two.
-    texts = ("".join(f"{len(part)}:{part}" for part in (q, *c, str(a))) for q, c, a in rows)
+    question, choices, answer = (
+        _write_with_length(pl.col("question")),
+        pl.col("choices").list.eval(_write_with_length(pl.element())).list.join(""),
+        _write_with_length(pl.col("answer").cast(pl.String)),
+    )
+    texts = table.select(pl.concat_str(question, choices, answer)).to_series()
     hashes = [hashlib.sha256(text.encode()).hexdigest()[:16] for text in texts]
     return pl.Series("question_hash", hashes, dtype=pl.String)
+
+
+def _write_with_length(text: pl.Expr) -> pl.Expr:
+    return pl.concat_str(text.str.len_chars(), pl.lit(":"), text)
 
 
 def rotate_choices(table: pl.DataFrame, order: int | pl.Expr, columns: Sequence[str] = ("choices",)) -> pl.DataFrame:

@@ -142,7 +142,7 @@ class TreeReader:
         """
 
         def choose(_module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-            return (inputs[0].flatten(0, 1)[positions][None], *inputs[1:])
+            return (inputs[0].flatten(0, 1)[positions.to(inputs[0].device)][None], *inputs[1:])
 
         handle = self.model.get_output_embeddings().register_forward_pre_hook(choose)
         try:

@@ -6,60 +6,62 @@ so that a row's columns always speak of the question's own order. Imports neithe
 
 import gzip
 import json
+import math
+import zlib
 from collections.abc import Iterator, Sequence
+from glob import escape
 from pathlib import Path
+from typing import Any
 
 import polars as pl
-import pyarrow.parquet as pq
 
-from lm_eval_tasks.manifest import UserError, write_file
-from lm_eval_tasks.questions import QUESTION_SCHEMA, check_questions, check_rows, hash_questions, rotate_choices
-
-PHASES = ("base_probe", "base_chat", "tuned_chat", "tuned_probe")
-PROBE_SCHEMA = pl.Schema(
-    dict(QUESTION_SCHEMA)
-    | {
-        "split": pl.String,
-        "loglikelihoods": pl.List(pl.Float64),
-        "probs": pl.List(pl.Float64),
-        "choice_mass": pl.Float64,
-        "prediction": pl.Int64,
-        "confidence": pl.Float64,
-        "correct": pl.Boolean,
-        "model": pl.String,
-        "run": pl.String,
-        "phase": pl.String,
-        "scoring": pl.String,
-        "draw": pl.Int64,
-        "order": pl.Int64,
-        "question_hash": pl.String,
-        "task": pl.String,
-    }
+from lm_eval_tasks.averages import average_orders, check_orders
+from lm_eval_tasks.generations import TASKS as TEXT_TASKS
+from lm_eval_tasks.manifest import UserError
+from lm_eval_tasks.probe_table import (
+    OPTIONAL,
+    PER_CHOICE,
+    PHASES,
+    PROBE_KEY,
+    PROBE_SCHEMA,
+    SUM_TOLERANCE,
+    check_asked_once,
+    check_probes,
+    complete_probes,
+    write_probes,
 )
-PROBE_KEY = ("model", "run", "phase", "scoring", "draw", "order", "source", "domain", "id")
-# A released table has probabilities alone.
-OPTIONAL = ("explanation", "topics", "subject", "loglikelihoods", "choice_mass")
-SUM_TOLERANCE = 1e-3  # probabilities that a model computed in half precision sum to 1 only so well
+from lm_eval_tasks.questions import check_rows, hash_questions, rotate_choices
+
+__all__ = [
+    "OPTIONAL", "PHASES", "PROBE_KEY", "PROBE_SCHEMA", "SUM_TOLERANCE",
+    "average_orders", "check_orders", "check_probes", "complete_probes", "find_logs", "read_probes", "write_probes",
+]  # fmt: skip
+
+_SAMPLE_SCHEMA = pl.Schema({"doc_id": pl.Int64, "doc": pl.Struct(dict(PROBE_SCHEMA))})
+_NUMBERS = {name for name, kind in PROBE_SCHEMA.items() if kind in (pl.Float64, pl.List(pl.Float64))}
 
 
 def read_probes(paths: str | Path | Sequence[str | Path]) -> pl.DataFrame:
     """Read sample logs (`samples_*.jsonl`, `.gz`) and probe tables (`.parquet`) into one probe table.
 
     Args:
-        paths: files, or folders that are searched for both; a folder's parquet files count if they are named `probe*.parquet`.
+        paths: files, or folders that are searched for both; a folder's parquet files count if they are named `probe*.parquet`,
+            and its logs of texts (selfalign_explain, selfalign_context) do not.
 
     Returns:
-        One row a question asked once: the columns of `PROBE_SCHEMA`, all in the question's own order of choices.
+        One row a question asked once: the columns of `PROBE_SCHEMA`, all in the question's own order of choices. Optional
+        columns that a file lacks are null.
 
     Raises:
-        UserError: nothing found, a line that is cut or no JSON, a missing column, a probability that is missing, NaN,
-            negative or does not sum to 1, a question whose hash is not that of its text, a question asked twice alike.
+        UserError: nothing found, a line that is cut or no JSON, a log that lacks samples or holds two tasks, a missing column,
+            a number that is missing, NaN or infinite, probabilities that do not sum to 1, a question whose hash is not that of
+            its text, a question asked twice alike or by two tasks in one phase.
     """
     paths = [paths] if isinstance(paths, (str, Path)) else list(paths)
-    tables = [read_file(file) for path in paths for file in find_logs(path)]
-    table = pl.concat(tables)
-    check_asked_once(table, ", ".join(map(str, paths)))
-    return table
+    files = [file for path in paths for file in find_logs(path)]
+    table = pl.concat(read_file(file).with_columns(_file=pl.lit(i, pl.UInt32)) for i, file in enumerate(files))
+    check_asked_once(table, files)
+    return table.drop("_file")
 
 
 def find_logs(path: str | Path) -> list[Path]:
@@ -74,7 +76,9 @@ def find_logs(path: str | Path) -> list[Path]:
     if not path.is_dir():
         raise UserError(f"{path} does not exist. Name a sample log, a probe table, or a folder of them.")
     patterns = ("samples_*.jsonl", "samples_*.jsonl.gz", "probe*.parquet")
-    if not (files := sorted(file for pattern in patterns for file in path.rglob(pattern))):
+    texts = tuple(f"samples_{task}_" for task in TEXT_TASKS)
+    files = sorted(file for pattern in patterns for file in path.rglob(pattern) if not file.name.startswith(texts))
+    if not files:
         raise UserError(f"{path} holds no sample log (samples_*.jsonl). Was lm_eval run with --log_samples --output_path?")
     return files
 
@@ -87,8 +91,8 @@ def read_file(file: Path) -> pl.DataFrame:
         raise UserError(f"{file} holds no samples. Ask the questions again.")
     table = check_probes(table, file)
     if shown:
-        turned = ("choices", "loglikelihoods", "probs")
-        table = rotate_choices(table, -pl.col("order"), turned).with_columns(
+        check_rows(table, pl.col("order").is_null(), "order", "is missing; ask this question again", file)
+        table = rotate_choices(table, -pl.col("order"), PER_CHOICE).with_columns(
             (pl.col(name) + pl.col("order")) % pl.col("choices").list.len().cast(pl.Int64) for name in ("answer", "prediction")
         )
     own = table.with_columns(hash_questions(table).alias("_own"))
@@ -97,105 +101,124 @@ def read_file(file: Path) -> pl.DataFrame:
     return table
 
 
-def check_probes(table: pl.DataFrame, where: str | Path) -> pl.DataFrame:
-    """The columns of `PROBE_SCHEMA`; raises a `UserError` that names the first row that is no probe of a question."""
-    questions = check_questions(table, where)
-    rest = [name for name in PROBE_SCHEMA if name not in QUESTION_SCHEMA]
-    table = questions.hstack(table.select(pl.col(name).cast(PROBE_SCHEMA[name]) for name in rest))
-    n, probs, prediction, confidence = (pl.col("choices").list.len(), *map(pl.col, ("probs", "prediction", "confidence")))
-    no_number = probs.list.eval(pl.element().is_null() | pl.element().is_nan() | (pl.element() < 0)).list.any()
-    named = probs.list.get(prediction, null_on_oob=True)
-    rules = [
-        *((pl.col(name).is_null(), name, "is missing") for name in rest if name not in OPTIONAL),
-        (probs.list.len() != n, "probs", "are not one a choice"),
-        (no_number, "probs", "hold a missing, NaN or negative one"),
-        ((probs.list.sum() - 1).abs() > SUM_TOLERANCE, "probs", "do not sum to 1"),
-        (pl.col("loglikelihoods").list.len() != n, "loglikelihoods", "are not one a choice"),
-        (~pl.col("phase").is_in(PHASES), "phase", f"is none of {', '.join(PHASES)}"),
-        ((prediction < 0) | (prediction >= n), "prediction", "is not the index of a choice"),
-        ((probs.list.max() - confidence).abs() > SUM_TOLERANCE, "confidence", "is not the largest of probs"),
-        ((named - confidence).abs() > SUM_TOLERANCE, "prediction", "is not the most probable choice"),
-        (pl.col("correct") != (prediction == pl.col("answer")), "correct", "does not fit prediction and answer"),
-    ]
-    for rule, name, complaint in rules:
-        check_rows(table, rule, name, f"{complaint}; ask this question again", where)
-    return table
-
-
-def check_asked_once(table: pl.DataFrame, where: str) -> None:
-    """Raise a `UserError` where one model was asked one question twice in the same way."""
-    twice = table.filter(pl.struct(PROBE_KEY).is_duplicated()).head(1)
-    if twice.height:
-        row = twice.row(0, named=True)
-        raise UserError(
-            f"{where}: {row['model']} was asked {row['source']}/{row['domain']} id {row['id']!r} more than once in phase "
-            f"{row['phase']} (draw {row['draw']}, order {row['order']}). Name one log, or remove the older one."
-        )
-
-
-def write_probes(table: pl.DataFrame, file: str | Path) -> None:
-    """Write a probe table as parquet."""
-    with write_file(file) as scratch:
-        pq.write_table(table.to_arrow(), scratch)  # unlike polars, it says that a disk is full by an OSError
-
-
 def _read_parquet(file: Path) -> pl.DataFrame:
     try:
         table = pl.read_parquet(file)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise UserError(f"{file} is not a parquet file that can be read ({error}). Write the probe table again.") from error
-    if missing := [name for name in PROBE_SCHEMA if name not in table.columns]:
-        raise UserError(
-            f"{file} has no column {missing[0]!r}, so it is no probe table. `python -m lm_eval_tasks table` writes one."
-        )
-    return table
+    return complete_probes(table, file)
 
 
 def _read_samples(file: Path) -> pl.DataFrame:
     """The `doc` of every sample. Other keys (arguments, responses) are passed over without being kept."""
     try:
-        source = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file
-        if not (source if isinstance(source, bytes) else file.stat().st_size):
-            return pl.DataFrame(schema=PROBE_SCHEMA)
-        table = pl.read_ndjson(source, schema={"doc": pl.Struct(dict(PROBE_SCHEMA))})
-    except (pl.exceptions.PolarsError, OSError, EOFError) as error:
+        table = pl.read_ndjson(file, schema=_SAMPLE_SCHEMA) if file.stat().st_size else pl.DataFrame(schema=_SAMPLE_SCHEMA)
+    except OSError as error:
+        raise UserError(f"{file} is cut or damaged ({error}). Ask again, or fetch the file again.") from error
+    except pl.exceptions.PolarsError as error:
         raise UserError(_explain_line(file) or f"{file} cannot be read: {error}") from error
-    lacking = table.with_row_index().filter(pl.col("doc").struct.field("question_hash").is_null()).head(1)
+    doc = pl.col("doc").struct
+    lacking = table.with_row_index().filter(doc.field("question_hash").is_null() | pl.col("doc_id").is_null()).head(1)
     if lacking.height:
+        name = "doc_id" if lacking["doc_id"][0] is None else "question_hash in its doc"
         raise UserError(
-            f"{file}, line {lacking['index'][0] + 1}: the sample's doc has no question_hash, so it is no sample of a selfalign "
-            "task. Ask with `--tasks selfalign_...`."
+            f"{file}, line {lacking['index'][0] + 1}: the sample has no {name}, so it is no sample of a selfalign task. "
+            "Ask with `--tasks selfalign_...`."
         )
-    return table.unnest("doc")
+    docs = table["doc"].struct.unnest()
+    if docs.height:
+        check_whole(docs["task"], table["doc_id"], file)
+    return docs
+
+
+def check_whole(tasks: pl.Series, ids: pl.Series, file: Path) -> None:
+    """Raise a `UserError` where a log holds two tasks, a sample twice, or not all samples.
+
+    lm-eval counts the questions that it asks: `doc_id` 0, 1, 2, ... with or without --limit. With --samples the chosen numbers
+    have gaps, and then only lm-eval's own result file, beside the log, can tell that all is there. That file also tells when
+    the last lines of a log are missing.
+
+    Args:
+        tasks: the task of each sample, (n,).
+        ids: its `doc_id`, (n,).
+        file: the log.
+    """
+    task = tasks[0]
+    if task in TEXT_TASKS:
+        raise UserError(f"{file} holds texts that {task} asked for, and no probes. Name the log of a probe or chat task.")
+    if (others := (tasks != task).arg_true()).len():
+        line = others[0]
+        raise UserError(
+            f"{file}: mixed tasks: line 1 is a sample of {task}, line {line + 1} of {tasks[line]}. Keep a log for each task."
+        )
+    if (again := (~ids.is_first_distinct()).arg_true()).len():
+        line, first = again[0], (ids == ids[again[0]]).arg_max()
+        raise UserError(
+            f"{file}, line {line + 1}: a duplicate: doc_id {ids[line]} is also in line {first + 1}. Remove one of them, or "
+            "keep the logs of two runs in two files."
+        )
+    asked, results = _count_asked(file, task)
+    gaps = (ids.sort() != pl.int_range(len(ids), eager=True)).arg_true()
+    gap = gaps[0] if gaps.len() else None
+    if asked == len(ids) or (asked is None and gap is None):
+        return
+    what = f"doc_id {gap} is missing" if gap is not None else f"the last doc_id is {ids.max()}"
+    if asked is not None:
+        raise UserError(
+            f"{file} holds {len(ids)} samples, but {results.name} counts {asked} ({what}): the log has a gap. Ask again."
+        )
+    raise UserError(
+        f"{file}: {what}, so the log has a gap. Ask again; if only some questions were asked (--samples), keep lm-eval's "
+        "results_*.json beside the log, which tells that it is whole."
+    )
+
+
+def _count_asked(file: Path, task: str) -> tuple[int | None, Path | None]:
+    """How many questions lm-eval's result file of the same run says that it asked, and that file; None where there is none."""
+    date = file.name.removesuffix(".gz").removesuffix(".jsonl").removeprefix(f"samples_{task}_")
+    for results in sorted(file.parent.glob(f"*_{escape(date)}.json")):
+        try:
+            return int(json.loads(results.read_text(encoding="utf-8"))["n-samples"][task]["effective"]), results
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return None, None
 
 
 def _explain_line(file: Path) -> str | None:
     """Which line of a log stopped the reader, and why."""
     for number, line in enumerate(_iterate_lines(file), 1):
+        where = f"{file}, line {number}"
+        if not line.strip():
+            continue
         try:
-            sample = json.loads(line, parse_constant=lambda name: {"constant": name})
+            sample = json.loads(line)
         except ValueError:
-            cut = "" if line.endswith("\n") else " (the file ends in the middle of it)"
-            return f"{file}, line {number} is not a whole line of JSON{cut}. The log is damaged: ask again, or remove the line."
-        if found := _find_constant(sample):
-            return f"{file}, line {number}: {found}, and only finite numbers can be used: ask this question again."
+            cut = "" if line.endswith(b"\n") else " (the file ends in the middle of it)"
+            return f"{where} is not a whole line of JSON{cut}. The log is damaged: ask again, or remove the line."
+        if found := _find_no_number(sample):
+            return f"{where}: {found}, and only finite numbers can be used: ask this question again."
+        try:
+            pl.read_ndjson(line, schema=_SAMPLE_SCHEMA)
+        except pl.exceptions.PolarsError as error:
+            return (
+                f"{where} is not a sample of a selfalign task ({' '.join(str(error).split())}). Ask again, or remove the line."
+            )
     return None
 
 
-def _iterate_lines(file: Path) -> Iterator[str]:
+def _iterate_lines(file: Path) -> Iterator[bytes]:
     try:
-        with gzip.open(file, "rt") if file.suffix == ".gz" else file.open() as stream:
+        with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as stream:
             yield from stream
-    except (EOFError, gzip.BadGzipFile, UnicodeDecodeError) as error:
+    except (EOFError, OSError, zlib.error) as error:
         raise UserError(f"{file} is cut or damaged ({error}). Ask again, or fetch the file again.") from error
 
 
-def _find_constant(value: object, name: str = "") -> str | None:
-    """The first NaN or infinite number in a sample, as "name is NaN"."""
+def _find_no_number(value: Any, name: str = "") -> str | None:
+    """The first NaN or infinite number in a sample, or text where a number of the probe is to be, as "name is NaN"."""
     if isinstance(value, dict):
-        if set(value) == {"constant"}:
-            return f"{name} is {value['constant']}"
-        return next((found for key, part in value.items() if (found := _find_constant(part, key))), None)
+        return next((found for key, part in value.items() if (found := _find_no_number(part, key))), None)
     if isinstance(value, list):
-        return next((found for part in value if (found := _find_constant(part, name))), None)
-    return None
+        return next((found for part in value if (found := _find_no_number(part, name))), None)
+    wrong = not math.isfinite(value) if isinstance(value, float) else isinstance(value, str) and name in _NUMBERS
+    return f"{name} is {json.dumps(value)}" if wrong else None

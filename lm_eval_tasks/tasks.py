@@ -1,184 +1,215 @@
-"""What lm-eval calls: where a task's questions come from, which demonstrations they get, and what is logged of an answer.
+"""The class of the pack's multiple-choice tasks: demonstrations by group, all orders of the choices, option texts alone.
 
-Every task of the pack is a short YAML file over `templates/_*.yaml`, which name these functions. `--metadata` gives the
-values of a run: `questions` (folder or Hub id of a question set), and, where wanted, `domain`, `splits`, `trained_on`,
-`draw`, `order`, `phase`; see README.md.
+Every task is a short YAML file over `templates/_*.yaml`, which name this class, a loader (`sets.py`, `benchmarks.py`), the text
+of the prompt (`prompts.py`) and the metrics (`metrics.py`).
 """
 
 import random
 from collections import defaultdict
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
-import datasets
-import polars as pl
+from jinja2 import Template
+from lm_eval import utils
+from lm_eval.api.instance import Instance
 from lm_eval.api.samplers import FirstNSampler
 from lm_eval.api.task import ConfigurableTask
+from transformers import PreTrainedTokenizerBase
 
-from lm_eval_tasks.manifest import UserError, read_manifest
-from lm_eval_tasks.probes import read_probe
-from lm_eval_tasks.prompts import RESPONSE_FORMAT
-from lm_eval_tasks.questions import read_configs, read_questions, rotate_choices
+from lm_eval_tasks.manifest import UserError
+from lm_eval_tasks.metrics import log_turned_probe
+from lm_eval_tasks.prompts import BARE_CUE, LETTERS
+from lm_eval_tasks.tokenizer import load_tokenizer
 
-HOW_TO_NAME = """--metadata '{"questions": "FOLDER_OR_HUB_ID"}'"""
 CHAT_ENDING = " ASSISTANT:"
+PAPER_SEED = 42  # of the paper's shuffle of the dev questions
 
-
-def load_questions(
-    task: str,
-    questions: str | None = None,
-    pretrained: str = "",
-    prompt: str = "probe",
-    scoring: str = "letter",
-    domain: str | Sequence[str] = (),
-    splits: Sequence[str] = ("test",),
-    trained_on: str | None = None,
-    order: int = 0,
-    draw: int = 0,
-    phase: str | None = None,
-    **_: Any,
-) -> dict[str, datasets.Dataset]:
-    """The questions that a task asks (`test`) and those it demonstrates with (`dev`), with the columns of a sample.
-
-    Args:
-        task: the task's name.
-        questions: a question set: a folder, or a data set on the Hub.
-        pretrained: the model that is asked, from `--model_args`; its manifest tells whether and on what it was tuned.
-        prompt: `probe` (few-shot) or `chat`; set by the task.
-        scoring: `letter` or `cloze`; set by the task.
-        domain: one domain or several; all where empty.
-        splits: the splits that are asked.
-        trained_on: `FOLDER/CONFIG` of an instruction set whose train questions are asked again, choices turned by one (`seen`).
-        order: how far the choices are turned before they are shown.
-        draw: which demonstrations are taken: 0 the first, any other number a seeded shuffle.
-        phase: overrides what the model's manifest says.
-
-    Raises:
-        UserError: the question set breaks its contract, or the model was trained to answer in another format.
-    """
-    if not questions:
-        raise UserError(f"{task}: no question set. Name one with {HOW_TO_NAME}.")
-    manifest = read_manifest(pretrained) or {}
-    tuned = manifest.get("stage") == "train"
-    if not tuned and (Path(pretrained) / "checkpoints").is_dir():
-        raise UserError(
-            f"{pretrained} holds a training run that has not ended. Run its command again; it goes on where it was."
-        )
-    if tuned and prompt == "chat":
-        check_format(manifest["config"], scoring, pretrained)
-    folder = find_folder(questions)
-    domains = [domain] if isinstance(domain, str) else list(domain)
-    asked = rotate_choices(read_questions(folder, domains, splits), order).with_columns(order=pl.lit(order))
-    if trained_on:
-        seen = rotate_choices(read_trained(folder, trained_on), order + 1).with_columns(order=pl.lit(order + 1))
-        asked = pl.concat([asked.filter(pl.col("split") != "train"), seen])
-    n = pl.col("choices").list.len().cast(pl.Int64)
-    asked = asked.with_columns(
-        order=pl.col("order") % n,
-        answer=(pl.col("answer") - pl.col("order")) % n,
-        model=pl.lit(str(pretrained)),
-        run=pl.lit(manifest["run"] if tuned else ""),
-        phase=pl.lit(phase or f"{'tuned' if tuned else 'base'}_{prompt}"),
-        scoring=pl.lit(scoring),
-        draw=pl.lit(draw),
-        task=pl.lit(task),
-    )
-    dev = read_questions(folder, domains, ["dev"]) if prompt == "probe" else asked.head(0)
-    return {"test": datasets.Dataset(asked.to_arrow()), "dev": datasets.Dataset(dev.to_arrow())}
-
-
-def find_folder(questions: str) -> Path:
-    """A question set's folder; one that is not here is fetched from the Hub (its parquet files and card alone)."""
-    if Path(questions).is_dir():
-        return Path(questions)
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        return Path(snapshot_download(questions, repo_type="dataset", allow_patterns=["*.parquet", "README.md"]))
-    except (OSError, HFValidationError, ValueError) as error:
-        raise UserError(f"the question set {questions!r} is no folder here, and the Hub did not give it: {error}") from error
-
-
-def read_trained(questions: str | Path, trained_on: str) -> pl.DataFrame:
-    """The train questions that an instruction set's config (`FOLDER/CONFIG`) was written from."""
-    folder, config = Path(trained_on).parent, Path(trained_on).name
-    configs = read_configs(folder)
-    if config not in configs:
-        raise UserError(f"trained_on: {folder} has no config {config!r}; it has {', '.join(sorted(configs))}.")
-    key = ["source", "domain", "id", "question_hash"]
-    trained = pl.read_parquet(configs[config]["train"]).filter(pl.col("condition") != "general").select(key)
-    domains = trained["domain"].unique().to_list()
-    seen = read_questions(questions, domains, ["train"]).join(trained, on=key, how="semi")
-    if seen.height < trained.height:
-        raise UserError(
-            f"trained_on: {trained.height - seen.height} of the {trained.height} questions in {trained_on} are not train "
-            f"questions of {questions}. Name the question set that the instruction set was built from."
-        )
-    return seen
-
-
-def check_format(config: dict[str, Any], scoring: str, model: str) -> None:
-    """Raise a `UserError` where a model was trained to answer in a format that this scoring does not read."""
-    if config["response_format"] != RESPONSE_FORMAT[scoring]:
-        raise UserError(
-            f"{model} was trained to answer in the format {config['response_format']!r}, but this task scores by {scoring}. "
-            f"Ask with the task whose scoring reads that format."
-        )
+Group = tuple[str, ...]
 
 
 class QuestionTask(ConfigurableTask):
-    """A multiple-choice task whose demonstrations come from the dev questions of the same source and domain as the question.
+    """A multiple-choice task whose demonstrations come from the dev questions of the question's own group.
 
-    `metadata.demonstrations_by` names the columns that a question and its demonstrations share; `draw` the demonstrations.
+    What it looks up in `metadata`, where a template's values, `--model_args` and `--metadata` come together:
+
+    - `prompt` (`probe`, `context`, `chat`), `scoring` (`letter`, `cloze`), set by the template;
+    - `demonstrations_by`: the columns that a question and its demonstrations share (source and domain);
+    - `paper`: demonstrations in the paper's order, and the token scored that the paper scores;
+    - `draw`, `shots`, `order`: of the run, see README.md.
     """
 
     def __init__(self, config: dict[str, Any], **kwargs: Any) -> None:
         config = {key: value for key, value in config.items() if key != "class"}
-        config["metadata"] = config["metadata"] | {"task": config["task"]}
+        metadata = config["metadata"] = config["metadata"] | {"task": config["task"]}
+        self.cyclic = metadata.get("order") == "cyclic"
+        if self.cyclic != (config["process_results"] is log_turned_probe):
+            what = "only its cyclic variant asks" if self.cyclic else "it asks"
+            raise UserError(f"{config['task']}: {what} every order of the choices. Leave `order` out of --metadata.")
+        self.chat = metadata["prompt"] == "chat"
+        if metadata.get("shots") is not None and not self.chat:
+            config["num_fewshot"] = self._read_number("shots", metadata["shots"], config["task"])
+        self._log = config["process_results"]
         super().__init__(config=config, **kwargs)
-        self._samplers: dict[tuple[str, ...], FirstNSampler] = {}
-        self._by = config["metadata"].get("demonstrations_by", ["source", "domain"])
-        self._group_demonstrations(config["metadata"].get("draw", 0))
+        draw = self._read_number("draw", metadata.get("draw", 0), config["task"])
+        self.samplers = self._group_demonstrations(draw)
+        if metadata.get("paper"):
+            self.config.target_delimiter = self._find_delimiter()
 
-    def _group_demonstrations(self, draw: int) -> None:
-        groups = defaultdict(list)
+    @staticmethod
+    def _read_number(name: str, value: Any, task: str) -> int:
+        if type(value) is not int or value < 0:
+            raise UserError(f"{task}: {name} {value!r} is not a whole number from 0 on. Mend it in --metadata.")
+        return value
+
+    def download(self, dataset_kwargs: dict[str, Any] | None = None, **_: Any) -> None:
+        """Load the questions: the template's loader gets the metadata, and what the task's own file fixes over it."""
+        fixed = dataset_kwargs or {}
+        given = self.config.metadata
+        for name, value in fixed.items():
+            if given.get(name) not in (None, value, [value]):
+                raise UserError(
+                    f"{self.config.task} has the {name} {value!r}, not {given[name]!r}. Leave it out of --metadata."
+                )
+        self.dataset = self.config.custom_dataset(**(given | fixed))
+
+    # --- demonstrations
+
+    def find_group(self, row: dict[str, Any]) -> Group:
+        """The values that a question shares with its demonstrations."""
+        return tuple(row[name] for name in self.config.metadata.get("demonstrations_by", ("source", "domain")))
+
+    def _group_demonstrations(self, draw: int) -> dict[Group, FirstNSampler]:
+        groups: dict[Group, list[dict[str, Any]]] = defaultdict(list)
         for row in self.dataset["dev"]:
-            groups[tuple(row[name] for name in self._by)].append(row)
+            groups[self.find_group(row)].append(row)
         for group, rows in groups.items():
-            if draw:
+            if self.config.metadata.get("paper"):
+                random.Random(PAPER_SEED + draw).shuffle(rows)  # as random.seed, and random.shuffle of the row numbers
+            elif draw:
                 random.Random(f"{draw} {group}").shuffle(rows)
-            self._samplers[group] = FirstNSampler(rows)
+        return {group: FirstNSampler(rows) for group, rows in groups.items()}
 
     def fewshot_context(self, doc: dict[str, Any], num_fewshot: int, **kwargs: Any) -> Any:
         """The prompt of one question; as lm-eval's, with the demonstrations of the question's own group."""
-        chat = self.config.metadata["prompt"] == "chat"
-        if chat != bool(kwargs.get("apply_chat_template")):
-            remedy = "add --apply_chat_template" if chat else "leave out --apply_chat_template"
-            raise UserError(f"{self.config.task} is a {'chat' if chat else 'few-shot'} task: {remedy}.")
+        if self.chat != bool(kwargs.get("apply_chat_template")):
+            remedy = "add --apply_chat_template" if self.chat else "leave out --apply_chat_template"
+            raise UserError(f"{self.config.task} is a {'chat' if self.chat else 'few-shot'} task: {remedy}.")
         if num_fewshot:
-            group = tuple(doc[name] for name in self._by)
-            self.sampler = self._samplers.get(group, FirstNSampler([]))
+            group = self.find_group(doc)
+            self.sampler = self.samplers.get(group, FirstNSampler([]))
             if len(self.sampler.df) < num_fewshot:
                 raise UserError(
                     f"{self.config.task}: {num_fewshot} demonstrations wanted for {'/'.join(group)}, but its dev split has "
                     f"{len(self.sampler.df)} questions. Add dev questions, or set --num_fewshot."
                 )
         prompt = super().fewshot_context(doc, num_fewshot, **kwargs)
-        if chat and not prompt.endswith(CHAT_ENDING):
+        if self.chat and not prompt.endswith(CHAT_ENDING):
             raise UserError(
                 f"{self.config.task}: its chat template ends in {prompt[-20:]!r}, but training ends in {CHAT_ENDING!r}. "
                 "Give the tokenizer the template that training uses, lm_eval_tasks/templates/vicuna.jinja."
             )
         return prompt
 
+    @staticmethod
+    def resolve_field(doc: dict[str, Any], field: str | None = None) -> Any:
+        """lm-eval's, which compiles the template of the description anew for every question: most of the time it takes."""
+        return field and (doc[field] if field in doc else _compile(field).render(**doc))
 
-def log_probe(doc: dict[str, Any], results: list[tuple[float, bool]]) -> dict[str, float]:
-    """Log the probe beside its question, and return the metrics of lm-eval's own result table."""
-    try:
-        probe = read_probe([loglikelihood for loglikelihood, _ in results], doc["answer"])
-    except ValueError as error:
-        raise UserError(f"{doc['task']}, {doc['source']}/{doc['domain']} id {doc['id']!r}: {error}.") from error
-    doc.update(probe)
-    return {"acc": float(probe["correct"]), "confidence": probe["confidence"], "choice_mass": probe["choice_mass"]}
+    # --- requests
+
+    def doc_iterator(
+        self, *, rank: int = 0, limit: int | None = None, world_size: int = 1, samples: list[int] | None = None
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
+        """lm-eval's, but a limit ends after a whole question, and each process gets whole questions: all orders of one, whose
+        stem `hf-prefix` then computes once.
+        """
+        limit = self._round_limit(limit)
+        if not self.cyclic or samples:
+            yield from super().doc_iterator(rank=rank, limit=limit, world_size=world_size, samples=samples)
+            return
+        number = -1
+        for doc_id, doc in super().doc_iterator(limit=limit):
+            number += doc["order"] == 0
+            if number % world_size == rank:
+                yield doc_id, doc
+
+    def _round_limit(self, limit: int | None) -> int | None:
+        """The limit, moved on to the next question's first row where a question has a row for each order."""
+        if not limit or not self.cyclic:
+            return limit
+        orders = self.dataset["test"]["order"]
+        return next((i for i in range(int(limit), len(orders)) if orders[i] == 0), len(orders))
+
+    def build_all_requests(self, *, limit: int | None = None, cache_requests: bool = False, **kwargs: Any) -> None:
+        """lm-eval's, after a check of everything that can be found wrong with the task before it is asked."""
+        from lm_eval_tasks.checks import check_task
+
+        if cache_requests:
+            raise UserError(
+                "--cache_requests keeps prompts under the task's name alone, so another question set would be asked with the "
+                "prompts of the first. Leave it out."
+            )
+        check_task(self, kwargs)
+        super().build_all_requests(limit=self._round_limit(limit), **kwargs)
+
+    def choices_of(self, doc: dict[str, Any]) -> list[str]:
+        """The continuations that are scored, one a choice, as lm-eval sends them (in a chat it adds no delimiter)."""
+        delimiter = "" if self.chat else self.config.target_delimiter
+        return [f"{delimiter}{choice}" for choice in self.doc_to_choice(doc)]
+
+    def construct_requests(self, doc: dict[str, Any], ctx: str, **kwargs: Any) -> list[Instance]:
+        """lm-eval's requests, one a choice; where option texts are scored, then the same after the bare cue."""
+        requests = super().construct_requests(doc, ctx, **kwargs)
+        if self.config.metadata["scoring"] == "cloze":
+            cue = BARE_CUE[self.config.metadata["prompt"]]
+            requests += [
+                Instance("loglikelihood", doc, (cue, choice), number, metadata=kwargs["metadata"])
+                for number, choice in enumerate(self.choices_of(doc), len(requests))
+            ]
+        return requests
+
+    def process_results(self, doc: dict[str, Any], results: list[tuple[float, bool]]) -> dict[str, float]:
+        """Log the probe, and return the metrics of lm-eval's table (under --predict_only its stand-in, `bypass`)."""
+        metrics = self._log(doc, results)
+        return {name: metrics.get(name, 999) for name in self._aggregation_list}
+
+    def _find_delimiter(self) -> str:
+        """What stands between "Answer:" and the letter so that the token scored is the paper's."""
+        if (tokenizer := load_tokenizer(self.config.metadata)) is None:
+            return " "
+        letters = LETTERS[: max(map(len, self.dataset["test"]["choices"]))]
+        if (delimiter := find_delimiter(tokenizer, letters)) is None:
+            raise UserError(
+                f"{self.config.task}: the paper scores the last token of tokenizer({letters[0]!r}), but in this tokenizer that "
+                "is the token of neither ' A' nor 'A' after 'Answer:' for all letters. Ask with the task without `_paper`."
+            )
+        return delimiter
+
+
+@lru_cache
+def _compile(template: str) -> Template:
+    return utils.env.from_string(template)
+
+
+def find_delimiter(tokenizer: PreTrainedTokenizerBase, letters: Sequence[str]) -> str | None:
+    """The delimiter after which each letter is the one token that the paper scores, `tokenizer(letter).input_ids[-1]`.
+
+    Args:
+        tokenizer: of the model that is asked.
+        letters: the letters that are scored.
+
+    Returns:
+        A space (SentencePiece), nothing (byte-level tokenizers), or None where neither gives that token.
+    """
+
+    def encode(text: str) -> list[int]:
+        return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    cue = f"\n{BARE_CUE['probe']}"
+    for delimiter in (" ", ""):
+        # lm-eval takes what is left of prompt and continuation after the tokens of the prompt.
+        scored = [encode(f"{cue}{delimiter}{letter}")[len(encode(cue)) :] for letter in letters]
+        if scored == [[tokenizer(letter)["input_ids"][-1]] for letter in letters]:
+            return delimiter
+    return None

@@ -181,9 +181,7 @@ def train_model(
 
 def save_base(folder: Path, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, record: Mapping[str, Any]) -> None:
     """Write weights (fp32 safetensors), tokenizer, chat template, the record of the run and the model card into a folder."""
-    model.generation_config = GenerationConfig(
-        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
-    )
+    model.generation_config = GenerationConfig(eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     shutil.copyfile(TEMPLATE, folder / "chat_template.jinja")

@@ -8,7 +8,7 @@ from scipy.special import log_softmax, softmax
 
 from lm_eval_tasks.manifest import write_manifest
 from lm_eval_tasks.questions import hash_questions
-from lm_eval_tasks.samples import PROBE_SCHEMA, write_probes
+from lm_eval_tasks.samples import PROBE_SCHEMA, complete_probes, write_probes
 
 BASE_MODEL = "base"
 # Condition, ratio, share of the beliefs that survives the training.
@@ -65,7 +65,7 @@ def make_probes(questions: pl.DataFrame, logits: np.ndarray, mass: float, **name
         correct=pl.Series(prediction == questions["answer"].to_numpy()),
         **{key: pl.lit(value) for key, value in (defaults | names).items()},
     )
-    return table.select(pl.col(name).cast(kind) for name, kind in PROBE_SCHEMA.items())
+    return complete_probes(table, "made up")
 
 
 def make_logits(questions: pl.DataFrame, first: np.ndarray, sharpness: float, rng: np.random.Generator) -> np.ndarray:

@@ -9,8 +9,9 @@ import polars as pl
 
 from intervention.build import Inputs, Plan, build_instructions
 from intervention.questions import convert_jsonl
+from lm_eval_tasks.probe_table import PER_CHOICE
 from lm_eval_tasks.questions import read_configs, read_questions, rotate_choices
-from lm_eval_tasks.samples import PROBE_SCHEMA, write_probes
+from lm_eval_tasks.samples import complete_probes, write_probes
 
 
 def make_rows(n: int = 120, seed: int = 0, domain: str = "herbs", split: str = "train", choices: int = 4) -> list[dict]:
@@ -64,14 +65,12 @@ def fill_probes(questions: pl.DataFrame, probs: list[list[float]], prediction: l
     defaults = {"model": "base", "run": "", "phase": "base_probe", "scoring": "cloze", "draw": 0, "order": 0, "task": "made_up"}
     table = questions.with_columns(
         probs=pl.Series(probs, dtype=pl.List(pl.Float64)),
-        loglikelihoods=pl.lit(None),
-        choice_mass=pl.lit(None),
         prediction=pl.Series(prediction, dtype=pl.Int64),
         confidence=pl.Series([row[i] for row, i in zip(probs, prediction, strict=True)]),
         correct=pl.Series(prediction) == questions["answer"],
         **{name: pl.lit(value) for name, value in (defaults | names).items()},
     )
-    return table.select(pl.col(name).cast(kind) for name, kind in PROBE_SCHEMA.items())
+    return complete_probes(table, "made up")
 
 
 def write_table(folder: Path, table: pl.DataFrame, name: str = "probes") -> Path:
@@ -83,7 +82,7 @@ def write_table(folder: Path, table: pl.DataFrame, name: str = "probes") -> Path
 def write_log(file: Path, probes: pl.DataFrame) -> Path:
     """A sample log as lm-eval writes it, in the order in which the choices were shown."""
     n = pl.col("choices").list.len().cast(pl.Int64)
-    shown = rotate_choices(probes, pl.col("order"), ("choices", "probs", "loglikelihoods")).with_columns(
+    shown = rotate_choices(probes, pl.col("order"), PER_CHOICE).with_columns(
         (pl.col(name) - pl.col("order")) % n for name in ("answer", "prediction")
     )
     rows = [{"doc_id": i, "doc": doc, "resps": [["-1.0", "False"]]} for i, doc in enumerate(shown.to_dicts())]

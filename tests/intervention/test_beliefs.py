@@ -1,12 +1,14 @@
 """What a model believes follows from its probes, however they are stored and however often it was asked."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
 import pytest
 from made_up import fill_probes, make_probes, make_rows, write_jsonl, write_log, write_set, write_table
 
-from intervention.beliefs import BELIEF_SCHEMA, average_probes, read_beliefs, write_beliefs
+from intervention.beliefs import BELIEF_SCHEMA, read_beliefs, write_beliefs
+from lm_eval_tasks.averages import average_probes
 from lm_eval_tasks.manifest import UserError
 from lm_eval_tasks.questions import read_questions
 
@@ -54,20 +56,85 @@ def test_a_log_and_a_table_say_the_same(questions: Path, tmp_path: Path) -> None
 
 
 def test_orders_and_draws_are_averaged_by_choice(questions: Path, tmp_path: Path) -> None:
-    parts = [make_probes(questions, seed=10 * draw + order, order=order, draw=draw) for draw in (0, 1) for order in (0, 1, 2)]
-    for i, part in enumerate(parts):
-        write_log(tmp_path / f"samples_{i}.jsonl", part)
-    logs = [tmp_path / f"samples_{i}.jsonl" for i in range(6)]
+    parts = [
+        make_probes(questions, seed=10 * draw + order, order=order, draw=draw).filter(pl.col("choices").list.len() > order)
+        for draw in (0, 1)
+        for order in range(5)
+    ]
+    logs = [write_log(tmp_path / f"samples_{i}.jsonl", part) for i, part in enumerate(parts)]
     beliefs, _ = read_beliefs(questions, logs[::-1])
-    for i, row in enumerate(beliefs.to_dicts()):
-        asked = [part.row(i, named=True) for part in parts]
-        mean = [sum(values) / 6 for values in zip(*(probe["probs"] for probe in asked), strict=True)]
+    asked = pl.concat(parts).partition_by("id", as_dict=True)
+    for row in beliefs.to_dicts():
+        own = asked[row["id"],].to_dicts()
+        n = len(own[0]["choices"])
+        assert row["asked"] == len(own) == 2 * n
+        mean = [sum(values) / (2 * n) for values in zip(*(probe["probs"] for probe in own), strict=True)]
         assert row["probs"] == pytest.approx(mean)
         assert row["prediction"] == mean.index(max(mean))
         assert row["confidence"] == pytest.approx(max(mean))
-        assert row["agreement"] == pytest.approx(sum(probe["prediction"] == row["prediction"] for probe in asked) / 6)
-        assert row["asked"] == 6
+        assert row["agreement"] == pytest.approx(sum(probe["prediction"] == row["prediction"] for probe in own) / (2 * n))
     assert beliefs["agreement"].n_unique() > 2
+
+
+def ask_in_orders(questions: Path, says: Callable[[dict, int], int]) -> list[pl.DataFrame]:
+    """A probe table an order: `says` names the choice (in the question's own order) that gets 0.9; others share the rest."""
+    tables = []
+    for order in range(5):
+        asked = read_questions(questions, splits=("train", "test")).filter(pl.col("choices").list.len() > order)
+        named = [says(row, order) for row in asked.to_dicts()]
+        counts = asked["choices"].list.len()
+        probs = [[0.9 if i == name else 0.1 / (n - 1) for i in range(n)] for n, name in zip(counts, named, strict=True)]
+        tables.append(fill_probes(asked, probs, named, order=order, scoring="letter"))
+    return tables
+
+
+def test_a_model_that_always_says_the_first_letter_believes_nothing_once_the_orders_are_averaged(
+    questions: Path, tmp_path: Path
+) -> None:
+    # What is shown first is the choice that the order names.
+    tables = ask_in_orders(questions, lambda _, order: order)
+    logs = [write_log(tmp_path / f"samples_{i}.jsonl", table) for i, table in enumerate(tables)]
+    once, _ = read_beliefs(questions, logs[:1])
+    assert once["belief"].to_list() == [0] * 90
+    assert once["confidence"].to_list() == pytest.approx([0.9] * 90)
+    averaged, _ = read_beliefs(questions, logs)
+    assert averaged["belief"].null_count() == 90
+    assert set(averaged["class"]) == {"unsure"}
+    for row in averaged.to_dicts():
+        n = len(row["probs"])
+        assert row["probs"] == pytest.approx([1 / n] * n)
+        assert row["agreement"] == pytest.approx(1 / n)
+        assert row["asked"] == n
+
+
+def test_a_model_that_knows_the_content_believes_the_same_in_every_order(questions: Path, tmp_path: Path) -> None:
+    def know(row: dict, order: int) -> int:
+        return int(row["id"].split("-")[1]) * 7 % len(row["choices"])
+
+    tables = ask_in_orders(questions, know)
+    logs = [write_log(tmp_path / f"samples_{i}.jsonl", table) for i, table in enumerate(tables)]
+    averaged, _ = read_beliefs(questions, logs)
+    for row, asked in zip(averaged.to_dicts(), read_questions(questions, splits=("train", "test")).to_dicts(), strict=True):
+        assert row["belief"] == know(asked, 0)
+        assert row["confidence"] == pytest.approx(0.9)
+        assert row["agreement"] == 1
+    assert averaged["belief"].n_unique() == 5
+
+
+def test_a_question_that_lacks_an_order_is_named(questions: Path, tmp_path: Path) -> None:
+    tables = ask_in_orders(questions, lambda _, order: order)
+    logs = [write_log(tmp_path / f"samples_{i}.jsonl", table) for i, table in enumerate(tables)]
+    message = (
+        r"samples_\d.jsonl: made_up/herbs id 'train-0' was asked of base by made_up in 3 of the 4 orders .*order 2 is missing"
+    )
+    refuse(questions, [*logs[:2], *logs[3:]], message)
+    # All but the last question's last order, as a --limit would leave it: questions asked once are no excuse for it.
+    write_log(logs[4], tables[4].head(29))
+    refuse(questions, logs, r"id 'test-29' was asked of base by made_up in 4 of the 5 orders .*order 4 is missing")
+    for log, table in zip(logs[1:], tables[1:], strict=True):
+        write_log(log, table.filter(pl.col("id") != "test-3"))
+    write_log(logs[4], tables[4].filter(pl.col("id") != "test-3"))
+    refuse(questions, logs, r"id 'test-3' was asked of base by made_up in 1 of the 5 orders .*order 1 is missing")
 
 
 def test_a_tie_goes_to_what_the_model_named(questions: Path) -> None:
@@ -117,8 +184,8 @@ def test_probes_of_other_questions_are_refused(questions: Path, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("probs", "message"),
     [
-        ([None, 0.5, 0.5, 0.0], "missing, NaN or negative"),
-        ([float("nan"), 0.5, 0.5, 0.0], "missing, NaN or negative"),
+        ([None, 0.5, 0.5, 0.0], "missing, NaN or infinite"),
+        ([float("nan"), 0.5, 0.5, 0.0], "missing, NaN or infinite"),
         ([0.5, 0.2, 0.1, 0.1], "do not sum to 1"),
         ([0.5, 0.5], "are not one a choice"),
         (None, "probs None is missing"),

@@ -7,9 +7,7 @@ import sys
 import polars as pl
 import pytest
 import torch
-import yaml
-from conftest import BASE, ROOT, run_command
-from lm_eval.tasks import TaskManager
+from conftest import BASE, run_command
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lm_eval_tasks.prompts import (
@@ -21,7 +19,6 @@ from lm_eval_tasks.prompts import (
 )
 from lm_eval_tasks.samples import read_probes
 
-PACK = ROOT / "lm_eval_tasks"
 RUN = (sys.executable, "-m", "lm_eval_tasks", "run")
 DOC = {"question": "Which is it?", "choices": ["one", "two", "three"], "answer": 1, "domain": "d"}
 
@@ -58,14 +55,6 @@ def logs(questions, tmp_path_factory):
     done = run_command(*RUN, *probe, "then", *chat, "--apply_chat_template")
     assert done.returncode == 0, done.stderr
     return output
-
-
-def test_every_task_file_is_in_the_index_and_no_two_share_a_name():
-    files = [file for file in PACK.rglob("*.yaml") if not file.name.startswith("_")]
-    names = [yaml.load(file.read_text(), yaml.BaseLoader)["task"] for file in files]
-    assert len(set(names)) == len(names)
-    index = TaskManager(include_path=str(PACK), include_defaults=False).task_index
-    assert {name for name in index if index[name].yaml_path in files} == set(names)
 
 
 def test_the_prompts_are_what_the_readme_says():

@@ -1,0 +1,216 @@
+"""The questions that a task asks and those it demonstrates with: read, chosen, turned, and described as samples carry them.
+
+Templates name `load_questions` as their `custom_dataset`; `--metadata` gives it the values of a run (README.md lists them).
+"""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import datasets
+import polars as pl
+
+from lm_eval_tasks.manifest import UserError, read_manifest
+from lm_eval_tasks.prompts import RESPONSE_FORMAT
+from lm_eval_tasks.questions import KEY, read_configs, read_questions, rotate_choices
+
+HOW_TO_NAME = """--metadata '{"questions": "FOLDER_OR_HUB_ID"}'"""
+HOW_TO_GIVE_CONTEXTS = """--metadata '{"contexts": "LOG_OR_JSON_LINES"}'"""
+
+Order = int | Literal["cyclic"]
+logger = logging.getLogger(__name__)
+
+
+def load_questions(
+    task: str,
+    questions: str | None = None,
+    prompt: str = "probe",
+    domain: str | Sequence[str] = (),
+    splits: Sequence[str] = ("test",),
+    trained_on: str | None = None,
+    contexts: str | None = None,
+    order: Order = 0,
+    shots: int | None = None,
+    **run: Any,
+) -> dict[str, datasets.Dataset]:
+    """The questions that a task asks (`test`) and those it demonstrates with (`dev`), with the columns of a sample.
+
+    Args:
+        task: the task's name.
+        questions: a question set: a folder, or a data set on the Hub.
+        prompt: `probe` (few-shot), `context` (few-shot, the asked question after its context) or `chat`; set by the task.
+        domain: one domain or several; all where empty.
+        splits: the splits that are asked.
+        trained_on: `FOLDER/CONFIG` of an instruction set whose train questions are asked again, choices turned by one (`seen`).
+        contexts: for the prompt `context`: texts by question, which `generations.read_generations` reads.
+        order: how far the choices are turned before they are shown, or `cyclic` for a row an order.
+        shots: no dev questions are read where it is 0.
+        **run: what `describe_run` takes.
+
+    Raises:
+        UserError: the question set breaks its contract, no question has a context, or the model was trained to answer in
+            another format.
+    """
+    if not questions:
+        raise UserError(f"{task}: no question set. Name one with {HOW_TO_NAME}.")
+    folder = find_folder(questions)
+    domains = list_domains(domain)
+    table = read_questions(folder, domains, splits)
+    asked = turn_choices(table, order)
+    if trained_on:
+        seen = turn_choices(read_trained(folder, trained_on), order, more=1)
+        asked = pl.concat([asked.filter(pl.col("split") != "train"), seen])
+    if prompt == "context":
+        asked = add_contexts(asked, contexts, task)
+    dev = read_questions(folder, domains, ["dev"]) if prompt != "chat" and shots != 0 else table.head(0)
+    return make_datasets(describe_run(asked, task=task, prompt=prompt, **run), dev)
+
+
+def list_domains(domain: str | Sequence[str]) -> list[str]:
+    """The domains of a run's `domain`, which is one or several."""
+    return [domain] if isinstance(domain, str) else list(domain)
+
+
+def make_datasets(asked: pl.DataFrame, dev: pl.DataFrame) -> dict[str, datasets.Dataset]:
+    """What lm-eval takes for a task's splits."""
+    return {"test": datasets.Dataset(asked.to_arrow()), "dev": datasets.Dataset(dev.to_arrow())}
+
+
+def turn_choices(table: pl.DataFrame, order: Order, more: int = 0) -> pl.DataFrame:
+    """The questions as they are shown, with the column `order` and with `answer` as the index of gold among what is shown.
+
+    Args:
+        table: questions in their own order of choices.
+        order: by how much the choices are turned, modulo their number; `cyclic` gives a question one row for each of its
+            orders, 0 first.
+        more: by how much they are turned beyond that (`cyclic` shows every order anyway).
+
+    Raises:
+        UserError: `order` is neither.
+    """
+    if order != "cyclic" and type(order) is not int:
+        raise UserError(f"order {order!r} is neither a whole number nor 'cyclic'. Give one with --metadata '{{\"order\": 1}}'.")
+    n = pl.col("choices").list.len().cast(pl.Int64)
+    if order == "cyclic":
+        table = table.with_columns(order=pl.int_ranges(0, n)).explode("order")
+    else:
+        table = table.with_columns(order=pl.lit(order + more, pl.Int64) % n)
+    return rotate_choices(table, pl.col("order")).with_columns(answer=(pl.col("answer") - pl.col("order")) % n)
+
+
+def describe_run(
+    asked: pl.DataFrame,
+    /,
+    task: str,
+    pretrained: str = "",
+    prompt: str = "probe",
+    scoring: str = "letter",
+    draw: int = 0,
+    phase: str | None = None,
+    **_: Any,
+) -> pl.DataFrame:
+    """The questions with the columns that say how they are asked: `model, run, phase, scoring, draw, task`.
+
+    Args:
+        asked: the questions.
+        task: the task's name.
+        pretrained: the model that is asked, from `--model_args`; its manifest tells whether and on what it was tuned.
+        prompt: `probe`, `context` or `chat`; set by the task.
+        scoring: `letter` or `cloze`; set by the task.
+        draw: which demonstrations are taken: 0 the first (the paper's, in its tasks), any other number another shuffle.
+        phase: overrides what the model's manifest says.
+
+    Raises:
+        UserError: the model's training has not ended, or trained it to answer in another format.
+    """
+    manifest = read_manifest(pretrained) or {}
+    tuned = manifest.get("stage") == "train"
+    if not tuned and (Path(pretrained) / "checkpoints").is_dir():
+        raise UserError(
+            f"{pretrained} holds a training run that has not ended. Run its command again; it goes on where it was."
+        )
+    if tuned and prompt == "chat":
+        check_format(manifest["config"], scoring, pretrained)
+    return asked.with_columns(
+        model=pl.lit(str(pretrained)),
+        run=pl.lit(manifest["run"] if tuned else ""),
+        phase=pl.lit(phase or f"{'tuned' if tuned else 'base'}_{prompt}"),
+        scoring=pl.lit(scoring),
+        draw=pl.lit(draw),
+        task=pl.lit(task),
+    )
+
+
+def check_format(config: dict[str, Any], scoring: str, model: str) -> None:
+    """Raise a `UserError` where a model was trained to answer in a format that this scoring does not read."""
+    if config["response_format"] != RESPONSE_FORMAT[scoring]:
+        raise UserError(
+            f"{model} was trained to answer in the format {config['response_format']!r}, but this task scores by {scoring}. "
+            f"Ask with the task whose scoring reads that format."
+        )
+
+
+def find_folder(questions: str) -> Path:
+    """A question set's folder; one that is not here is fetched from the Hub (its parquet files and card alone)."""
+    if Path(questions).is_dir():
+        return Path(questions)
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        return Path(snapshot_download(questions, repo_type="dataset", allow_patterns=["*.parquet", "README.md"]))
+    except (OSError, HFValidationError, ValueError) as error:
+        raise UserError(f"the question set {questions!r} is no folder here, and the Hub did not give it: {error}") from error
+
+
+def read_trained(questions: str | Path, trained_on: str) -> pl.DataFrame:
+    """The train questions that an instruction set's config (`FOLDER/CONFIG`) was written from."""
+    folder, config = Path(trained_on).parent, Path(trained_on).name
+    configs = read_configs(folder)
+    if config not in configs:
+        raise UserError(f"trained_on: {folder} has no config {config!r}; it has {', '.join(sorted(configs))}.")
+    key = [*KEY, "question_hash"]
+    trained = pl.read_parquet(configs[config]["train"]).filter(pl.col("condition") != "general").select(key)
+    domains = trained["domain"].unique().to_list()
+    seen = read_questions(questions, domains, ["train"]).join(trained, on=key, how="semi")
+    if seen.height < trained.height:
+        raise UserError(
+            f"trained_on: {trained.height - seen.height} of the {trained.height} questions in {trained_on} are not train "
+            f"questions of {questions}. Name the question set that the instruction set was built from."
+        )
+    return seen
+
+
+def add_contexts(asked: pl.DataFrame, contexts: str | None, task: str) -> pl.DataFrame:
+    """The questions that have a context, with it in the column `context`; says how many have none.
+
+    Raises:
+        UserError: no contexts are named, one was written for another text of its question, or no question has one.
+    """
+    if not contexts:
+        raise UserError(f"{task}: no contexts. Name a log of selfalign_context or JSON lines with {HOW_TO_GIVE_CONTEXTS}.")
+    from lm_eval_tasks.generations import read_generations
+
+    texts = read_generations(contexts, "context", allow_missing=True)
+    texts = texts.select(*KEY, pl.col("text").alias("context"), pl.col("question_hash").alias("_hash"))
+    joined = asked.join(texts, on=KEY, how="left", maintain_order="left")
+    other = joined.filter(pl.col("_hash") != pl.col("question_hash"))
+    if other.height:
+        row = other.row(0, named=True)
+        raise UserError(
+            f"{contexts}: the context of {row['source']}/{row['domain']} id {row['id']!r} was written for another text of this "
+            f"question (hash {row['_hash']}, here {row['question_hash']}). Write the contexts for this question set."
+        )
+    found = joined.filter(pl.col("context").is_not_null()).drop("_hash")
+    if not found.height:
+        splits = ", ".join(sorted(set(asked["split"])))
+        raise UserError(
+            f"{task}: none of the {asked.height} questions (splits {splits}) has a context in {contexts}. Name the splits that "
+            """they were written for, as in --metadata '{"splits": ["train"]}', or other contexts."""
+        )
+    if found.height < joined.height:
+        logger.warning(
+            "%s: %d of %d questions have no context and are not asked.", task, joined.height - found.height, joined.height
+        )
+    return found

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 from scipy.special import log_softmax
 
+from lm_eval_tasks.averages import average_probes, check_orders
 from lm_eval_tasks.manifest import UserError
 from lm_eval_tasks.questions import KEY
 
@@ -78,7 +79,7 @@ def average_presentations(table: pl.DataFrame) -> pl.DataFrame:
     one presentation of everything the table stays as it is; otherwise `loglikelihoods` become logarithms of the averages.
 
     Raises:
-        UserError: the presentations of one id are not of one question.
+        UserError: the presentations of one id are not of one question, or lack some orders of its choices.
     """
     key = [*ASKED, *KEY]
     if not table.select(pl.struct(key).is_duplicated().any()).item():
@@ -86,17 +87,12 @@ def average_presentations(table: pl.DataFrame) -> pl.DataFrame:
     table = table.sort(*key, "draw", "order", maintain_order=True)
     starts = np.flatnonzero(table.select(~pl.struct(key).eq_missing(pl.struct(key).shift())).to_series().to_numpy())
     counts = np.diff(np.append(starts, table.height))[:, None]
-    first = table[starts]
-    changed = table.filter(pl.col("question_hash").n_unique().over(key) > 1).head(1)
-    if changed.height:
-        raise UserError(f"{name_question(changed)} was asked with two wordings or choices. Compare logs of one question set.")
-    probs = np.add.reduceat(pad_lists(table["probs"], 0), starts) / counts
+    check_orders(table)
     logs = np.logaddexp.reduceat(read_logprobs(table), starts) - np.log(counts)
-    mass = table.group_by(key, maintain_order=True).agg(pl.col("choice_mass").mean())["choice_mass"]
-    averaged = first.with_columns(
-        unpad(probs, first["probs"], "probs"), unpad(logs, first["probs"], "loglikelihoods"), choice_mass=mass
-    ).with_columns(prediction=pl.col("probs").list.arg_max().cast(pl.Int64), confidence=pl.col("probs").list.max())
-    return averaged.with_columns(correct=pl.col("prediction") == pl.col("answer"))
+    averaged = average_probes(table, key).select(table.columns)
+    return averaged.with_columns(
+        unpad(logs, averaged["probs"], "loglikelihoods"), correct=pl.col("prediction") == pl.col("answer")
+    )
 
 
 def unpad(matrix: np.ndarray, like: pl.Series, name: str) -> pl.Series:

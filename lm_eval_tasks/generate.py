@@ -11,15 +11,14 @@ import datasets
 import polars as pl
 from lm_eval.api.instance import Instance
 from lm_eval.api.task import ConfigurableTask
-from lm_eval.models.utils import resolve_max_length
-from transformers import AutoConfig, GenerationConfig
+from transformers import GenerationConfig
 
 from lm_eval_tasks.generations import COMMANDS, Kind, extract_fenced, is_closed, read_requests
 from lm_eval_tasks.manifest import UserError
 from lm_eval_tasks.prompts import FENCE
 from lm_eval_tasks.questions import KEY, read_questions
 from lm_eval_tasks.sets import find_folder
-from lm_eval_tasks.tokenizer import load_tokenizer
+from lm_eval_tasks.tokenizer import find_window, load_tokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -92,11 +91,11 @@ class GenerationTask(ConfigurableTask):
         Nothing is checked where the model is not known here, as behind an API.
         """
         facts = self.config.metadata
-        window = facts.get("max_length") or find_window(facts.get("pretrained"), str(facts.get("revision") or "main"))
-        if not window or not isinstance(prompt, str) or (tokenizer := load_tokenizer(facts)) is None:
+        window, tokenizer = find_window(facts), load_tokenizer(facts)
+        if not window or tokenizer is None or not isinstance(prompt, str):
             return
         length, limit = len(tokenizer(prompt)["input_ids"]), int(self.config.generation_kwargs["max_gen_toks"])
-        if length + limit > int(window):
+        if length + limit > window:
             raise UserError(
                 f"{self.config.task}: the prompt of {doc['source']}/{doc['domain']} id {doc['id']!r} has {length} tokens and "
                 f"its text may have {limit}, but the window of {facts.get('pretrained')} holds {window}. Leave the question "
@@ -124,16 +123,6 @@ class GenerationTask(ConfigurableTask):
         if (tokenizer := load_tokenizer(self.config.metadata)) is None:
             return None
         return len(tokenizer(f"{response}\n{FENCE}", add_special_tokens=False)["input_ids"]) <= self.find_limit()
-
-
-@lru_cache
-def find_window(pretrained: str | None, revision: str) -> int | None:
-    """How many tokens a model can see, by its configuration; None where that cannot be read here."""
-    try:
-        config = AutoConfig.from_pretrained(pretrained, revision=revision) if isinstance(pretrained, str) else None
-    except (OSError, ValueError):
-        return None
-    return config and resolve_max_length(config)
 
 
 @lru_cache

@@ -4,7 +4,6 @@
 `read_generations` reads their sample logs, or JSON lines of texts from elsewhere. Imports neither torch nor lm_eval.
 """
 
-import gzip
 import json
 import re
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from typing import Any, Literal
 
 import polars as pl
 
+from lm_eval_tasks.lines import iterate_lines
 from lm_eval_tasks.manifest import UserError
 from lm_eval_tasks.prompts import ANSWER_HEAD, FENCE
 from lm_eval_tasks.questions import KEY, QUESTION_SCHEMA, check_questions, check_rows, hash_questions
@@ -164,14 +164,14 @@ def _find_files(path: Path) -> list[Path]:
 def _read_texts(file: Path, allow_missing: bool) -> Iterator[dict[str, Any]]:
     """The texts of one file, with their `kind`."""
     seen: dict[int, int] = {}
-    for number, line in enumerate(_iterate_lines(file), 1):
+    for number, line in enumerate(iterate_lines(file), 1):
         where = f"{file}, line {number}"
         if not line.strip():
             continue
         try:
             row = json.loads(line)
         except ValueError:
-            cut = "" if line.endswith("\n") else " (the file ends in the middle of it)"
+            cut = "" if line.endswith(b"\n") else " (the file ends in the middle of it)"
             raise UserError(f"{where} is not a whole line of JSON{cut}. Ask again, or remove the line.") from None
         sampled = isinstance(row, dict) and isinstance(row.get("doc"), dict)
         if sampled and row.get("doc_id") in seen:
@@ -213,14 +213,6 @@ def _check_row(row: dict[str, Any], where: str) -> dict[str, Any]:
     if row["response"] is not None and type(row["response"]) is not int:
         raise UserError(f"{where}: response {row['response']!r} is not the 0-based index of a choice. Mend the line.")
     return row | {"text": row["text"].strip()}
-
-
-def _iterate_lines(file: Path) -> Iterator[str]:
-    try:
-        with gzip.open(file, "rt", encoding="utf-8") if file.suffix == ".gz" else file.open(encoding="utf-8") as stream:
-            yield from stream
-    except (EOFError, gzip.BadGzipFile, UnicodeDecodeError) as error:
-        raise UserError(f"{file} is cut or damaged ({error}). Ask again, or fetch the file again.") from error
 
 
 def _name(table: pl.DataFrame) -> str:

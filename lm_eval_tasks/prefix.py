@@ -5,7 +5,6 @@ Few-shot questions share their demonstrations, the cyclic orders of a question i
 """
 
 import logging
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,9 +13,9 @@ from lm_eval.api.registry import register_model
 from lm_eval.models.huggingface import HFLM
 from tqdm import tqdm
 
-from lm_eval_tasks.manifest import UserError
 from lm_eval_tasks.reader import SHARING, Answer, TreeReader
 from lm_eval_tasks.responses import Responses, hash_model
+from lm_eval_tasks.tokenizer import read_template
 from lm_eval_tasks.tree import Input, Row, Tokens, Trunk, batch_rows, plan_trunks
 
 logger = logging.getLogger(__name__)
@@ -161,15 +160,3 @@ class PrefixLM(HFLM):
         asked = {item: [requests[index][2] for index in inputs[item]] for row in batch for item in row.paths}
         read = reader.read_rows(shared, batch, asked)
         return {index: answer for item, answers in read for index, answer in zip(inputs[item], answers, strict=True)}
-
-
-def read_template(file: str) -> str:
-    """The text of a chat template's file.
-
-    Raises:
-        UserError: there is no such file.
-    """
-    try:
-        return Path(file).read_text()
-    except OSError as error:
-        raise UserError(f"the chat template {file} cannot be read ({error.strerror}). Name a Jinja file.") from error

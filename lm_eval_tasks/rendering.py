@@ -8,7 +8,7 @@ from lm_eval.api.task import ConfigurableTask
 from transformers import PreTrainedTokenizerBase
 
 from lm_eval_tasks.manifest import UserError
-from lm_eval_tasks.tokenizer import load_tokenizer
+from lm_eval_tasks.tokenizer import load_tokenizer, read_template
 
 HOW_TO_GET_TEMPLATE = (
     "Ask with `python -m lm_eval_tasks run --model hf-prefix --chat_template`, or name a tokenizer folder that has the "
@@ -81,8 +81,6 @@ def find_template(tokenizer: PreTrainedTokenizerBase, arguments: Mapping[str, An
         UserError: the file cannot be read.
     """
     if file := arguments.get("chat_template"):
-        from lm_eval_tasks.prefix import read_template
-
         return read_template(file)
     try:
         return tokenizer.get_chat_template(name if isinstance(name, str) else None)

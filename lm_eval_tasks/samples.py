@@ -4,11 +4,9 @@ A question may have been shown with its choices turned (`order`); the reader tur
 so that a row's columns always speak of the question's own order. Imports neither torch nor lm_eval.
 """
 
-import gzip
 import json
 import math
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from glob import escape
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ import polars as pl
 
 from lm_eval_tasks.averages import average_orders, check_orders
 from lm_eval_tasks.generations import TASKS as TEXT_TASKS
+from lm_eval_tasks.lines import iterate_lines
 from lm_eval_tasks.manifest import UserError
 from lm_eval_tasks.probe_table import (
     OPTIONAL,
@@ -186,7 +185,7 @@ def _count_asked(file: Path, task: str) -> tuple[int | None, Path | None]:
 
 def _explain_line(file: Path) -> str | None:
     """Which line of a log stopped the reader, and why."""
-    for number, line in enumerate(_iterate_lines(file), 1):
+    for number, line in enumerate(iterate_lines(file), 1):
         where = f"{file}, line {number}"
         if not line.strip():
             continue
@@ -204,14 +203,6 @@ def _explain_line(file: Path) -> str | None:
                 f"{where} is not a sample of a selfalign task ({' '.join(str(error).split())}). Ask again, or remove the line."
             )
     return None
-
-
-def _iterate_lines(file: Path) -> Iterator[bytes]:
-    try:
-        with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as stream:
-            yield from stream
-    except (EOFError, OSError, zlib.error) as error:
-        raise UserError(f"{file} is cut or damaged ({error}). Ask again, or fetch the file again.") from error
 
 
 def _find_no_number(value: Any, name: str = "") -> str | None:

@@ -63,8 +63,23 @@ def load_questions(
         asked = pl.concat([asked.filter(pl.col("split") != "train"), seen])
     if prompt == "context":
         asked = add_contexts(asked, contexts, task)
-    dev = read_questions(folder, domains, ["dev"]) if prompt != "chat" and shots != 0 else table.head(0)
+    dev = read_demonstrations(folder, domains) if prompt != "chat" and shots != 0 else table.head(0)
     return make_datasets(describe_run(asked, task=task, prompt=prompt, **run), dev)
+
+
+def read_demonstrations(folder: Path, domains: Sequence[str]) -> pl.DataFrame:
+    """The dev questions of a question set.
+
+    Raises:
+        UserError: it has none.
+    """
+    configs = read_configs(folder)
+    if not any("dev" in configs[domain] for domain in domains or configs):
+        raise UserError(
+            f"{folder} has no dev questions in {', '.join(domains or configs)}, from which demonstrations come. Add a split "
+            """dev, or ask without demonstrations: --metadata '{"shots": 0}'."""
+        )
+    return read_questions(folder, domains, ["dev"])
 
 
 def list_domains(domain: str | Sequence[str]) -> list[str]:

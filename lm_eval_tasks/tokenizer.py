@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from lm_eval.models.utils import resolve_max_length
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
+
+from lm_eval_tasks.manifest import UserError
 
 
 def load_tokenizer(arguments: Mapping[str, Any]) -> PreTrainedTokenizerBase | None:
@@ -50,3 +53,15 @@ def load_config(name: str, revision: str, trust_remote_code: bool) -> PreTrained
         return AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError):
         return None
+
+
+def read_template(file: str) -> str:
+    """The text of a chat template's file.
+
+    Raises:
+        UserError: there is no such file.
+    """
+    try:
+        return Path(file).read_text()
+    except OSError as error:
+        raise UserError(f"the chat template {file} cannot be read ({error.strerror}). Name a Jinja file.") from error

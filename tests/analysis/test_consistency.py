@@ -121,7 +121,7 @@ def test_join_refuses_two_ways_of_scoring():
 
 
 def test_presentations_are_averaged_choice_by_choice():
-    one, two = make_table([[0.9, 0.1], [0.2, 0.8], [0.5, 0.5]]), make_table([[0.3, 0.7], [0.4, 0.6]], order=1)
+    one, two = make_table([[0.9, 0.1], [0.2, 0.8], [0.5, 0.5]]), make_table([[0.3, 0.7], [0.4, 0.6], [0.5, 0.5]], order=1)
     averaged = average_presentations(pl.concat([two, one])).sort("id")
     np.testing.assert_allclose(averaged["probs"].to_list(), [[0.6, 0.4], [0.3, 0.7], [0.5, 0.5]], atol=1e-15)
     np.testing.assert_allclose(np.exp(averaged["loglikelihoods"].to_list()), averaged["probs"].to_list(), atol=1e-15)
@@ -131,5 +131,5 @@ def test_presentations_are_averaged_choice_by_choice():
 
 def test_presentations_of_another_question_are_refused():
     one, two = make_table([[0.9, 0.1]]), make_table([[0.9, 0.1]], order=1).with_columns(question_hash=pl.lit("x"))
-    with pytest.raises(UserError, match="two wordings"):
+    with pytest.raises(UserError, match="in 2 wordings"):
         average_presentations(pl.concat([one, two]))

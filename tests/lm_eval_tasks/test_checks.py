@@ -102,7 +102,7 @@ def test_an_unknown_domain_and_a_lack_of_dev_questions_are_refused(folder, tmp_p
     write_questions(tmp_path / "no_dev", {"herbs": {"test": test}, "annals": {"test": test, "dev": make_questions(5)}})
     message = refuse(folder, PROBE, questions=tmp_path / "no_dev")
     assert "5 demonstrations wanted for made_up/herbs, but its dev split has 0 questions" in message
-    assert "has no questions in dev of herbs" in refuse(folder, PROBE, questions=tmp_path / "no_dev", domain="herbs")
+    assert "has no dev questions in herbs" in refuse(folder, PROBE, questions=tmp_path / "no_dev", domain="herbs")
 
 
 def test_a_dev_question_that_is_asked_is_refused_by_its_id_and_by_its_text(folder, tmp_path):

@@ -1,6 +1,8 @@
 """`hf-prefix` gives the log-probabilities of `hf` and of a plain loop, computes fewer tokens, and survives a lack of memory."""
 
 import logging
+import shutil
+from importlib.resources import files
 
 import pytest
 import torch
@@ -8,7 +10,7 @@ from conftest import BASE
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from tiny import CONFIGS, LLAMA, UNKNOWN, make_model, make_requests
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaTokenizer
 
 from lm_eval_tasks.prefix import PrefixLM
 from lm_eval_tasks.reader import SHARING, TreeReader
@@ -156,11 +158,26 @@ def test_in_bf16_the_most_probable_choice_is_the_same(tokenizer):
     assert largest < 0.25
 
 
-def test_token_ids_are_those_that_lm_eval_finds(tokenizer, llama):
-    ours = PrefixLM(pretrained=llama, tokenizer=tokenizer)
-    theirs = HFLM(pretrained=llama, tokenizer=tokenizer)
-    for request in make_requests(questions=10):
-        assert ours._encode_pair(*request.args) == theirs._encode_pair(*request.args)
-    for pair in [("one line", " A"), ("a space at the end\nAnswer: ", "A"), ("two\nlines", "x"), ("two\nlines", "es")]:
-        assert ours._encode_pair(*pair) == theirs._encode_pair(*pair)
+def load_sentencepiece(folder):
+    """A real SentencePiece tokenizer of 32,000 tokens, as Llama 2 and Mistral have."""
+    shutil.copyfile(files("mistral_common") / "data/tokenizer.model.v1", folder / "tokenizer.model")
+    return LlamaTokenizer.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("kind", ["byte-level", "sentencepiece", "sentencepiece without bos"])
+def test_token_ids_are_those_that_lm_eval_finds(kind, tokenizer, llama, tmp_path):
+    tokenizer = tokenizer if kind == "byte-level" else load_sentencepiece(tmp_path)
+    options = {"tokenizer": tokenizer, "add_bos_token": False if kind.endswith("bos") else None}
+    ours, theirs = (lm(pretrained=llama, **options) for lm in (PrefixLM, HFLM))
+    pairs = [request.args for request in make_requests(questions=10)]
+    pairs += [("one line", " A"), ("one line", "s"), ("two\nlines", "x"), ("two\nlines", "es"), ("a space\nAnswer: ", "A")]
+    pairs += [
+        ("答案：", "A"),
+        ("问题\n答案：", "B"),
+        ("问题\n答案：", "B"),
+        ("1\n\n", "A"),
+        (f"{tokenizer.bos_token}x\nAnswer:", " A"),
+    ]
+    ours._encode_ahead(pairs)
+    for pair in pairs:
         assert ours._encode_pair(*pair) == theirs._encode_pair(*pair)

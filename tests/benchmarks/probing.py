@@ -3,6 +3,7 @@
 On a CPU seconds are processor seconds of one thread; ratios are what counts. The model is random: its size decides the speed.
 """
 
+import copy
 import statistics
 import sys
 from pathlib import Path
@@ -110,6 +111,24 @@ def compare_shares(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, n
     show_table(rows)
 
 
+def compare_half(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, n: int) -> None:
+    """In bf16 any other batch shape moves log-probabilities: `hf-prefix` beside `hf` with another batch size."""
+    half = copy.deepcopy(model).to(torch.bfloat16)
+    prompts = Writer(tokenizer, 3).write_prompts(n, Sizes())
+    print(f"## bf16, log-probabilities in fp32 (`softmax_dtype=float32`), {n} prompts, against `hf` at batch size 1\n")
+    first, *others = (
+        measure(make_side(name, half, tokenizer), half, prompts).answers for name in ("hf 1", "hf 8", "hf-prefix 8")
+    )
+    truth = torch.tensor(first)
+    rows = []
+    for name, answers in zip(("hf 8", "hf-prefix 8"), map(torch.tensor, others), strict=True):
+        same = int((answers.argmax(1) == truth.argmax(1)).sum())
+        gap = (answers.softmax(1) - truth.softmax(1)).abs().max().item()
+        nats = (answers - truth).abs().max().item()
+        rows.append({"side": name, "same choice": f"{same} of {n}", "largest difference (nats)": nats, "in probability": gap})
+    show_table(rows)
+
+
 def main(
     questions: Annotated[int, typer.Option(help="Questions of the few-shot probe.")] = 500,
     cyclic: Annotated[int, typer.Option(help="Questions of the cyclic probe, each asked in four orders.")] = 60,
@@ -129,6 +148,7 @@ def main(
     compare_sides(names, model, tokenizer, prompts, f"{questions} questions, 5-shot")
     if cyclic:
         compare_cyclic(model, tokenizer, cyclic)
+        compare_half(model, tokenizer, cyclic)
     if shared:
         compare_shares(model, tokenizer, shared, rounds)
 

@@ -25,8 +25,7 @@ logger = logging.getLogger(__name__)
 Ending = tuple[bool, str, str]
 Request = tuple[tuple[str, str], list[int], list[int]]
 
-AUTO_BATCH = {"cpu": 16}  # where lm-eval's `--batch_size auto` is given; halved until it fits
-AUTO_BATCH_GPU = 128
+AUTO_BATCH = {"cpu": 16, "cuda": 128}  # where lm-eval's `--batch_size auto` is given; halved until it fits
 TEXTS = 1024  # texts tokenised at a time
 PLAIN_CHUNK = 512  # requests asked between two writes to the cache where prefixes are not shared
 
@@ -70,7 +69,7 @@ class PrefixLM(HFLM):
         for context, continuation in pairs:
             ending = find_ending(context, continuation)
             # The parent treats these in ways of its own.
-            if not context or context[-1].isspace() or context.startswith(start):
+            if self.backend != "causal" or not context or context[-1].isspace() or context.startswith(start):
                 continue
             texts[context] = None
             if ending not in found and ending not in self._continuations:
@@ -157,7 +156,7 @@ class PrefixLM(HFLM):
         }
         reader = TreeReader(self.model, self.softmax_dtype or torch.float32)
         pack = reader.can_pack(max((len(item.tokens) for item in inputs), default=0))
-        auto = AUTO_BATCH.get(self.device.type, AUTO_BATCH_GPU)
+        auto = AUTO_BATCH.get(self.device.type, AUTO_BATCH["cpu"])
         size = self.batch_size if isinstance(self.batch_size, int) else auto
         for trunk in plan_trunks(inputs, size, reader.find_ratio(), pack):
             size = self._ask_trunk(reader, trunk, size, inputs, requests, keep)

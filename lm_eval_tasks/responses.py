@@ -5,27 +5,31 @@ first one's answers. Here the model's own weights are part of the key, and so ar
 """
 
 import hashlib
+import json
 import sqlite3
 from array import array
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
+from transformers import PreTrainedModel
 
 from lm_eval_tasks.manifest import UserError
 
 Answer = tuple[float, bool]  # log-likelihood (nats), and whether it is the greedy continuation
 
+UNIMPORTANT = ("_name_or_path", "transformers_version")  # of a configuration: another folder, the same model
 _CHUNK = 2**24  # weights hashed at a time
 _PRIME = 65521
 
 
-def hash_model(model: torch.nn.Module, *settings: object) -> bytes:
-    """A fingerprint of a model: names, shapes, types and bits of all weights and buffers, and settings that matter beside.
+def hash_model(model: PreTrainedModel, *settings: object) -> bytes:
+    """A fingerprint of a model: its configuration, names, shapes, types and bits of all weights and buffers, and `settings`.
 
     The bits are summed as integers, plain and weighted by place, so the result is exact and the same on every device.
     """
-    digest = hashlib.sha256(repr(settings).encode())
+    config = {name: value for name, value in model.config.to_dict().items() if name not in UNIMPORTANT}
+    digest = hashlib.sha256(json.dumps([config, settings], sort_keys=True, default=str).encode())
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         kind = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[tensor.element_size()]

@@ -85,6 +85,10 @@ def test_a_fingerprint_knows_every_weight_and_setting(models, tokenizer):
     weight.data[3, [4, 5]] = weight.data[3, [5, 4]]  # two weights change places
     assert own != hash_model(changed, 512, None)
     assert own != hash_model(models[0], 256, None)
+    scaled = make_model(
+        LlamaConfig, LLAMA | {"rope_parameters": {"rope_type": "default", "rope_theta": 5e5}}, len(tokenizer), 0
+    )
+    assert own != hash_model(scaled, 512, None)  # the same weights, read otherwise
     assert own != hash_model(make_model(LlamaConfig, LLAMA, len(tokenizer), 0).bfloat16(), 512, None)
 
 

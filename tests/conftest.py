@@ -1,8 +1,10 @@
 """What tests of several stages share: the shipped base model, its world as a question set, commands run as a user does."""
 
 import os
+import shutil
 import subprocess
 import sys
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -38,4 +40,17 @@ def questions(world: Path) -> Path:
         sys.executable, "-m", "intervention", "questions", "jsonl", world / "questions.jsonl", "--output", folder
     )
     assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sentencepiece(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a real SentencePiece tokenizer of 32,000 tokens, of Llama 2's kind."""
+    from transformers import LlamaTokenizer
+
+    raw, folder = tmp_path_factory.mktemp("raw"), tmp_path_factory.mktemp("sentencepiece")
+    shutil.copyfile(files("mistral_common") / "data/tokenizer.model.v1", raw / "tokenizer.model")
+    tokenizer = LlamaTokenizer.from_pretrained(raw)
+    assert len(tokenizer) == 32000
+    tokenizer.save_pretrained(folder)
     return folder

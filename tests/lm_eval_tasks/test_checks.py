@@ -4,14 +4,12 @@ import json
 import logging
 import shutil
 from functools import partial
-from pathlib import Path
 
-import mistral_common
 import pytest
 from conftest import BASE
 from pack import build, make_questions, write_questions
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
-from transformers import AutoTokenizer, LlamaTokenizer, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from lm_eval_tasks.checks import check_task
 from lm_eval_tasks.harness import run_harness
@@ -23,14 +21,11 @@ PROBE, CLOZE, CHAT, CHAT_CLOZE = "selfalign_probe", "selfalign_probe_cloze", "se
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(tmp_path_factory, sentencepiece):
     """A model without weights, tokenizers, and question sets, right and wrong."""
     folder = tmp_path_factory.mktemp("checks")
     shutil.copytree(BASE, folder / "model", ignore=shutil.ignore_patterns("*.safetensors"))
-    (folder / "raw").mkdir()
-    raw = Path(mistral_common.__file__).parent / "data" / "tokenizer.model.v1"
-    (folder / "raw" / "tokenizer.model").write_bytes(raw.read_bytes())
-    LlamaTokenizer.from_pretrained(folder / "raw").save_pretrained(folder / "sentencepiece")
+    shutil.copytree(sentencepiece, folder / "sentencepiece")
     make_tokenizer(pre_tokenizers.Split(" ", "isolated")).save_pretrained(folder / "spaces_apart")
     make_tokenizer(None, normalizers.Lowercase()).save_pretrained(folder / "lowercase")
     make_tokenizer(None).save_pretrained(folder / "bytes")

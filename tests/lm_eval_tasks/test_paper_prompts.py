@@ -3,13 +3,12 @@
 import gzip
 import json
 import random
-from pathlib import Path
+import shutil
 
-import mistral_common
 import pytest
 from conftest import ROOT
 from pack import build, make_questions, write_prompt, write_questions
-from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, LlamaTokenizer
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from lm_eval_tasks.harness import run_harness
 from lm_eval_tasks.manifest import UserError
@@ -46,18 +45,12 @@ def read_released(domain, split):
 
 
 @pytest.fixture(scope="module")
-def sentencepiece(tmp_path_factory):
-    """A tiny Llama with the 32k SentencePiece tokenizer of Llama's kind that mistral-common ships."""
-    folder = tmp_path_factory.mktemp("sentencepiece")
-    model = Path(mistral_common.__file__).parent / "data" / "tokenizer.model.v1"
-    (folder / "raw").mkdir()
-    (folder / "raw" / "tokenizer.model").write_bytes(model.read_bytes())
-    tokenizer = LlamaTokenizer.from_pretrained(folder / "raw")
-    assert len(tokenizer) == 32000
+def llama(tmp_path_factory, sentencepiece):
+    """A tiny Llama with a SentencePiece tokenizer."""
+    folder = shutil.copytree(sentencepiece, tmp_path_factory.mktemp("llama") / "model")
     sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
-    LlamaForCausalLM(LlamaConfig(vocab_size=32000, max_position_embeddings=4096, **sizes)).save_pretrained(folder / "model")
-    tokenizer.save_pretrained(folder / "model")
-    return folder / "model"
+    LlamaForCausalLM(LlamaConfig(vocab_size=32000, max_position_embeddings=4096, **sizes)).save_pretrained(folder)
+    return folder
 
 
 @pytest.mark.skipif(not REFERENCE.is_dir(), reason="the paper's released questions are not on this machine")
@@ -83,8 +76,8 @@ def test_prompts_with_other_numbers_of_choices_are_the_papers_and_a_draw_is_anot
 
 
 @pytest.mark.parametrize("family", ["sentencepiece", "byte-level"])
-def test_the_scored_token_is_the_papers_with_tokenizers_of_both_kinds(tmp_path, sentencepiece, family):
-    model = sentencepiece if family == "sentencepiece" else make_byte_level(tmp_path / "model")
+def test_the_scored_token_is_the_papers_with_tokenizers_of_both_kinds(tmp_path, llama, family):
+    model = llama if family == "sentencepiece" else make_byte_level(tmp_path / "model")
     tokenizer = AutoTokenizer.from_pretrained(model)
     rows = {"dev": make_questions(5, 10, "dev"), "test": make_questions(3, 10, "test")}
     questions = write_questions(tmp_path / "questions", {"history": rows})
@@ -126,10 +119,10 @@ def test_a_tokenizer_that_cannot_score_the_papers_token_is_refused(tmp_path):
         build("selfalign_history_probe_paper", questions=str(questions), pretrained=str(model))
 
 
-def test_a_paper_task_is_asked_with_a_sentencepiece_tokenizer(tmp_path, sentencepiece):
+def test_a_paper_task_is_asked_with_a_sentencepiece_tokenizer(tmp_path, llama):
     rows = {"dev": make_questions(5, 5, "dev"), "test": make_questions(4, 5, "test")}
     questions = write_questions(tmp_path / "questions", {"history": rows})
-    words = ["run", "--model", "hf", "--model_args", f"pretrained={sentencepiece},add_bos_token=True", "--device", "cpu"]
+    words = ["run", "--model", "hf", "--model_args", f"pretrained={llama},add_bos_token=True", "--device", "cpu"]
     words += ["--tasks", "selfalign_history_probe_paper", "--metadata", json.dumps({"questions": str(questions)})]
     run_harness([*words, "--log_samples", "--output_path", str(tmp_path / "out")])
     table = read_probes(tmp_path / "out")

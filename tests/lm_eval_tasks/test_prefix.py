@@ -1,8 +1,6 @@
 """`hf-prefix` gives the log-probabilities of `hf` and of a plain loop, computes fewer tokens, and survives a lack of memory."""
 
 import logging
-import shutil
-from importlib.resources import files
 
 import pytest
 import torch
@@ -10,7 +8,7 @@ from conftest import BASE
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from tiny import CONFIGS, LLAMA, UNKNOWN, make_model, make_requests
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
 from lm_eval_tasks.prefix import PrefixLM
 from lm_eval_tasks.reader import SHARING, TreeReader
@@ -158,15 +156,9 @@ def test_in_bf16_the_most_probable_choice_is_the_same(tokenizer):
     assert largest < 0.25
 
 
-def load_sentencepiece(folder):
-    """A real SentencePiece tokenizer of 32,000 tokens, as Llama 2 and Mistral have."""
-    shutil.copyfile(files("mistral_common") / "data/tokenizer.model.v1", folder / "tokenizer.model")
-    return LlamaTokenizer.from_pretrained(folder)
-
-
 @pytest.mark.parametrize("kind", ["byte-level", "sentencepiece", "sentencepiece without bos"])
-def test_token_ids_are_those_that_lm_eval_finds(kind, tokenizer, llama, tmp_path):
-    tokenizer = tokenizer if kind == "byte-level" else load_sentencepiece(tmp_path)
+def test_token_ids_are_those_that_lm_eval_finds(kind, tokenizer, llama, sentencepiece):
+    tokenizer = tokenizer if kind == "byte-level" else AutoTokenizer.from_pretrained(sentencepiece)
     options = {"tokenizer": tokenizer, "add_bos_token": False if kind.endswith("bos") else None}
     ours, theirs = (lm(pretrained=llama, **options) for lm in (PrefixLM, HFLM))
     pairs = [request.args for request in make_requests(questions=10)]

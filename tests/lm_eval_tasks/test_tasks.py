@@ -7,7 +7,7 @@ import sys
 import polars as pl
 import pytest
 import torch
-from conftest import BASE, run_command
+from conftest import BASE, ROOT, run_command
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lm_eval_tasks.prompts import (
@@ -109,14 +109,23 @@ def test_logged_probabilities_are_those_of_a_plain_loop(logs, phase):
     assert table["order"].to_list() == [2 if phase == "chat" else 0] * table.height
 
 
-def test_the_prompt_of_evaluation_begins_what_training_sees_and_its_scored_token_is_the_first_trained():
-    tokenizer = AutoTokenizer.from_pretrained(BASE)
-    turn = [{"role": "user", "content": write_user_turn(DOC, "cloze")}]
+@pytest.mark.parametrize(("scoring", "form", "choice"), [("cloze", "text", " two"), ("letter", "letter", " B")])
+@pytest.mark.parametrize("family", ["byte-level", "sentencepiece"])
+def test_the_prompt_of_evaluation_begins_what_training_sees_and_scores_its_first_token(
+    family, scoring, form, choice, sentencepiece
+):
+    tokenizer = AutoTokenizer.from_pretrained(BASE if family == "byte-level" else sentencepiece)
+    tokenizer.chat_template = (ROOT / "lm_eval_tasks/templates/vicuna.jinja").read_text()
+    turn = [{"role": "user", "content": write_user_turn(DOC, scoring)}]
     prompt = tokenizer.apply_chat_template(turn, add_generation_prompt=True, return_dict=False)
-    answer = [{"role": "assistant", "content": write_response(DOC, 1, None, "text")}]
+    answer = [{"role": "assistant", "content": write_response(DOC, 1, None, form)}]
     trained = tokenizer.apply_chat_template(turn + answer, return_dict=False)
-    scored = tokenizer(" two", add_special_tokens=False)["input_ids"]
-    assert trained == prompt + scored + [tokenizer.eos_token_id]
+    text = tokenizer.apply_chat_template(turn, add_generation_prompt=True, tokenize=False)
+    whole = tokenizer(text + choice, add_special_tokens=False)["input_ids"]  # as lm-eval finds what it scores
+    assert whole[: len(prompt)] == prompt
+    assert trained[: len(whole)] == whole
+    assert len(whole) > len(prompt)
+    assert trained[-1] == tokenizer.eos_token_id
     assert tokenizer.bos_token_id not in trained
 
 

@@ -44,7 +44,7 @@ def find_difference(one: Measured, other: Measured) -> float:
 def compare_sides(
     names: list[str], model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: list[str], title: str
 ) -> dict[str, Measured]:
-    """Ask the same prompts by every side (`hf-prefix`: the median of three runs) and print what each took, against the first."""
+    """Ask the same prompts by every side (`hf-prefix`: the median of three runs); print what each took, against the first."""
     every, needed = count_flops(model, tokenizer, prompts, False), count_flops(model, tokenizer, prompts, True)
     allowed = every[1] / needed[1]
     print(f"## {title}\n\n{len(prompts)} prompts. A plain loop: {every[0]:,} tokens, {every[1] / 1e12:.3f} TFLOP; each prefix")

@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, PreTr
 from transformers.utils import logging
 
 TOKENIZER = Path(__file__).parents[2] / "recipes/miniworld/base"
+ROUNDS = 5
 SHARES = (0.0, 0.25, 0.5, 0.75, 0.85, 0.95)
 
 
@@ -44,7 +45,7 @@ def find_difference(one: Measured, other: Measured) -> float:
 def compare_sides(
     names: list[str], model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: list[str], title: str
 ) -> dict[str, Measured]:
-    """Ask the same prompts by every side (`hf-prefix`: the median of three runs); print what each took, against the first."""
+    """Ask the same prompts by every side and print what each took, against the first."""
     every, needed = count_flops(model, tokenizer, prompts, False), count_flops(model, tokenizer, prompts, True)
     allowed = every[1] / needed[1]
     print(f"## {title}\n\n{len(prompts)} prompts. A plain loop: {every[0]:,} tokens, {every[1] / 1e12:.3f} TFLOP; each prefix")
@@ -53,11 +54,7 @@ def compare_sides(
     )
     for name in names:  # the first call of a shape pays for what is set up once
         make_side(name, model, tokenizer)(prompts[:2])
-    found = {}
-    for name in names:
-        # The shorter a side's time, the more a neighbour on the machine can stretch it.
-        runs = [measure(make_side(name, model, tokenizer), model, prompts) for _ in range(3 if "prefix" in name else 1)]
-        found[name] = sorted(runs, key=lambda run: run.seconds)[len(runs) // 2]
+    found = measure_in_turn(names, model, tokenizer, prompts)
     first = found[names[0]]
     show_table(
         [
@@ -74,6 +71,35 @@ def compare_sides(
         ]
     )
     return found
+
+
+def measure_in_turn(
+    names: list[str], model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: list[str]
+) -> dict[str, Measured]:
+    """What each side takes for all prompts, measured in turn, so that a change of the machine's speed meets all sides.
+
+    Each round asks a part of the prompts by every side that shares nothing, whose parts are summed, and all of them by
+    `hf-prefix`, of which the round of median time stands.
+    """
+    sides = {name: make_side(name, model, tokenizer) for name in names}
+    runs: dict[str, list[Measured]] = {name: [] for name in names}
+    size = -(-len(prompts) // ROUNDS)
+    for start in range(0, len(prompts), size):
+        for name, side in sides.items():
+            part = prompts if "prefix" in name else prompts[start : start + size]
+            runs[name].append(measure(side, model, part))
+    middle = {name: sorted(parts, key=lambda run: run.seconds)[len(parts) // 2] for name, parts in runs.items()}
+    return {name: middle[name] if "prefix" in name else join_runs(parts) for name, parts in runs.items()}
+
+
+def join_runs(parts: list[Measured]) -> Measured:
+    """One side's parts as one run."""
+    return Measured(
+        [answer for part in parts for answer in part.answers],
+        sum(part.seconds for part in parts),
+        sum(part.tokens for part in parts),
+        max(part.memory for part in parts),
+    )
 
 
 def compare_cyclic(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, n: int) -> None:

@@ -37,7 +37,7 @@ def single(questions, tmp_path_factory):
 
 def test_two_processes_share_the_questions_and_answer_the_same(questions, single, tmp_path):
     # On a machine without GPUs `accelerate launch` starts several processes only so.
-    launch = ["accelerate", "launch", "--multi_gpu", "--num_processes", "2", "-m"]
+    launch = ["accelerate", "launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "0", "-m"]
     environment = os.environ | {"ACCELERATE_USE_CPU": "true"}
     done = run_command(*launch, *list_words(questions, tmp_path, 41), env=environment)
     assert done.returncode == 0, done.stderr

@@ -18,7 +18,7 @@ SHARING = frozenset(
 )
 DENSE = ("eager", "sdpa")  # attention that takes any mask
 
-Answer = tuple[float, bool]
+Answer = tuple[float, bool]  # log-likelihood (nats), and whether it is the greedy continuation
 
 
 class SharedLayer(DynamicLayer):
@@ -98,8 +98,10 @@ class TreeReader:
         """
         width = max(len(row.tokens) for row in rows)
         scored = [(number, item, path) for number, row in enumerate(rows) for item, path in row.paths.items()]
-        nodes = {(number, node): 0 for number, item, path in scored for node in path[-item.scored :]}
-        nodes = {node: place for place, node in enumerate(nodes)}
+        nodes: dict[tuple[int, int], int] = {}  # (row, node) -> where its log-probabilities stand
+        for number, item, path in scored:
+            for node in path[-item.scored :]:
+                nodes.setdefault((number, node), len(nodes))
         logprobs = self._read(shared, rows, width, [number * width + node for number, node in nodes])
         best = logprobs.argmax(dim=-1).tolist()
         wanted = [

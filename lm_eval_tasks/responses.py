@@ -15,8 +15,7 @@ import torch
 from transformers import PreTrainedModel
 
 from lm_eval_tasks.manifest import UserError
-
-Answer = tuple[float, bool]  # log-likelihood (nats), and whether it is the greedy continuation
+from lm_eval_tasks.reader import Answer
 
 UNIMPORTANT = ("_name_or_path", "transformers_version")  # of a configuration: another folder, the same model
 _CHUNK = 2**24  # weights hashed at a time

@@ -104,15 +104,13 @@ def pack_rows(inputs: Sequence[Input], start: int, ratio: float | None) -> list[
     rows: list[Row] = []
     last: Input | None = None
     for item in inputs:
-        own = len(item.tokens) - start
+        alone = True
         if ratio is not None and last is not None:
-            here = len(rows[-1].tokens)
+            own, here = len(item.tokens) - start, len(rows[-1].tokens)
             joined = here + own - (count_common(last.tokens, item.tokens, start) - start)
-            if cost(joined) < cost(here) + cost(own):
-                rows[-1].add(item, start)
-                last = item
-                continue
-        rows.append(Row())
+            alone = cost(joined) >= cost(here) + cost(own)
+        if alone:
+            rows.append(Row())
         rows[-1].add(item, start)
         last = item
     return rows
@@ -143,7 +141,7 @@ def count_common(one: Tokens, other: Tokens, start: int = 0) -> int:
 
 def _find_shared(group: Sequence[Input]) -> int:
     """How many first tokens all inputs of a sorted group share; what is scored is left to the rows."""
-    return min(count_common(group[0].tokens, group[-1].tokens), *(len(item.tokens) - item.scored for item in group), 10**9)
+    return min(count_common(group[0].tokens, group[-1].tokens), *(len(item.tokens) - item.scored for item in group))
 
 
 def _split(group: Sequence[Input], shared: int) -> Iterator[list[Input]]:

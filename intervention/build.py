@@ -90,7 +90,12 @@ def build_instructions(
         if condition.name != "contextualized":
             rows = rows.with_columns(context=pl.lit(None, dtype=pl.String))
         answered[condition.label] = rows.select("choices", "choice", "belief", "answer", "confidence")
-        rows = write_instructions(rows, scoring)
+        rows = rows.with_columns(
+            order=pl.lit(0, dtype=pl.Int64),
+            explanation_from=pl.when(pl.col("reason").is_not_null()).then(pl.lit("gold")),
+            contradicts=pl.lit(None, dtype=pl.Boolean),
+        )
+        rows = write_instructions(rows, RESPONSE_FORMAT[scoring])
         rows = rows if general is None else interleave_rows(rows, general, plan.seed)
         configs[f"{plan.domain}_{condition.label}"] = {"train": rows}
 

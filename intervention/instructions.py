@@ -9,8 +9,8 @@ from intervention.conditions import shuffle_rows
 from intervention.jsonlines import read_jsonl
 from intervention.questions import share_letters
 from lm_eval_tasks.manifest import UserError
-from lm_eval_tasks.prompts import RESPONSE_FORMAT, write_response, write_user_turn
-from lm_eval_tasks.questions import KEY, check_rows, check_unique
+from lm_eval_tasks.prompts import LETTERS, SCORING, write_response, write_user_turn
+from lm_eval_tasks.questions import KEY, check_rows, check_unique, rotate_choices
 
 MESSAGES = pl.List(pl.Struct({"role": pl.String, "content": pl.String}))
 INSTRUCTION_SCHEMA = pl.Schema(
@@ -25,6 +25,13 @@ INSTRUCTION_SCHEMA = pl.Schema(
         "response_format": pl.String,
         "agrees_with_belief": pl.Boolean,
         "agrees_with_gold": pl.Boolean,
+        "gold_letter": pl.String,  # as the prompt shows them; null where it lists no choices
+        "belief_letter": pl.String,
+        "response_letter": pl.String,
+        "order": pl.Int64,  # by how much the choices are turned: shown[i] = own[(i + order) mod n]
+        "confidence": pl.Float64,  # of the base model's prediction
+        "explanation_from": pl.String,  # `gold` or `model`; null where the response has no explanation
+        "contradicts": pl.Boolean,  # whether the explanation states another letter or choice; null where it states none
         "question_hash": pl.String,
     }
 )
@@ -33,21 +40,34 @@ GENERAL_SCHEMA = pl.Schema({"instruction": pl.String, "input": pl.String, "outpu
 CONTEXT_SCHEMA = pl.Schema(dict.fromkeys((*KEY, "context"), pl.String))
 
 
-def write_instructions(table: pl.DataFrame, scoring: str) -> pl.DataFrame:
+def write_instructions(table: pl.DataFrame, response_format: str) -> pl.DataFrame:
     """The rows of an instruction set, in the order of the questions.
 
     Args:
         table: the question columns, `question_hash`, and `choice` (index of the response), `belief` (index, or null),
-            `condition`, `ratio`, `reason` (explanation in the response, or null), `context` (knowledge in the prompt, or null).
-        scoring: how the questions were and will be scored; the response format follows it.
+            `confidence`, `condition`, `ratio`, `order` (by how much the choices are turned), `reason` (explanation in the
+            response, or null), `explanation_from`, `contradicts`, `context` (knowledge in the prompt, or null).
+        response_format: `letter` (the choices are listed) or `text` (they are not).
     """
-    response_format = RESPONSE_FORMAT[scoring]
+    scoring = SCORING[response_format]
+    n = pl.col("choices").list.len().cast(pl.Int64)
+    shown = rotate_choices(table, pl.col("order")).with_columns(
+        (pl.col(name) - pl.col("order")) % n for name in ("answer", "belief", "choice")
+    )
     turns, responses = [], []
-    for doc in table.select("question", "choices", "choice", "reason", "context").iter_rows(named=True):
+    for doc in shown.select("question", "choices", "choice", "reason", "context").iter_rows(named=True):
         turns.append(write_user_turn(doc, scoring, doc["context"]))
         responses.append(write_response(doc, doc["choice"], doc["reason"], response_format))
+    letters = {
+        f"{name}_letter": _name_letter(column) if scoring == "letter" else pl.lit(None)
+        for name, column in (("gold", "answer"), ("belief", "belief"), ("response", "choice"))
+    }
     flags = {f"agrees_with_{name}": pl.col("choice") == pl.col(of) for name, of in (("belief", "belief"), ("gold", "answer"))}
-    return _shape_rows(table.with_columns(response_format=pl.lit(response_format), **flags), turns, responses)
+    return _shape_rows(shown.with_columns(response_format=pl.lit(response_format), **flags, **letters), turns, responses)
+
+
+def _name_letter(column: str) -> pl.Expr:
+    return pl.col(column).replace_strict(dict(enumerate(LETTERS)), default=None, return_dtype=pl.String)
 
 
 def read_general(file: str | Path, count: int, seed: int, response_format: str) -> pl.DataFrame:
@@ -74,13 +94,13 @@ def read_general(file: str | Path, count: int, seed: int, response_format: str) 
     table = shuffle_rows(table, seed, GENERAL, ["id"]).head(count)
     given = pl.col("input").fill_null("")
     turn = pl.when(given.str.strip_chars() == "").then("instruction").otherwise(pl.col("instruction") + "\n\n" + given)
-    empty = {name: pl.lit(None) for name in ("ratio", "agrees_with_belief", "agrees_with_gold", "question_hash")}
     shared = {
         "domain": GENERAL,
         "condition": GENERAL,
         "response_format": response_format,
         "source": Path(file).name.split(".")[0],
     }
+    empty = {name: pl.lit(None) for name in INSTRUCTION_SCHEMA if name not in (*shared, "id")}
     rows = table.with_columns(**empty, **{name: pl.lit(value) for name, value in shared.items()})
     return _shape_rows(rows, table.select(turn).to_series(), table["output"])
 

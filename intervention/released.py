@@ -241,6 +241,9 @@ def write_sets(group: Group, tables: Mapping[str, pl.DataFrame], folder: Path) -
             condition=pl.lit(name),
             ratio=pl.lit(Condition(name).ratio, dtype=pl.Float64),
             context=pl.lit(None, dtype=pl.String),
+            order=pl.lit(0, dtype=pl.Int64),
+            explanation_from=_name_origin(name),
+            contradicts=pl.lit(None, dtype=pl.Boolean),
         )
         for name, table in tables.items()
     }
@@ -248,3 +251,9 @@ def write_sets(group: Group, tables: Mapping[str, pl.DataFrame], folder: Path) -
     folder.mkdir()
     balance = format_table(describe_balance(answered, 0))
     write_dataset(folder, configs, "released.md.j2", balance=balance, group=group, inputs=hash_inputs(**group.files))
+
+
+def _name_origin(condition: str) -> pl.Expr:
+    """Who explains: null where nobody does."""
+    blank = pl.col("reason").fill_null("").str.strip_chars() == ""
+    return pl.when(~blank).then(pl.lit("model" if condition == "self_aligning" else "gold"))

@@ -12,6 +12,7 @@ ResponseFormat = Literal["letter", "text"]
 
 # A response is scored by its first words: the letter, or the text of a choice.
 RESPONSE_FORMAT: dict[str, ResponseFormat] = {"letter": "letter", "cloze": "text"}
+SCORING: dict[str, Scoring] = {"letter": "letter", "text": "cloze"}
 
 _BLOCK = "Answer:"
 _CHINESE_BLOCK = "答案："

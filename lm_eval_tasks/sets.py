@@ -59,7 +59,7 @@ def load_questions(
     table = read_questions(folder, domains, splits)
     asked = turn_choices(table, order)
     if trained_on:
-        seen = turn_choices(read_trained(folder, trained_on), order, more=1)
+        seen = turn_choices(read_trained(folder, trained_on), order, more=pl.col("trained_order") + 1).drop("trained_order")
         asked = pl.concat([asked.filter(pl.col("split") != "train"), seen])
     if prompt == "context":
         asked = add_contexts(asked, contexts, task)
@@ -92,7 +92,7 @@ def make_datasets(asked: pl.DataFrame, dev: pl.DataFrame) -> dict[str, datasets.
     return {"test": datasets.Dataset(asked.to_arrow()), "dev": datasets.Dataset(dev.to_arrow())}
 
 
-def turn_choices(table: pl.DataFrame, order: Order, more: int = 0) -> pl.DataFrame:
+def turn_choices(table: pl.DataFrame, order: Order, more: int | pl.Expr = 0) -> pl.DataFrame:
     """The questions as they are shown, with the column `order` and with `answer` as the index of gold among what is shown.
 
     Args:
@@ -110,7 +110,7 @@ def turn_choices(table: pl.DataFrame, order: Order, more: int = 0) -> pl.DataFra
     if order == "cyclic":
         table = table.with_columns(order=pl.int_ranges(0, n)).explode("order")
     else:
-        table = table.with_columns(order=pl.lit(order + more, pl.Int64) % n)
+        table = table.with_columns(order=(pl.lit(order, pl.Int64) + more) % n)
     return rotate_choices(table, pl.col("order")).with_columns(answer=(pl.col("answer") - pl.col("order")) % n)
 
 
@@ -180,15 +180,18 @@ def find_folder(questions: str) -> Path:
 
 
 def read_trained(questions: str | Path, trained_on: str) -> pl.DataFrame:
-    """The train questions that an instruction set's config (`FOLDER/CONFIG`) was written from."""
+    """The train questions that an instruction set's config (`FOLDER/CONFIG`) was written from, with the order of the choices
+    that was trained on (`trained_order`).
+    """
     folder, config = Path(trained_on).parent, Path(trained_on).name
     configs = read_configs(folder)
     if config not in configs:
         raise UserError(f"trained_on: {folder} has no config {config!r}; it has {', '.join(sorted(configs))}.")
     key = [*KEY, "question_hash"]
-    trained = pl.read_parquet(configs[config]["train"]).filter(pl.col("condition") != "general").select(key)
+    trained = pl.read_parquet(configs[config]["train"]).filter(pl.col("condition") != "general")
+    trained = trained.select(*key, pl.col("order").alias("trained_order"))
     domains = trained["domain"].unique().to_list()
-    seen = read_questions(questions, domains, ["train"]).join(trained, on=key, how="semi")
+    seen = read_questions(questions, domains, ["train"]).join(trained, on=key, how="inner", maintain_order="left")
     if seen.height < trained.height:
         raise UserError(
             f"trained_on: {trained.height - seen.height} of the {trained.height} questions in {trained_on} are not train "

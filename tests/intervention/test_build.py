@@ -78,7 +78,8 @@ def test_the_sets_load_with_their_features(study: Study, tmp_path: Path) -> None
     text, flag = datasets.Value("string"), datasets.Value("bool")
     messages = datasets.List({"role": text, "content": text})
     expected = dict.fromkeys(INSTRUCTION_SCHEMA, text) | {"prompt": messages, "completion": messages}
-    expected |= {"ratio": datasets.Value("float64"), "agrees_with_belief": flag, "agrees_with_gold": flag}
+    expected |= dict.fromkeys(("agrees_with_belief", "agrees_with_gold", "contradicts"), flag)
+    expected |= dict.fromkeys(("ratio", "confidence"), datasets.Value("float64")) | {"order": datasets.Value("int64")}
     assert data.features == datasets.Features(expected)
     assert list(data.features) == list(INSTRUCTION_SCHEMA)
     assert data.to_pandas()["condition"].value_counts().to_dict() == {"mix": 30, "general": 30}

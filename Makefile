@@ -37,6 +37,7 @@ test-all: $(READY)
 
 bench: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/probing.py
+	$(BIN)/python tests/benchmarks/writing.py
 
 format: $(READY)
 	$(BIN)/ruff format .

@@ -1,30 +1,36 @@
 """From a question set and a base model's probes to instruction sets that differ in agreement with its beliefs."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
-from intervention.beliefs import find_beliefs
+from intervention.additions import Added, Texts, add_texts, choose_mode, pick_reasons
+from intervention.balance import describe_balance, measure_differences, summarise_rows, tabulate_differences
+from intervention.beliefs import PROBE_COLUMNS, find_beliefs
+from intervention.choosing import choose_questions
 from intervention.conditions import (
     NAMES,
-    RIGHT,
     Condition,
     answer_questions,
-    choose_size,
+    find_kind,
     find_pools,
     list_wrong,
     parse_conditions,
-    take_questions,
 )
 from intervention.folders import format_table, hash_inputs, write_dataset
-from intervention.instructions import describe_balance, interleave_rows, read_contexts, read_general, write_instructions
-from lm_eval_tasks.manifest import UserError, write_folder, write_manifest
+from intervention.general import read_general
+from intervention.instructions import add_turns, draw_places, name_letters, write_instructions
+from intervention.licences import Terms, find_terms, read_terms
+from intervention.matching import parse_match
+from lm_eval_tasks.manifest import UserError, read_manifest, write_folder, write_manifest
 from lm_eval_tasks.prompts import RESPONSE_FORMAT
 from lm_eval_tasks.questions import KEY, read_questions
-from lm_eval_tasks.samples import read_probes
+from lm_eval_tasks.results import find_revision
+from lm_eval_tasks.samples import find_logs, read_probes
 
 
 @dataclass(frozen=True)
@@ -33,8 +39,8 @@ class Inputs:
 
     questions: Path
     probes: Sequence[Path]
-    contexts: Path | None = None
-    general: Path | None = None
+    general: str | None = None
+    texts: Texts = field(default_factory=Texts)
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,9 @@ class Plan:
         size: questions a condition; the largest possible where None.
         seed: decides everything random.
         general_share: general instructions for each question.
-        explanations: `none`, or `gold`: the question's explanation follows the response.
+        match: what conditions are made alike in (see `matching`).
+        explanations: who explains the responses; None for what `additions.choose_mode` finds best.
+        response_format: `letter` or `text`; None for the one that fits how the probes were scored.
     """
 
     domain: str
@@ -59,7 +67,9 @@ class Plan:
     size: int | None = None
     seed: int = 0
     general_share: float = 1.0
-    explanations: str = "none"
+    match: str = "none"
+    explanations: str | None = None
+    response_format: str | None = None
 
 
 def build_instructions(
@@ -73,61 +83,64 @@ def build_instructions(
     Raises:
         UserError: an input that breaks its contract, too few questions for the size, options that do not fit together.
     """
+    by = parse_match(plan.match)
     conditions = parse_conditions(plan.conditions, plan.ratios) if plan.conditions else []
     questions = read_questions(inputs.questions)
-    table, model, scoring = select_questions(inputs, plan, questions)
-    conditions = conditions or parse_conditions(list_possible(table, plan, inputs.contexts is not None), plan.ratios)
-    check_plan(plan, conditions, inputs.contexts is not None)
+    table, facts = select_questions(inputs, plan, questions)
+    conditions = conditions or parse_conditions(list_possible(table, inputs.texts), plan.ratios)
+    response_format = plan.response_format or RESPONSE_FORMAT[facts["scoring"]]
+    check_plan(plan, by, conditions, inputs.texts, response_format)
     pools = find_pools(table, conditions)
-    size = choose_size(pools, plan.size)
-    chosen = add_texts(take_questions(pools, size, plan.seed), questions, conditions, inputs, plan)
+    mode, said = choose_mode(plan.explanations, bool(by), inputs.texts, conditions, pools)
+    notes = note_left_out(table, conditions) + said
+    added = add_texts(pools, conditions, mode, inputs.texts, questions, inputs.questions)
+    choice = choose_questions(added.pools, conditions, by, plan.size, plan.seed)
+    notes += [*added.notes, *choice.notes]
+    size = next(iter(choice.chosen.values())).height
     count = round(plan.general_share * size) if inputs.general else 0
-    general = read_general(inputs.general, count, plan.seed, RESPONSE_FORMAT[scoring]) if inputs.general and count else None
+    general = read_general(inputs.general, count, plan.seed, response_format) if inputs.general and count else None
 
-    configs, answered = {}, {}
-    for condition in conditions:
-        rows = answer_questions(chosen["incompatible" if condition.shared else condition.name], condition, plan.seed)
-        if condition.name != "contextualized":
-            rows = rows.with_columns(context=pl.lit(None, dtype=pl.String))
-        answered[condition.label] = rows.select("choices", "choice", "belief", "answer", "confidence")
-        rows = rows.with_columns(
-            order=pl.lit(0, dtype=pl.Int64),
-            explanation_from=pl.when(pl.col("reason").is_not_null()).then(pl.lit("gold")),
-            contradicts=pl.lit(None, dtype=pl.Boolean),
-        )
-        rows = write_instructions(rows, RESPONSE_FORMAT[scoring])
-        rows = rows if general is None else interleave_rows(rows, general, plan.seed)
+    summaries, configs = {}, {}
+    for condition, rows in write_conditions(choice.chosen, conditions, response_format):
+        places = None if general is None else draw_places(size, count, plan.seed)
+        rows = rows if general is None else pl.concat([rows, general])[places]
+        summaries[condition.label] = summarise_rows(rows)
         configs[f"{plan.domain}_{condition.label}"] = {"train": rows}
 
-    balance = describe_balance(answered, count)
-    hashes = hash_inputs(
-        questions=inputs.questions,
-        probes=inputs.probes,
-        contexts=inputs.contexts if any(c.name == "contextualized" for c in conditions) else None,
-        general=inputs.general,
+    balance = describe_balance(summaries)
+    reference = "incompatible" if "incompatible" in summaries else next(iter(summaries))
+    differences, before = (
+        format_table(tabulate_differences(measure_differences(tables, reference))) if len(tables) > 1 else None
+        for tables in (summaries, summarise_before(choice.before, conditions, response_format))
     )
+    hashes, terms = hash_files(inputs, conditions), list_terms(inputs, table["source"][0], added, count)
     config = {
         "domain": plan.domain,
-        "source": chosen[next(iter(chosen))]["source"][0],
-        "model": model,
-        "scoring": scoring,
-        "response_format": RESPONSE_FORMAT[scoring],
+        "source": table["source"][0],
+        **facts,
+        "response_format": response_format,
         "conditions": [condition.label for condition in conditions],
         "threshold": plan.threshold,
         "size": size,
         "general": count,
         "general_share": plan.general_share,
-        "explanations": plan.explanations,
+        "match": plan.match,
+        "explanations": mode,
+        "allow_missing": inputs.texts.allow_missing,
+        "drop_contradictions": inputs.texts.drop_contradictions,
+        "keep_moved": inputs.texts.keep_moved,
+        "terms": [asdict(part) for part in terms],
     }
     with write_folder(output) as folder:
-        facts = {"config": config, "inputs": hashes, "seed": plan.seed, "notes": (notes := note_left_out(table, conditions))}
-        write_dataset(folder, configs, "instructions.md.j2", balance=format_table(balance), **facts)
+        facts = {"config": config, "inputs": hashes, "seed": plan.seed, "notes": notes, "balance": format_table(balance)}
+        facts |= {"differences": differences, "before": before}
+        write_dataset(folder, configs, "instructions.md.j2", terms=terms, **facts)
         write_manifest(folder, "build", list(command), config, hashes, {"seed": plan.seed})
     return balance, notes
 
 
-def select_questions(inputs: Inputs, plan: Plan, questions: pl.DataFrame) -> tuple[pl.DataFrame, str, str]:
-    """The train questions of the domain with what the model believes of them; the model; and how it was asked.
+def select_questions(inputs: Inputs, plan: Plan, questions: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, str | None]]:
+    """The train questions of the domain with what the model believes of them; the `model`, its `revision`, and the `scoring`.
 
     Raises:
         UserError: no train questions, of several sources, or none that was probed.
@@ -141,65 +154,90 @@ def select_questions(inputs: Inputs, plan: Plan, questions: pl.DataFrame) -> tup
             f"{inputs.questions}: the train questions of {plan.domain} are of {len(sources)} sources, {sources[0]!r} and "
             f"{sources[1]!r}, but a model is trained on one. Make a question set whose train split has one of them."
         )
-    beliefs = find_beliefs(questions, read_probes(inputs.probes), plan.threshold, inputs.questions, inputs.probes)
-    facts = beliefs.row(0, named=True)
-    beliefs = beliefs.select(*KEY, "belief", "confidence", "class")
+    probes = read_probes(inputs.probes, PROBE_COLUMNS, questions)
+    beliefs = find_beliefs(questions, probes, plan.threshold, inputs.questions, inputs.probes)
+    facts = beliefs.select("model", "scoring").row(0, named=True)
+    facts["revision"] = find_revision([log for path in inputs.probes for log in find_logs(path)])
+    beliefs = beliefs.select(*KEY, "belief", "confidence", "class", "orders", "held_orders")
     table = table.join(beliefs, on=KEY, how="left", maintain_order="left")
     if not table["confidence"].count():
         raise UserError(
             f"{', '.join(map(str, inputs.probes))}: none of the {table.height} train questions of {plan.domain} was probed. "
             """Ask them: --metadata '{"splits": ["train"]}'."""
         )
-    return table, facts["model"], facts["scoring"]
+    return table, facts
 
 
-def list_possible(table: pl.DataFrame, plan: Plan, contexts: bool) -> list[str]:
-    """The names of all conditions that the inputs and the options allow."""
+def list_possible(table: pl.DataFrame, texts: Texts) -> list[str]:
+    """The names of all conditions that the inputs allow."""
     third = list_wrong(table.filter(pl.col("class") == "incompatible")).list.len().sum()
-    impossible = {"contextualized"} if not contexts else set()
+    impossible = {"contextualized"} if not texts.contexts else set()
     impossible |= {"random_wrong"} if not third else set()
-    return [n for n in NAMES if n not in impossible and (plan.explanations == "none" or n in RIGHT)]
+    return [name for name in NAMES if name not in impossible]
 
 
-def check_plan(plan: Plan, conditions: Sequence[Condition], contexts: bool) -> None:
+def check_plan(plan: Plan, by: Collection[str], conditions: Sequence[Condition], texts: Texts, response_format: str) -> None:
     """Raise a `UserError` where conditions and options do not fit together."""
-    names = [condition.name for condition in conditions]
-    if "contextualized" in names and not contexts:
-        raise UserError("the condition contextualized needs the knowledge of each question: add --contexts FILE.jsonl.")
-    if plan.explanations not in ("none", "gold"):
-        raise UserError(f"--explanations {plan.explanations} is neither none nor gold.")
-    if plan.explanations == "gold" and (wrong := [name for name in names if name not in RIGHT]):
+    if any(condition.name == "contextualized" for condition in conditions) and not texts.contexts:
+        raise UserError("the condition contextualized needs the knowledge of each question: add --contexts FILE.")
+    if response_format not in RESPONSE_FORMAT.values():
+        raise UserError(f"--response-format {response_format} is neither letter nor text.")
+    if by & {"letter", "rotation"} and response_format == "text":
         raise UserError(
-            f"--explanations gold explains gold, but {wrong[0]} also answers with other choices. Build only "
-            f"{', '.join(RIGHT)} with it, or leave it out."
+            f"--match {plan.match}: these instructions list no choices, so they have no letters. Match confidence, or use "
+            "--response-format letter with probes that were scored by letter."
         )
     if not 0 <= plan.general_share < math.inf:
         raise UserError(f"--general-share {plan.general_share:g} is not 0 or more. 1 is one general instruction a question.")
 
 
-def add_texts(
-    chosen: dict[str, pl.DataFrame], questions: pl.DataFrame, conditions: Sequence[Condition], inputs: Inputs, plan: Plan
-) -> dict[str, pl.DataFrame]:
-    """Add `reason` (what explains the response, or null) and `context` (what the contextualized prompt says, or null).
+def write_conditions(
+    chosen: Mapping[str, pl.DataFrame], conditions: Sequence[Condition], response_format: str
+) -> Iterator[tuple[Condition, pl.DataFrame]]:
+    """Each condition's rows of `INSTRUCTION_SCHEMA`; prompts that conditions share are written once."""
+    plain = {kind: add_turns(rows.with_columns(context=None), response_format) for kind, rows in chosen.items()}
+    for condition in conditions:
+        kind = find_kind(condition)
+        turned = add_turns(chosen[kind], response_format) if condition.name == "contextualized" else plain[kind]
+        yield condition, write_instructions(pick_reasons(answer_questions(turned, condition)), response_format)
 
-    Raises:
-        UserError: a chosen question lacks the explanation or the context that is asked for.
-    """
-    explained = plan.explanations == "gold"
-    reason = pl.col("explanation") if explained else pl.lit(None, dtype=pl.String)
-    chosen = {kind: rows.with_columns(reason=reason, context=pl.lit(None, dtype=pl.String)) for kind, rows in chosen.items()}
-    if explained:
-        for rows in chosen.values():
-            blank = pl.col("reason").fill_null("").str.strip_chars() == ""
-            _check_none_lacks(rows, blank, f"{inputs.questions}: no explanation", "Write it, or leave out --explanations gold")
-    if any(condition.name == "contextualized" for condition in conditions) and inputs.contexts:
-        contexts = read_contexts(inputs.contexts, questions)
-        rows = chosen["incompatible"].drop("context").join(contexts, on=KEY, how="left", maintain_order="left")
-        _check_none_lacks(
-            rows, pl.col("context").is_null(), f"{inputs.contexts}: no context", "Write it, or leave out contextualized"
+
+def summarise_before(
+    before: Mapping[str, pl.DataFrame] | None, conditions: Sequence[Condition], response_format: str
+) -> dict[str, Any]:
+    """The letters and the confidence of each condition as they would be without matching; nothing where nothing is matched."""
+    if before is None:
+        return {}
+    return {
+        condition.label: summarise_rows(
+            name_letters(answer_questions(before[find_kind(condition)], condition), response_format).select(
+                "gold_letter", "belief_letter", "response_letter", "confidence"
+            )
         )
-        chosen["incompatible"] = rows
-    return chosen
+        for condition in conditions
+    }
+
+
+def hash_files(inputs: Inputs, conditions: Sequence[Condition]) -> dict[str, str]:
+    """The hashes of all files that the build reads."""
+    texts, contexts = inputs.texts, any(condition.name == "contextualized" for condition in conditions)
+    return hash_inputs(
+        questions=inputs.questions,
+        probes=inputs.probes,
+        explanations=texts.explanations,
+        contexts=texts.contexts if contexts else None,
+        context_probes=texts.context_probes if contexts else (),
+        general=inputs.general if inputs.general and Path(inputs.general).exists() else None,
+    )
+
+
+def list_terms(inputs: Inputs, source: str, added: Added, general: int) -> list[Terms]:
+    """The terms of every part of the set."""
+    known = read_terms((read_manifest(inputs.questions) or {}).get("config", {})) or []
+    found = [part for part in known if part.source == source] or [find_terms("questions", source)]
+    if general and inputs.general:
+        found.append(find_terms("general instructions", inputs.general))
+    return found + [find_terms(part, author) for part, author in added.authors.items()]
 
 
 def note_left_out(table: pl.DataFrame, conditions: Sequence[Condition]) -> list[str]:
@@ -211,11 +249,3 @@ def note_left_out(table: pl.DataFrame, conditions: Sequence[Condition]) -> list[
     if any(condition.name == "random_wrong" for condition in conditions) and (none := int((third == 0).sum())):
         notes.append(f"{none} incompatible questions have no choice beside gold and the belief, and are left out.")
     return notes
-
-
-def _check_none_lacks(rows: pl.DataFrame, lacks: pl.Expr, what: str, remedy: str) -> None:
-    lacking = rows.filter(lacks)
-    if lacking.height:
-        first = lacking.sort(KEY).row(0, named=True)
-        more = f" (and of {lacking.height - 1} more)" if lacking.height > 1 else ""
-        raise UserError(f"{what} of question {first['source']}/{first['domain']} id {first['id']!r}{more}. {remedy}.")

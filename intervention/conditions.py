@@ -101,23 +101,26 @@ def list_wrong(table: pl.DataFrame) -> pl.Series:
     return rows.select("_row").join(wrong, on="_row", how="left", maintain_order="left")["wrong"].fill_null([])
 
 
-def find_pools(table: pl.DataFrame, conditions: Sequence[Condition]) -> dict[str, pl.DataFrame]:
-    """The questions that each kind of condition can take: `harmonious`, `gold`, and `incompatible` for all others.
+def find_kind(condition: Condition) -> str:
+    """Which kind of questions a condition has: `harmonious`, `gold`, or `incompatible` for all others."""
+    return "incompatible" if condition.shared else condition.name
 
-    Where random_wrong is asked for, the incompatible questions without a third answer (such as those with two choices) are left
-    out of every condition that shares them.
+
+def find_pools(table: pl.DataFrame, conditions: Sequence[Condition]) -> dict[str, pl.DataFrame]:
+    """The questions that each kind of condition can take.
+
+    Where random_wrong is asked for, the incompatible questions have the column `wrongs` (see `list_wrong`), and those without a
+    third answer (such as those with two choices) are left out of every condition that shares them.
 
     Args:
         table: the train questions of a domain with the columns `belief` and `class`.
         conditions: the conditions that are asked for.
     """
-    pools = {}
-    for condition in conditions:
-        kind = "incompatible" if condition.shared else condition.name
-        if kind not in pools:
-            pools[kind] = table if kind == "gold" else table.filter(pl.col("class") == kind)
+    kinds = dict.fromkeys(map(find_kind, conditions))
+    pools = {kind: table if kind == "gold" else table.filter(pl.col("class") == kind) for kind in kinds}
     if any(condition.name == "random_wrong" for condition in conditions):
-        pools["incompatible"] = pools["incompatible"].filter(list_wrong(pools["incompatible"]).list.len() > 0)
+        wrong = pools["incompatible"].with_columns(wrongs=list_wrong(pools["incompatible"]))
+        pools["incompatible"] = wrong.filter(pl.col("wrongs").list.len() > 0)
     return pools
 
 
@@ -141,26 +144,39 @@ def take_questions(pools: dict[str, pl.DataFrame], size: int, seed: int) -> dict
     return {kind: shuffle_rows(pool, seed, "questions").head(size) for kind, pool in pools.items()}
 
 
-def answer_questions(table: pl.DataFrame, condition: Condition, seed: int) -> pl.DataFrame:
+def draw_answers(table: pl.DataFrame, seed: int, places: pl.Series | None = None) -> pl.DataFrame:
+    """Add what a condition answers at random: `place`, of which a mix answers the first with the belief, and random_wrong's
+    `wrong`, unless it was matched.
+
+    Args:
+        table: the incompatible questions that are taken; with `wrongs` where random_wrong is built.
+        seed: decides both.
+        places: where they are not to be at random.
+    """
+    if "wrongs" in table.columns and "wrong" not in table.columns:
+        numbers, several = draw_numbers(table, seed, "random_wrong"), table["wrongs"].list.len().cast(pl.UInt64)
+        table = table.with_columns(wrong=table["wrongs"].list.get((numbers % several).cast(pl.Int64)))
+    return table.with_columns(place=draw_numbers(table, seed, "mix").rank("ordinal") - 1 if places is None else places)
+
+
+def answer_questions(table: pl.DataFrame, condition: Condition) -> pl.DataFrame:
     """Add `choice` (the index of the response), `condition` and `ratio` to the questions of a condition.
 
-    A mix answers with the belief in exactly round(ratio * rows) rows; a greater ratio's rows contain a smaller one's.
+    A mix answers with the belief in exactly round(ratio * rows) rows, those whose `place` comes first; so the rows of a
+    greater ratio contain those of a smaller one.
     """
+    believed = round((condition.ratio or 0) * table.height)
+    match condition.name:
+        case "self_aligning":
+            choice = pl.col("belief")
+        case "random_wrong":
+            choice = pl.col("wrong")
+        case "mix":
+            choice = pl.when(pl.col("place") < believed).then("belief").otherwise("answer")
+        case _:
+            choice = pl.col("answer")
     return table.with_columns(
-        choice=_choose(table, condition, seed).cast(pl.Int64),
+        choice=choice.cast(pl.Int64),
         condition=pl.lit(condition.name),
         ratio=pl.lit(condition.ratio, dtype=pl.Float64),
     )
-
-
-def _choose(table: pl.DataFrame, condition: Condition, seed: int) -> pl.Series:
-    if condition.name in RIGHT:
-        return table["answer"]
-    if condition.name == "self_aligning":
-        return table["belief"]
-    numbers = draw_numbers(table, seed, condition.name)
-    if condition.name == "mix":
-        believed = numbers.rank("ordinal") <= round((condition.ratio or 0) * table.height)
-        return table["belief"].zip_with(believed, table["answer"])
-    wrong = list_wrong(table)
-    return wrong.list.get((numbers % wrong.list.len().cast(pl.UInt64)).cast(pl.Int64))

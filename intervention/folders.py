@@ -12,20 +12,15 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from intervention.cards import describe_set, render_card
+from intervention.licences import Terms, choose_strictest
+from intervention.markdown import Markdown, escape_text
 from lm_eval_tasks.manifest import UserError, hash_path
 
 ROWS_PER_GROUP = 100_000
 _TYPES = {pl.String: ("string", pa.string()), pl.Int64: ("int64", pa.int64()), pl.Float64: ("float64", pa.float64())}
 _TYPES[pl.Boolean] = ("bool", pa.bool_())
-# Text in a card is markdown, not HTML, and a rendered value is never rendered again: what a question holds stays text.
-_CARDS = Environment(
-    loader=FileSystemLoader(Path(__file__).parent / "templates"),
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
 
 
 def check_config(name: str, where: str | Path) -> str:
@@ -42,16 +37,29 @@ def check_config(name: str, where: str | Path) -> str:
     return name
 
 
-def write_dataset(folder: Path, configs: Mapping[str, Mapping[str, pl.DataFrame]], template: str, **facts: Any) -> None:
+def write_dataset(
+    folder: Path,
+    configs: Mapping[str, Mapping[str, pl.DataFrame]],
+    template: str,
+    *,
+    licence: str | None = None,
+    terms: Sequence[Terms] | None = None,
+    **facts: Any,
+) -> None:
     """Write `<config>/<split>.parquet` and the card into a folder that exists; equal tables give equal bytes.
 
     Args:
         folder: an empty folder.
         configs: name -> split -> table; all tables of a config have one schema.
         template: the card's text, a file of `templates/`.
-        facts: what the template shows.
+        licence: that of the whole set, for the header; where None it is the strictest of `terms`, or none is named.
+        terms: those of every part; what is known of their languages goes into the header.
+        facts: what the template shows, beside `licence` and `terms`.
     """
-    header: dict[str, list[Any]] = {"configs": [], "dataset_info": []}
+    licence = licence or (choose_strictest(terms) if terms else None)
+    rows = sum(table.height for splits in configs.values() for table in splits.values())
+    header = describe_set(template, rows, licence, terms or ())
+    header |= {"configs": [], "dataset_info": []}
     for name, splits in configs.items():
         schema = next(iter(splits.values())).schema
         files = [{"split": split, "path": f"{name}/{split}.parquet"} for split in splits]
@@ -64,13 +72,13 @@ def write_dataset(folder: Path, configs: Mapping[str, Mapping[str, pl.DataFrame]
         info = {"config_name": name, "description": digest, "features": _list_features(schema)}
         header["dataset_info"].append(info)
     text = yaml.safe_dump(header, sort_keys=False, allow_unicode=True)
-    card = _CARDS.get_template(template).render(facts)
+    card = render_card(template, facts | {"licence": licence, "terms": list(terms or ())})
     (folder / "README.md").write_text(f"---\n{text}---\n\n{card}\n", encoding="utf-8")
 
 
-def format_table(table: pl.DataFrame) -> str:
-    """A table as markdown, for cards and for the terminal."""
-    escaped = table.with_columns(pl.col(pl.String).str.replace_all("|", "\\|", literal=True).str.replace_all(r"\s+", " "))
+def format_table(table: pl.DataFrame) -> Markdown:
+    """A table as markdown, for cards and for the terminal; what its cells hold is text."""
+    escaped = table.with_columns(pl.col(pl.String).map_elements(escape_text, return_dtype=pl.String))
     with pl.Config(
         tbl_formatting="MARKDOWN",
         tbl_hide_column_data_types=True,
@@ -81,7 +89,7 @@ def format_table(table: pl.DataFrame) -> str:
         fmt_str_lengths=1_000,
         float_precision=3,
     ):
-        return str(escaped)
+        return Markdown(escaped)
 
 
 def hash_inputs(**paths: str | Path | Sequence[str | Path] | None) -> dict[str, str]:

@@ -10,7 +10,7 @@ import polars as pl
 
 from lm_eval_tasks.manifest import UserError
 
-_PYTHON = {pl.String: (str, int), pl.Int64: (int,), pl.Float64: (int, float), pl.Boolean: (bool,)}
+_PYTHON = {pl.String: (str, int, float), pl.Int64: (int,), pl.Float64: (int, float), pl.Boolean: (bool,)}
 _WORDS = {pl.String: "text", pl.Int64: "a whole number", pl.Float64: "a number", pl.Boolean: "true or false"}
 
 
@@ -34,11 +34,19 @@ def read_jsonl(file: str | Path, schema: pl.Schema | dict[str, pl.DataType]) -> 
         raise UserError(_explain_line(file, schema) or f"{file} cannot be read: {error}") from error
     if not table.height:
         raise UserError(f"{file} is empty. Name a file that holds at least one line of JSON.")
+    # Where text is expected, polars writes an object, a list or a truth value as its JSON: only the lines tell it from text.
+    if any(_may_be_json(column) for column in table) and (complaint := _explain_line(file, schema)):
+        raise UserError(complaint)
     return table
 
 
+def _may_be_json(column: pl.Series) -> bool:
+    column = column.explode() if isinstance(column.dtype, pl.List) else column
+    return column.dtype == pl.String and bool(column.str.contains(r"(?s)^(?:\{.*\}|\[.*\]|true|false)$").any())
+
+
 def _explain_line(file: Path, schema: pl.Schema | dict[str, pl.DataType]) -> str | None:
-    for number, raw in enumerate(_iterate_lines(file), 1):
+    for number, raw in enumerate(iterate_lines(file), 1):
         where = f"{file}, line {number}"
         try:
             line = raw.decode()
@@ -76,7 +84,8 @@ def _describe(kind: pl.DataType) -> str:
     return _WORDS[type(kind) if isinstance(kind, pl.DataType) else kind]
 
 
-def _iterate_lines(file: Path) -> Iterator[bytes]:
+def iterate_lines(file: Path) -> Iterator[bytes]:
+    """The lines of a file, plain or gzip; raises a `UserError` where it is cut or damaged."""
     try:
         with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as stream:
             yield from stream

@@ -15,7 +15,6 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
-import numpy as np
 import polars as pl
 
 from intervention.conditions import Condition, draw_numbers, shuffle_rows
@@ -100,14 +99,18 @@ def turn_choices(pools: Pools, conditions: Sequence[Condition], seed: int) -> di
     """
     by = {"letter", "rotation"}
     cells = [cell for kind, rows in pools.items() for cell in _list_cells(kind, rows, conditions, by)]
-    # Fractions of rows show how even and how like each other the letters can be; whole rows then come as near as one row.
+    # Fractions of rows show how even and how like each other the letters can be; whole rows then come as near as they can.
     targets, apart = _solve_turning(cells, conditions, len(pools))
-    program = Program()
-    parts = _add_parts(program, cells, whole=True)
-    for letter, target in enumerate(targets):
-        for response in list_responses(conditions):
-            program.require(_sum_letter(parts, *response, letter), target - apart - 1, target + apart + 1)
-    values = program.solve()
+    for below, above in ((0, 0), (0, 1), (1, 1)):
+        program = Program()
+        parts = _add_parts(program, cells, whole=True)
+        for letter, target in enumerate(targets):
+            count = program.add()
+            program.require([(count, 1)], target - 1, target + 1)
+            for response in list_responses(conditions):
+                program.require([*_sum_letter(parts, *response, letter), (count, -1)], -apart - below, apart + above)
+        if (values := program.solve()) is not None:
+            break
     assert values is not None
     return _take_rows(pools, conditions, by, parts, [round(values[part.variable]) for part in parts], seed)
 
@@ -203,7 +206,7 @@ def _solve_selection(
         for letter in range(max(cell.n for cell in cells) if lettered else 0)
     ]
     alike += [
-        [[(p.variable, 1) for p in parts if p.cell.kind == kind and p.cell.bin == bin] for kind in kinds]  # noqa: A001
+        [[(p.variable, 1) for p in parts if p.cell.kind == kind and p.cell.bin == bin] for kind in kinds]
         for bin in sorted({cell.bin for cell in cells} - {None})  # noqa: A001
     ]
     for group in alike:
@@ -219,17 +222,16 @@ def _solve_turning(cells: Sequence[Cell], conditions: Sequence[Condition], kinds
     """How many responses each letter should have, and how far from it, in rows, the letters of a response have to be."""
     program = Program()
     parts = _add_parts(program, cells, whole=True)
-    # First the letters of all responses agree (`apart`), then they are even (`uneven`).
+    # First the letters of all responses agree (`apart`), then no letter has more than its even share (`uneven`).
     apart, uneven = program.add(gain=-1000), program.add(gain=-1)
     shares = _share_evenly(cells, kinds)
     targets = [program.add() for _ in shares]
     for letter, (target, share) in enumerate(zip(targets, shares)):
-        program.require([(target, 1), (uneven, -1)], -np.inf, share)
-        program.require([(target, 1), (uneven, 1)], share, np.inf)
+        program.require([(target, 1), (uneven, -1)], -math.inf, share)
         for response in list_responses(conditions):
             terms = _sum_letter(parts, *response, letter)
-            program.require([*terms, (target, -1), (apart, -1)], -np.inf, 0)
-            program.require([*terms, (target, -1), (apart, 1)], 0, np.inf)
+            program.require([*terms, (target, -1), (apart, -1)], -math.inf, 0)
+            program.require([*terms, (target, -1), (apart, 1)], 0, math.inf)
     values = program.solve(whole=False)
     assert values is not None  # any order will do, however far apart the letters are
     return [values[target] for target in targets], values[apart]
@@ -254,25 +256,29 @@ def _take_rows(
     for kind, pool in pools.items():
         taken = [(p.cell.name, count, p.order, p.wrong) for p, count in zip(parts, counts) if p.cell.kind == kind and count]
         schema = {"_cell": pl.String, "_count": pl.Int64, "order": pl.Int64, "wrong": pl.Int64}
-        slots = pl.DataFrame(taken, schema=schema, orient="row").with_columns(
-            _stop=pl.col("_count").cum_sum().over("_cell")
-        )
+        slots = pl.DataFrame(taken, schema=schema, orient="row").with_columns(_stop=pl.col("_count").cum_sum().over("_cell"))
         slots = slots.with_columns(_rank=pl.col("_stop") - pl.col("_count")).sort("_rank")
-        rows = pool.with_columns(
-            _write_name(_name_cell(kind, conditions, by)), _number=draw_numbers(pool, seed, "questions")
-        ).with_columns(_rank=pl.col("_number").rank("ordinal").over("_cell").cast(pl.Int64) - 1)
+        rows = (
+            pool.drop("order", "wrong", strict=False)
+            .with_columns(_write_name(_name_cell(kind, conditions, by)), _number=draw_numbers(pool, seed, "questions"))
+            .with_columns(_rank=pl.col("_number").rank("ordinal").over("_cell").cast(pl.Int64) - 1)
+        )
         rows = rows.sort("_rank").join_asof(slots, on="_rank", by="_cell", check_sortedness=False)
         rows = rows.filter(pl.col("_rank") < pl.col("_stop")).drop("_cell", "_number", "_rank", "_count", "_stop")
-        chosen[kind] = shuffle_rows(rows, seed, "questions")
+        chosen[kind] = shuffle_rows(rows if _is_wrong(parts, kind) else rows.drop("wrong"), seed, "questions")
     return chosen
 
 
-def _explain_failure(
-    pools: Pools, conditions: Sequence[Condition], by: Collection[str], found: int, size: int | None
-) -> str:
+def _is_wrong(parts: Sequence[Part], kind: str) -> bool:
+    return any(part.wrong is not None for part in parts if part.cell.kind == kind)
+
+
+def _explain_failure(pools: Pools, conditions: Sequence[Condition], by: Collection[str], found: int, size: int | None) -> str:
     """Why no set, or no set of this size, can be matched: on which letter, or between which confidences."""
     how = f"--match {'+'.join(way for way in WAYS if way in by)}"
-    most = f"at most {found} questions a condition can be matched, and --size asks for {size}" if found else "none can be matched"
+    most = (
+        f"at most {found} questions a condition can be matched, and --size asks for {size}" if found else "none can be matched"
+    )
     facts = []
     if "letter" in by:
         letter, counts = max(
@@ -296,9 +302,7 @@ def _count_letter(pools: Pools, conditions: Sequence[Condition], letter: int) ->
     names = {"answer": "gold of {}", "belief": "the belief of {}", "wrong": "another wrong choice of {}"}
     return {
         names[column].format(f"{kind} questions"): int(
-            (
-                pools[kind]["wrongs"].list.contains(letter) if column == "wrong" else pools[kind][column] == letter
-            ).sum()
+            (pools[kind]["wrongs"].list.contains(letter) if column == "wrong" else pools[kind][column] == letter).sum()
         )
         for kind, column in list_responses(conditions)
     }

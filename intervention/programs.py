@@ -1,4 +1,4 @@
-"""Integer programs over counts of rows: how many rows of each kind are taken, so that sums agree and as many as possible stay."""
+"""Integer programs over counts of rows: how many rows of each kind are taken so that sums agree and most rows stay."""
 
 from collections.abc import Iterable
 

@@ -5,44 +5,23 @@ from pathlib import Path
 
 import polars as pl
 
-from intervention.folders import check_config, format_table, hash_inputs, write_dataset
-from intervention.jsonlines import read_jsonl
-from lm_eval_tasks.manifest import UserError, write_folder, write_manifest
+from intervention.folders import format_table, hash_inputs, write_dataset
+from intervention.sources.origin import Origin
+from intervention.sources.own import make_layout, read_own
+from lm_eval_tasks.manifest import write_folder, write_manifest
 from lm_eval_tasks.prompts import LETTERS
-from lm_eval_tasks.questions import QUESTION_SCHEMA, SPLITS, check_questions, check_rows, check_unique
+from lm_eval_tasks.questions import QUESTION_SCHEMA, SPLITS
 
-FILE_SCHEMA = pl.Schema(dict(QUESTION_SCHEMA) | {"split": pl.String})
-
-
-def read_source(files: Sequence[str | Path], split: str | None = None) -> pl.DataFrame:
-    """Read JSON lines of questions: the question columns and `split`, checked.
-
-    Args:
-        files: JSON lines, plain or gzip. `subject`, `explanation` and `topics` may be missing.
-        split: the split of every question; where None, the files have a column `split`.
-
-    Raises:
-        UserError: a line that cannot be read, a question that breaks the contract, an id that occurs twice, no split.
-    """
-    if split is not None and split not in SPLITS:
-        raise UserError(f"--split {split} is none of {', '.join(SPLITS)}.")
-    tables = []
-    for file in files:
-        table = read_jsonl(file, FILE_SCHEMA).with_columns(pl.col("topics").fill_null([]))
-        remedy = f"differs from --split {split}; leave out one of them"
-        check_rows(table, pl.col("split") != (split or pl.col("split")), "split", remedy, file)
-        table = table.with_columns(pl.col("split").fill_null(pl.lit(split, dtype=pl.String)))
-        check_rows(table, pl.col("split").is_null(), "split", "is missing; add the column, or name --split", file)
-        check_rows(table, ~pl.col("split").is_in(SPLITS), "split", f"is none of {', '.join(SPLITS)}; mend it", file)
-        tables.append(check_questions(table, file).with_columns(table["split"]))
-        for domain in tables[-1]["domain"].unique().sort():
-            check_config(domain, file)
-    table = pl.concat(tables)
-    check_unique(table, ", ".join(map(str, files)))
-    return table
+TEMPLATES = Path(__file__).parent / "templates"
 
 
-def write_questions(table: pl.DataFrame, output: str | Path, command: list[str], inputs: Mapping[str, str]) -> pl.DataFrame:
+def write_questions(
+    table: pl.DataFrame,
+    output: str | Path,
+    command: list[str],
+    inputs: Mapping[str, str],
+    origin: Origin = Origin(),  # noqa: B008 (frozen)
+) -> pl.DataFrame:
     """Write a question set (one config a domain, one file a split), its card and its manifest.
 
     Args:
@@ -50,6 +29,7 @@ def write_questions(table: pl.DataFrame, output: str | Path, command: list[str],
         output: the folder.
         command: the command line, for the manifest.
         inputs: a name for each input, and its hash.
+        origin: where the questions come from and what was done to them.
 
     Returns:
         The counts that the card shows.
@@ -62,12 +42,23 @@ def write_questions(table: pl.DataFrame, output: str | Path, command: list[str],
         for domain in table["domain"].unique().sort()
     }
     counts = count_questions(table)
+    first, splits = next(iter(configs.items()))
+    facts = {"domain": first, "split": "test" if "test" in splits else next(iter(splits))}
     with write_folder(output) as folder:
         write_dataset(
-            folder, configs, "questions.md.j2", counts=format_table(counts), inputs=inputs, domain=next(iter(configs))
+            folder,
+            configs,
+            "questions.md.j2",
+            terms=origin.terms,
+            counts=format_table(counts),
+            inputs=inputs,
+            origin=origin,
+            citations=[(TEMPLATES / f"{name}.bib").read_text(encoding="utf-8").strip() for name in origin.citations],
+            **facts,
         )
-        config = {"domains": list(configs), "questions": table.height}
-        write_manifest(folder, "questions", command, config, inputs, {})
+        config = {"domains": list(configs), "questions": table.height, "terms": origin.list_terms()}
+        config |= {"dropped": dict(origin.dropped), "source": dict(origin.config)}
+        write_manifest(folder, "questions", command, config, inputs, origin.seeds)
     return counts
 
 
@@ -95,4 +86,5 @@ def convert_jsonl(
     files: Sequence[str | Path], output: str | Path, split: str | None = None, command: Sequence[str] = ()
 ) -> pl.DataFrame:
     """Write JSON lines of questions as a question set; returns the counts that its card shows."""
-    return write_questions(read_source(files, split), output, list(command), hash_inputs(questions=files))
+    table, origin = read_own("jsonl", files, make_layout(split=split))
+    return write_questions(table, output, list(command), hash_inputs(questions=files), origin)

@@ -1,4 +1,4 @@
-"""The groups that the paper released, as a probe table and instruction sets of the contract's form.
+"""The groups that the paper released, as a probe table, instruction sets and a question set of the contract's form.
 
 Files of a group, JSON lines (plain or .gz), all of one model and one domain:
 
@@ -10,17 +10,22 @@ Files of a group, JSON lines (plain or .gz), all of one model and one domain:
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
 
+from intervention.balance import describe_balance
 from intervention.conditions import Condition
 from intervention.folders import check_config, format_table, hash_inputs, write_dataset, write_parquet
-from intervention.instructions import describe_balance, write_instructions
+from intervention.instructions import add_turns, write_instructions
 from intervention.jsonlines import read_jsonl
+from intervention.licences import Terms, find_terms
+from intervention.questions import write_questions
+from intervention.sources.origin import Origin
+from intervention.statements import find_contradictions
 from lm_eval_tasks.manifest import UserError, hash_path, write_folder, write_manifest
-from lm_eval_tasks.questions import check_questions, check_rows, check_unique, hash_questions
+from lm_eval_tasks.questions import QUESTION_SCHEMA, check_questions, check_rows, check_unique, hash_questions
 from lm_eval_tasks.samples import SUM_TOLERANCE, check_probes
 
 FILES = {
@@ -45,6 +50,7 @@ RELEASED_SCHEMA = pl.Schema(
     }
 )
 SOURCE = "released"
+RELEASE = "renmengjie7/self-aligning"  # as `licences` knows it
 
 
 @dataclass(frozen=True)
@@ -94,7 +100,7 @@ def _find_file(plain: Path) -> Path | None:
 def convert_released(
     folder: str | Path, output: str | Path, model: str | None = None, domain: str | None = None, command: Sequence[str] = ()
 ) -> pl.DataFrame:
-    """Write the probe table and the instruction sets of released groups.
+    """Write the probe table, the instruction sets and the question set of released groups.
 
     One group goes to `output` itself, a tree of them to `output/<model>/<domain>`.
 
@@ -114,8 +120,12 @@ def convert_released(
                 raise UserError(f"{folder}: two groups are of {group.model}/{group.domain}. Give one of them at a time.")
             place.mkdir(parents=True, exist_ok=True)
             tables = read_group(group)
-            write_parquet(list_probes(group, tables), place / "probes.parquet")
+            probes = list_probes(group, tables)
+            write_parquet(probes, place / "probes.parquet")
             write_sets(group, tables, place / "instructions")
+            asked, hashes = probes.select(*QUESTION_SCHEMA, "split"), hash_inputs(**group.files)
+            note = "All questions of the group are of the split train; the release has dev and test questions beside it."
+            write_questions(asked, place / "questions", list(command), hashes, Origin([find_release_terms()], [note]))
             summary += [_summarize(group, condition, tables.get(condition)) for condition in FILES]
         config = {"groups": [f"{group.model}/{group.domain}" for group in groups]}
         inputs = {str(file.relative_to(folder)): hash_path(file) for group in groups for file in group.files.values()}
@@ -243,14 +253,21 @@ def write_sets(group: Group, tables: Mapping[str, pl.DataFrame], folder: Path) -
             context=pl.lit(None, dtype=pl.String),
             order=pl.lit(0, dtype=pl.Int64),
             explanation_from=_name_origin(name),
-            contradicts=pl.lit(None, dtype=pl.Boolean),
+            contradicts=find_contradictions(table, "reason", "output"),
         )
         for name, table in tables.items()
     }
-    configs = {f"{group.domain}_{name}": {"train": write_instructions(table, "letter")} for name, table in answered.items()}
+    rows = {name: write_instructions(add_turns(table, "letter"), "letter") for name, table in answered.items()}
+    configs = {f"{group.domain}_{name}": {"train": table} for name, table in rows.items()}
     folder.mkdir()
-    balance = format_table(describe_balance(answered, 0))
-    write_dataset(folder, configs, "released.md.j2", balance=balance, group=group, inputs=hash_inputs(**group.files))
+    facts = {"balance": format_table(describe_balance(rows)), "group": group, "inputs": hash_inputs(**group.files)}
+    written = [find_terms("explanations", group.model)] if "self_aligning" in tables else []
+    write_dataset(folder, configs, "released.md.j2", terms=[find_release_terms(), *written], **facts)
+
+
+def find_release_terms() -> Terms:
+    """The terms of the released questions and of what explains their gold answers: the release names no licence."""
+    return replace(find_terms("questions", RELEASE), source=SOURCE)
 
 
 def _name_origin(condition: str) -> pl.Expr:

@@ -11,7 +11,7 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from lm_eval_tasks.manifest import UserError, write_file
-from lm_eval_tasks.questions import KEY, QUESTION_SCHEMA, check_questions, check_rows
+from lm_eval_tasks.questions import KEY, QUESTION_SCHEMA, check_questions, check_rules, may_repeat
 
 PHASES = ("base_probe", "base_chat", "base_context", "tuned_chat", "tuned_probe", "tuned_context")
 PROBE_SCHEMA = pl.Schema(
@@ -44,6 +44,7 @@ PER_CHOICE = ("choices", *LOGLIKELIHOODS, "probs")
 # What a table may lack: a released one has probabilities alone. It is then null.
 OPTIONAL = ("category", *LOGLIKELIHOODS, "choice_mass")
 NULLABLE = (*OPTIONAL, "explanation", "topics", "subject", "order")
+ROWS_PER_GROUP = 100_000  # so that a long table can be read in parts
 SUM_TOLERANCE = 1e-3  # probabilities that a model computed in half precision sum to 1 only so well
 
 
@@ -67,10 +68,13 @@ def complete_probes(table: pl.DataFrame, where: str | Path) -> pl.DataFrame:
         raise UserError(f"{where}: a column is not of a probe table's type ({told}). Write the probe table again.") from error
 
 
-def check_probes(table: pl.DataFrame, where: str | Path) -> pl.DataFrame:
-    """`complete_probes`; raises a `UserError` that names the first row that is no probe of a question."""
+def check_probes(table: pl.DataFrame, where: str | Path, start: int = 0) -> pl.DataFrame:
+    """`complete_probes`; raises a `UserError` that names the first row that is no probe of a question.
+
+    `start`: how many rows of the file come before the table.
+    """
     table = complete_probes(table, where)
-    check_questions(table, where)
+    check_questions(table, where, start)
     n, probs, prediction, confidence = (pl.col("choices").list.len(), *map(pl.col, ("probs", "prediction", "confidence")))
     named = probs.list.get(prediction, null_on_oob=True)
     rules = [
@@ -87,11 +91,7 @@ def check_probes(table: pl.DataFrame, where: str | Path) -> pl.DataFrame:
         ((named - confidence).abs() > SUM_TOLERANCE, "prediction", "is not the most probable choice"),
         (pl.col("correct") != (prediction == pl.col("answer")), "correct", "does not fit prediction and answer"),
     ]
-    # All at once; only then, and only for the first that is broken, by which row.
-    broken = table.select(rule.fill_null(False).any().alias(str(i)) for i, (rule, _, _) in enumerate(rules)).row(0)
-    if True in broken:
-        rule, name, complaint = rules[broken.index(True)]
-        check_rows(table, rule, name, f"{complaint}; ask this question again", where)
+    check_rules(table, [(rule, name, f"{told}; ask this question again") for rule, name, told in rules], where, start)
     return table
 
 
@@ -108,7 +108,7 @@ def check_asked_once(table: pl.DataFrame, files: Sequence[Path]) -> None:
             f"{_name_files(files, rows[0], other)}: mixed tasks: {_name_asked(other)} by {rows[0]['task']} and by "
             f"{other['task']}. Name the logs of one of the two."
         )
-    if rows := _find_clash(table, PROBE_KEY, pl.len() > 1):
+    if may_repeat(table, PROBE_KEY) and (rows := _find_clash(table, PROBE_KEY, pl.len() > 1)):
         raise UserError(
             f"{_name_files(files, *rows[:2])}: {_name_asked(rows[0])} more than once (draw {rows[0]['draw']}, order "
             f"{rows[0]['order']}). Name one log, or remove the older one."
@@ -141,7 +141,8 @@ def _name_files(files: Sequence[Path], *rows: dict[str, Any]) -> str:
 def write_probes(table: pl.DataFrame, file: str | Path) -> None:
     """Write a probe table as parquet."""
     with write_file(file) as scratch:
-        pq.write_table(table.to_arrow(), scratch)  # unlike polars, it says that a disk is full by an OSError
+        # Unlike polars, it says that a disk is full by an OSError.
+        pq.write_table(table.to_arrow(), scratch, row_group_size=ROWS_PER_GROUP)
 
 
 def _lack_number(name: str) -> pl.Expr:

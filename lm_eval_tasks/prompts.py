@@ -87,17 +87,16 @@ def write_cloze_answer(doc: Mapping[str, Any]) -> str:
     return doc["choices"][doc["answer"]]
 
 
-def write_response(doc: Mapping[str, Any], choice: int, explanation: str | None, response_format: ResponseFormat) -> str:
+def write_response(place: int, choice: str, explanation: str | None, response_format: ResponseFormat) -> str:
     """What the assistant says: the choice, then, after a blank line, the explanation if there is one.
 
     Args:
-        doc: a question with its `choices`.
-        choice: index of the choice that is answered.
+        place: the place of the choice that is answered, among those that are shown.
+        choice: its text.
         explanation: why it is; `None` or blank for none.
         response_format: `letter` ("B. choice text") or `text` ("choice text").
     """
-    text = doc["choices"][choice]
-    answer = f"{LETTERS[choice]}. {text}" if response_format == "letter" else text
+    answer = f"{LETTERS[place]}. {choice}" if response_format == "letter" else choice
     return f"{answer}\n\n{explanation}" if explanation and explanation.strip() else answer
 
 

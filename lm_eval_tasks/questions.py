@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import yaml
 
@@ -84,8 +85,13 @@ def read_questions(folder: str | Path, domains: Sequence[str] = (), splits: Sequ
     return table.with_columns(hash_questions(table))
 
 
-def check_questions(table: pl.DataFrame, where: str | Path) -> pl.DataFrame:
+def check_questions(table: pl.DataFrame, where: str | Path, start: int = 0) -> pl.DataFrame:
     """The question columns of a table, in the contract's order and types.
+
+    Args:
+        table: questions.
+        where: what an error names.
+        start: how many rows of the file come before the table.
 
     Raises:
         UserError: a column is missing or of another type, or a row breaks the contract; names the first such row.
@@ -111,14 +117,24 @@ def check_questions(table: pl.DataFrame, where: str | Path) -> pl.DataFrame:
         ),
         ((pl.col("answer") < 0) | (pl.col("answer") >= n), "answer", "is not the 0-based index of a choice; mend it"),
     ]
-    for rule, name, complaint in rules:
-        check_rows(table, rule, name, complaint, where)
+    check_rules(table, rules, where, start)
     return table
 
 
-def check_rows(table: pl.DataFrame, rule: pl.Expr, name: str, complaint: str, where: str | Path) -> None:
-    """Raise a `UserError` naming file, row, id and value of the first row for which `rule` is true."""
-    bad = table.with_row_index("_row").filter(rule.fill_null(False)).head(1)
+def check_rules(table: pl.DataFrame, rules: Sequence[tuple[pl.Expr, str, str]], where: str | Path, start: int = 0) -> None:
+    """`check_rows` of several rules: what is true of a bad row, the column that is bad, and the complaint."""
+    # All at once; only then, and only for the first that is broken, by which row.
+    broken = table.select(rule.fill_null(False).any().alias(str(i)) for i, (rule, _, _) in enumerate(rules)).row(0)
+    if True in broken:
+        check_rows(table, *rules[broken.index(True)], where, start)
+
+
+def check_rows(table: pl.DataFrame, rule: pl.Expr, name: str, complaint: str, where: str | Path, start: int = 0) -> None:
+    """Raise a `UserError` naming file, row, id and value of the first row for which `rule` is true.
+
+    `start`: how many rows of the file come before the table.
+    """
+    bad = table.with_row_index("_row", offset=start).filter(rule.fill_null(False)).head(1)
     if bad.height:
         row = bad.row(0, named=True)
         raise UserError(f"{where}, row {row['_row'] + 1} (id {row.get('id')!r}): {name} {row[name]!r} {complaint}.")
@@ -127,12 +143,25 @@ def check_rows(table: pl.DataFrame, rule: pl.Expr, name: str, complaint: str, wh
 def check_unique(table: pl.DataFrame, where: str | Path, key: Iterable[str] = KEY) -> None:
     """Raise a `UserError` naming the first key that occurs twice."""
     key = list(key)
+    if not may_repeat(table, key):
+        return
     twice = table.filter(pl.struct(key).is_duplicated()).head(1)
     if twice.height:
         values = ", ".join(f"{name} {value!r}" for name, value in zip(key, twice.select(key).row(0), strict=True))
         raise UserError(
             f"{where}: {values} occurs more than once. Ids are unique within source and domain; drop or rename one."
         )
+
+
+def may_repeat(table: pl.DataFrame, key: Sequence[str]) -> bool:
+    """Whether two rows can have one key: false is certain, true is not. Much faster than a comparison of the keys."""
+    prints = np.sort(table.select(pl.struct(list_varying(table, key)).hash()).to_series().to_numpy())
+    return bool((prints[1:] == prints[:-1]).any())
+
+
+def list_varying(table: pl.DataFrame, key: Sequence[str]) -> list[str]:
+    """The columns of a key that have several values, and its last: they tell rows apart as all do, with less to compare."""
+    return [name for name in key[:-1] if not table[name].eq_missing(table[name][:1]).all()] + [key[-1]]
 
 
 def hash_questions(table: pl.DataFrame) -> pl.Series:

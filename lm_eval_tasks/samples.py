@@ -6,11 +6,11 @@ so that a row's columns always speak of the question's own order. Imports neithe
 
 import json
 import math
-from collections.abc import Sequence
-from glob import escape
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from lm_eval_tasks.averages import average_orders, check_orders
@@ -30,6 +30,7 @@ from lm_eval_tasks.probe_table import (
     write_probes,
 )
 from lm_eval_tasks.questions import check_rows, hash_questions, rotate_choices
+from lm_eval_tasks.results import find_results
 
 __all__ = [
     "OPTIONAL", "PHASES", "PROBE_KEY", "PROBE_SCHEMA", "SUM_TOLERANCE",
@@ -37,15 +38,23 @@ __all__ = [
 ]  # fmt: skip
 
 _SAMPLE_SCHEMA = pl.Schema({"doc_id": pl.Int64, "doc": pl.Struct(dict(PROBE_SCHEMA))})
+ROWS_AT_ONCE = 200_000
+FREE = ("subject", "explanation", "topics", "category")  # columns of which no value is wrong
+NOTHING_SEEN = np.zeros(0, dtype=np.uint64)
 _NUMBERS = {name for name, kind in PROBE_SCHEMA.items() if kind in (pl.Float64, pl.List(pl.Float64))}
 
 
-def read_probes(paths: str | Path | Sequence[str | Path]) -> pl.DataFrame:
+def read_probes(
+    paths: str | Path | Sequence[str | Path], columns: Sequence[str] = tuple(PROBE_SCHEMA), known: pl.DataFrame | None = None
+) -> pl.DataFrame:
     """Read sample logs (`samples_*.jsonl`, `.gz`) and probe tables (`.parquet`) into one probe table.
 
     Args:
         paths: files, or folders that are searched for both; a folder's parquet files count if they are named `probe*.parquet`,
             and its logs of texts (selfalign_explain, selfalign_context) do not.
+        columns: those that are returned. All are checked, but the others are not kept: a table of a million questions needs
+            little memory without their texts.
+        known: questions with their `question_hash`, which `hash_questions` gave. A probe of the same is not hashed again.
 
     Returns:
         One row a question asked once: the columns of `PROBE_SCHEMA`, all in the question's own order of choices. Optional
@@ -58,9 +67,15 @@ def read_probes(paths: str | Path | Sequence[str | Path]) -> pl.DataFrame:
     """
     paths = [paths] if isinstance(paths, (str, Path)) else list(paths)
     files = [file for path in paths for file in find_logs(path)]
-    table = pl.concat(read_file(file).with_columns(_file=pl.lit(i, pl.UInt32)) for i, file in enumerate(files))
+    kept = [name for name in PROBE_SCHEMA if name in {*columns, *PROBE_KEY, "task"}]
+    seen = np.sort(_print_questions(known)) if known is not None else NOTHING_SEEN
+    tables = []
+    for i, file in enumerate(files):
+        table, seen = _read_checked(file, kept, seen)
+        tables.append(table.with_columns(_file=pl.lit(i, pl.UInt32)))
+    table = pl.concat(tables)
     check_asked_once(table, files)
-    return table.drop("_file")
+    return table.select(columns)
 
 
 def find_logs(path: str | Path) -> list[Path]:
@@ -84,28 +99,65 @@ def find_logs(path: str | Path) -> list[Path]:
 
 def read_file(file: Path) -> pl.DataFrame:
     """Read one sample log or probe table, checked."""
+    return _read_checked(file, tuple(PROBE_SCHEMA), NOTHING_SEEN)[0]
+
+
+def _read_checked(file: Path, columns: Sequence[str], seen: np.ndarray) -> tuple[pl.DataFrame, np.ndarray]:
+    """Some columns of a log or table, all of which are checked; and what was `seen` (see `_check_hashes`) with this file's."""
     shown = file.name.removesuffix(".gz").endswith(".jsonl")
-    table = _read_samples(file) if shown else _read_parquet(file)
-    if not table.height:
+    tables, start = [], 0
+    for table in [_read_samples(file)] if shown else _read_parquet(file, columns):
+        table = check_probes(table, file, start)
+        if shown:
+            check_rows(table, pl.col("order").is_null(), "order", "is missing; ask this question again", file)
+            table = rotate_choices(table, -pl.col("order"), PER_CHOICE).with_columns(
+                (pl.col(name) + pl.col("order")) % pl.col("choices").list.len().cast(pl.Int64)
+                for name in ("answer", "prediction")
+            )
+        seen = _check_hashes(table, seen, file, start)
+        start += table.height
+        tables.append(table.select(columns))
+    if not start:
         raise UserError(f"{file} holds no samples. Ask the questions again.")
-    table = check_probes(table, file)
-    if shown:
-        check_rows(table, pl.col("order").is_null(), "order", "is missing; ask this question again", file)
-        table = rotate_choices(table, -pl.col("order"), PER_CHOICE).with_columns(
-            (pl.col(name) + pl.col("order")) % pl.col("choices").list.len().cast(pl.Int64) for name in ("answer", "prediction")
-        )
-    own = table.with_columns(hash_questions(table).alias("_own"))
-    complaint = "is not the hash of this question's text, choices and answer: the log was changed, or is of another version"
-    check_rows(own, pl.col("_own") != pl.col("question_hash"), "question_hash", complaint, file)
-    return table
+    return pl.concat(tables), seen
 
 
-def _read_parquet(file: Path) -> pl.DataFrame:
+def _check_hashes(table: pl.DataFrame, seen: np.ndarray, file: Path, start: int) -> np.ndarray:
+    """Raise a `UserError` where a `question_hash` is not that of the question; return the prints of all that are right, sorted.
+
+    A print is a quick hash of 64 bits of a question with its `question_hash`. What was seen before and found right need not be
+    hashed again: a wrong one that has the print of one of a million right ones is an accident of 1 in 10^13.
+    """
+    prints = _print_questions(table)
+    ordered = np.sort(prints)  # numpy's own setdiff1d takes 80 times as long
+    fresh = ordered[np.append(seen, 0)[np.searchsorted(seen, ordered)] != ordered]
+    if not fresh.size:
+        return seen
+    new = table.filter(np.isin(prints, fresh))
+    if not (hash_questions(new) == new["question_hash"]).all():
+        own = table.with_columns(hash_questions(table).alias("_own"))
+        complaint = "is not the hash of this question's text, choices and answer: the log was changed, or is of another version"
+        check_rows(own, pl.col("_own") != pl.col("question_hash"), "question_hash", complaint, file, start)
+    return np.sort(np.concatenate([seen, fresh]))
+
+
+def _print_questions(table: pl.DataFrame) -> np.ndarray:
+    return table.select(pl.struct("question", "choices", "answer", "question_hash").hash()).to_series().to_numpy()
+
+
+def _read_parquet(file: Path, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
+    """A probe table, part by part, so that the texts of a long one are never all in memory.
+
+    What can be anything and is not among the columns that are kept is not read, but null.
+    """
     try:
-        table = pl.read_parquet(file)
+        table = pl.scan_parquet(file, glob=False)
+        passed = set(table.collect_schema()) & set(FREE) - set(columns)
+        table = table.with_columns(pl.lit(None).alias(name) for name in sorted(passed))
+        for start in range(0, table.select(pl.len()).collect().item(), ROWS_AT_ONCE):
+            yield table.slice(start, ROWS_AT_ONCE).collect()
     except (pl.exceptions.PolarsError, OSError) as error:
         raise UserError(f"{file} is not a parquet file that can be read ({error}). Write the probe table again.") from error
-    return complete_probes(table, file)
 
 
 def _read_samples(file: Path) -> pl.DataFrame:
@@ -174,11 +226,10 @@ def check_whole(tasks: pl.Series, ids: pl.Series, file: Path) -> None:
 
 def _count_asked(file: Path, task: str) -> tuple[int | None, Path | None]:
     """How many questions lm-eval's result file of the same run says that it asked, and that file; None where there is none."""
-    date = file.name.removesuffix(".gz").removesuffix(".jsonl").removeprefix(f"samples_{task}_")
-    for results in sorted(file.parent.glob(f"*_{escape(date)}.json")):
+    for place, results in find_results(file):
         try:
-            return int(json.loads(results.read_text(encoding="utf-8"))["n-samples"][task]["effective"]), results
-        except (OSError, ValueError, KeyError, TypeError):
+            return int(results["n-samples"][task]["effective"]), place
+        except (ValueError, KeyError, TypeError):
             continue
     return None, None
 

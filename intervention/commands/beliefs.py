@@ -5,26 +5,47 @@ from typing import Annotated
 
 import typer
 
-from intervention.commands.options import Probes, Questions, Threshold
+from intervention.commands.options import Probes, Questions
 
 
 def beliefs(
     questions: Questions,
     probes: Probes,
     output: Annotated[Path, typer.Option(help="The parquet file to write.")],
-    threshold: Threshold = 0.5,
+    threshold: Annotated[
+        list[str],
+        typer.Option(help="A prediction is a belief where its confidence is greater; several (joined by commas) are compared."),
+    ] = ["0.5"],  # noqa: B006
+    seed: Annotated[int, typer.Option(help="Decides which questions the letter prior is estimated on.")] = 0,
 ) -> None:
     """Write one row a question: what the base model believes, how confidently, and whether that is gold.
 
+    Several logs of one model (orders of the choices, draws of demonstrations) are averaged; how far they agree is printed. The
+    table is of the first threshold.
+
     \b
     Example:
-      python -m intervention beliefs --questions questions --probes probe/base --output beliefs.parquet
+      python -m intervention beliefs --questions questions --probes probe/base --threshold 0.5,0.4,0.6 --output beliefs.parquet
     """
-    from intervention.beliefs import count_beliefs, read_beliefs, write_beliefs
+    from intervention.beliefs import count_beliefs, weigh_logs, write_beliefs
     from intervention.folders import format_table
+    from intervention.knowledge import count_knowledge
+    from intervention.letters import describe_priors, warn_of_few
+    from intervention.thresholds import describe_agreement, parse_thresholds, sweep_thresholds
 
-    table, unasked = read_beliefs(questions, probes, threshold)
+    thresholds = parse_thresholds(threshold)
+    table, priors, unasked = weigh_logs(questions, probes, thresholds[0], seed)
     write_beliefs(table, output)
-    print(
-        f"{format_table(count_beliefs(table))}\n\n{output}: {table.height} questions ({unasked} in {questions} were not asked)"
-    )
+    parts = [
+        (f"Questions, threshold {thresholds[0]:g}", count_beliefs(table)),
+        ("Thresholds (intervals: 95%)", sweep_thresholds(table, thresholds)),
+        ("Agreement with the prediction", describe_agreement(table)),
+        ("Knowledge (Gekhman et al. 2024)", count_knowledge(table)),
+        ("Letter prior (PriDe)", describe_priors(priors)),
+    ]
+    for title, part in parts:
+        if part.height:
+            print(f"{title}\n{format_table(part)}\n")
+    for warning in warn_of_few(priors):
+        print(f"{warning}\n")
+    print(f"{output}: {table.height} questions ({unasked} in {questions} were not asked)")

@@ -5,23 +5,52 @@ from typing import Annotated
 
 import typer
 
-from intervention.commands.options import Folder, Probes, Questions, Threshold, list_words
+from intervention.commands.options import Domain, Folder, Probes, Questions, Threshold, list_words
 
 
 def build(
     questions: Questions,
     probes: Probes,
-    domain: Annotated[str, typer.Option(help="The domain whose train questions are used.")],
+    domain: Domain,
     output: Folder,
     conditions: Annotated[list[str], typer.Option(help="Names, joined by commas or repeated [default: all possible].")] = [],  # noqa: B006
     ratio: Annotated[list[float], typer.Option(help="Share of the belief in a mix; repeatable [default: the paper's].")] = [],  # noqa: B006
     threshold: Threshold = 0.5,
     size: Annotated[int | None, typer.Option(help="Questions a condition [default: as many as all can have].")] = None,
     seed: Annotated[int, typer.Option(help="Decides everything random.")] = 0,
-    contexts: Annotated[Path | None, typer.Option(help="JSON lines: source, domain, id, context.")] = None,
-    general: Annotated[Path | None, typer.Option(help="JSON lines: instruction, input, output.")] = None,
+    match: Annotated[
+        str,
+        typer.Option(
+            help="none (as in the paper), letter, confidence, letter+confidence (drop rows), rotation (turn choices; needs "
+            "probes in every order), rotation+confidence."
+        ),
+    ] = "none",
+    explanations: Annotated[
+        list[str],
+        typer.Option(
+            help="gold, model, none or paper (gold's, but the model's own for its beliefs), and logs of selfalign_explain; "
+            "repeatable [default: paper, where its texts are there; none with --match]."
+        ),
+    ] = [],  # noqa: B006
+    contexts: Annotated[
+        Path | None, typer.Option(help="Log of selfalign_context, or JSON lines: source, domain, id, context.")
+    ] = None,
+    context_probes: Annotated[
+        list[Path], typer.Option(help="Log of a context probe: says how often contexts move the belief to gold; repeatable.")
+    ] = [],  # noqa: B006
+    keep_moved: Annotated[bool, typer.Option("--keep-moved", help="Keep only questions whose context does.")] = False,
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="Leave out questions that lack a text, instead of refusing.")
+    ] = False,
+    drop_contradictions: Annotated[
+        bool, typer.Option("--drop-contradictions", help="Leave out questions whose explanation states another choice.")
+    ] = False,
+    general: Annotated[
+        str | None,
+        typer.Option(help="General instructions: a file or a data set of the Hub with the columns instruction, input, output."),
+    ] = None,
     general_share: Annotated[float, typer.Option(help="General instructions for each question.")] = 1.0,
-    explanations: Annotated[str, typer.Option(help="none, or gold where every response is gold.")] = "none",
+    response_format: Annotated[str | None, typer.Option(help="letter or text [default: as the probes were scored].")] = None,
 ) -> None:
     """Write instruction sets that agree or clash with the base model's beliefs, and differ in nothing else.
 
@@ -32,13 +61,26 @@ def build(
     \b
     Example:
       python -m intervention build --questions questions --probes probe/base --domain herbs \\
-        --conditions harmonious,self_aligning,mix --ratio 0.4 --general general.jsonl --output instructions
+        --general vicgalle/alpaca-gpt4 --output instructions
+      python -m intervention build --questions questions --probes probe/base --domain herbs \\
+        --conditions harmonious,self_aligning,mix --ratio 0.4 --match letter+confidence --output matched
+      python -m intervention build --questions questions --probes probe/base --domain herbs \\
+        --explanations paper --explanations explanations/base --contexts contexts/stronger --output explained
       python -c "import datasets; print(datasets.load_dataset('instructions', 'herbs_mix-0.4')['train'][0])"
     """
+    from intervention.additions import MODES, Texts
     from intervention.build import Inputs, Plan, build_instructions
     from intervention.folders import format_table
+    from lm_eval_tasks.manifest import UserError
 
-    plan = Plan(domain, conditions, ratio, threshold, size, seed, general_share, explanations)
-    balance, notes = build_instructions(Inputs(questions, probes, contexts, general), plan, output, list_words())
+    logs = [Path(value) for value in explanations if value not in MODES and Path(value).exists()]
+    modes = [value for value in explanations if Path(value) not in logs]
+    if len(modes) > 1:
+        raise UserError(f"--explanations {' and '.join(modes)}: name one of {', '.join(MODES)} (and logs that exist).")
+    texts = Texts(logs, contexts, context_probes, allow_missing, drop_contradictions, keep_moved)
+    plan = Plan(
+        domain, conditions, ratio, threshold, size, seed, general_share, match, next(iter(modes), None), response_format
+    )
+    balance, notes = build_instructions(Inputs(questions, probes, general, texts), plan, output, list_words())
     print("\n".join([format_table(balance), "", *notes]))
     print(f"{output}: {balance.height} instruction sets, {domain}_{balance['condition'][0]} and so on")

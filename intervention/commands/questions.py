@@ -1,13 +1,34 @@
 """`python -m intervention questions`: the questions of a source as a question set."""
 
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from intervention.commands.options import Folder, list_words
 
+if TYPE_CHECKING:
+    import polars as pl
+
+    from intervention.sources.origin import Origin
+
 app = typer.Typer(no_args_is_help=True, help="Write a question set from the questions of a source.", rich_markup_mode=None)
+
+Files = Annotated[list[Path], typer.Argument(metavar="FILE...", help="Files; train=FILE holds train questions.")]
+Split = Annotated[str | None, typer.Option(help="The split of all questions: train, dev or test.")]
+Columns = Annotated[
+    list[str], typer.Option("--column", metavar="NAME=COLUMN", help="The file's column for one of ours; repeatable.")
+]
+Constants = Annotated[
+    list[str], typer.Option("--set", metavar="NAME=VALUE", help="source, domain, subject or split of all; repeatable.")
+]
+Separator = Annotated[str | None, typer.Option(help="What stands between choices in one text, as '\\n'.")]
+Answers = Annotated[str | None, typer.Option(help="index (from 0), number (from 1), letter or text [default: inferred].")]
+Licence = Annotated[str | None, typer.Option(help="The licence of the questions, as the Hub names it (cc-by-4.0).")]
+Place = Annotated[str | None, typer.Option("--data", help="Another Hub id, or a folder of the same layout.")]
+Domains = Annotated[list[str], typer.Option("--domain", help="A domain to write; repeatable [default: all].")]
 
 
 @app.callback()
@@ -15,25 +36,208 @@ def choose_source() -> None:
     """Write a question set from the questions of a source."""
 
 
+@app.command("medmcqa")
+def questions_medmcqa(
+    output: Folder,
+    data: Place = None,
+    first: Annotated[int | None, typer.Option(help="The first choice's number in cop, 0 or 1 [default: found out].")] = None,
+) -> None:
+    """Write MedMCQA's questions with one right choice and an explanation: the domain medicine.
+
+    \b
+    From the Hub (openlifescienceai/medmcqa), a folder of the same layout, or the authors' train.json and dev.json.
+    test is MedMCQA's validation split, dev ten of its train questions. An id is the split and the row (validation/5).
+
+    \b
+    Example:
+      python -m intervention questions medmcqa --output questions
+      python -m intervention questions medmcqa --data downloads/medmcqa --output questions
+    """
+    from intervention.sources.medmcqa import HUB, read_medmcqa
+
+    _keep_quiet()
+    table, origin = read_medmcqa(data or HUB, first)
+    _write(table, origin, output, place=data or HUB)
+
+
+@app.command("xiezhi")
+def questions_xiezhi(
+    files: Annotated[list[Path], typer.Argument(metavar="PLACE...", help="Xiezhi's repository, or JSON lines, plain or .gz.")],
+    output: Folder,
+    domain: Annotated[list[str], typer.Option(help="A label; repeatable [default: engineering, history, jurisprudence].")] = [],  # noqa: B006
+) -> None:
+    """Write Xiezhi's questions in the paper's domains and the paper's split (250 test, 10 dev, the rest train).
+
+    \b
+    PLACE is a clone of github.com/MikeGu721/XiezhiBenchmark; or its files xiezhi_inter_eng/xiezhi.v1.1.json and
+    xiezhi_spec_eng/xiezhi.v1.1.json, in this order; or files that are named after their label (Engineering.jsonl).
+    An id is the row's number among those of its label, as in the paper.
+
+    \b
+    Example:
+      python -m intervention questions xiezhi XiezhiBenchmark --output questions
+      python -m intervention questions xiezhi Engineering.jsonl.gz --output questions
+    """
+    from intervention.folders import hash_inputs
+    from intervention.sources.xiezhi import find_files, read_xiezhi
+
+    table, origin = read_xiezhi(files, domain)
+    _write(table, origin, output, hash_inputs(questions=[file for place in files for file in find_files(place)]))
+
+
+@app.command("mmlu")
+def questions_mmlu(output: Folder, data: Place = None, domain: Domains = []) -> None:  # noqa: B006
+    """Write MMLU's questions: test and dev as they are, train from its validation split.
+
+    \b
+    A domain is the paper's (medicine, history, engineering, jurisprudence), or else MMLU's subcategory (physics, law, ...).
+
+    \b
+    Example:
+      python -m intervention questions mmlu --domain medicine --output questions
+    """
+    _write_published("mmlu", output, data, domain)
+
+
+@app.command("cmmlu")
+def questions_cmmlu(output: Folder, data: Place = None, domain: Domains = []) -> None:  # noqa: B006
+    """Write CMMLU's questions, test and dev; a subject is a domain.
+
+    \b
+    Example:
+      python -m intervention questions cmmlu --domain agronomy --domain virology --output questions
+    """
+    _write_published("cmmlu", output, data, domain)
+
+
+@app.command("ceval")
+def questions_ceval(output: Folder, data: Place = None, domain: Domains = []) -> None:  # noqa: B006
+    """Write C-Eval's questions, test (its validation split, which has answers) and dev; a subject is a domain.
+
+    \b
+    Example:
+      python -m intervention questions ceval --domain law --output questions
+    """
+    _write_published("ceval", output, data, domain)
+
+
 @app.command("jsonl")
 def questions_jsonl(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="JSON lines, plain or .gz.")],
+    files: Files,
     output: Folder,
-    split: Annotated[str | None, typer.Option(help="The split of all questions: train, dev or test.")] = None,
+    split: Split = None,
+    column: Columns = [],  # noqa: B006
+    constant: Constants = [],  # noqa: B006
+    separator: Separator = None,
+    answers: Answers = None,
+    licence: Licence = None,
 ) -> None:
     """Write JSON lines of your own as a question set.
 
     \b
     A line: {"id": "1", "source": "mine", "domain": "herbs", "split": "test", "question": "What heals?",
              "choices": ["sage", "ivy"], "answer": 0}
-    and, if you have them, subject, explanation and topics. Without `split` in the lines, name --split.
+    and, if you have them, subject, explanation and topics. Without `split` in the lines, name --split. Lines with other
+    columns are mapped, as `questions csv --help` shows.
 
     \b
     Example:
       python -m intervention questions jsonl mine.jsonl --output questions
       python -c "import datasets; print(datasets.load_dataset('questions', 'herbs'))"
+      python -m intervention questions jsonl train=a.jsonl test=b.jsonl --column question=stem --column choices=options \\
+        --separator '\\n' --answers text --set source=mine --set domain=herbs --output questions
     """
-    from intervention.folders import format_table
-    from intervention.questions import convert_jsonl
+    _write_own("jsonl", files, output, split, column, constant, separator, answers, licence)
 
-    print(f"{format_table(convert_jsonl(files, output, split, list_words()))}\n\n{output}: the question set")
+
+@app.command("csv")
+def questions_csv(
+    files: Files,
+    output: Folder,
+    split: Split = None,
+    column: Columns = [],  # noqa: B006
+    constant: Constants = [],  # noqa: B006
+    separator: Separator = None,
+    answers: Answers = None,
+    licence: Licence = None,
+) -> None:
+    """Write CSV files of your own as a question set.
+
+    \b
+    Our columns are id, source, domain, subject, question, choices, answer, explanation, topics and split. --column says
+    what they are called in the files, --set gives a value to all rows. Choices: a column each (choices=a,b,c,d; those at
+    the end may be empty), or one column and a --separator. Answers: inferred where they can be read in one way only.
+    Without an id, a question is named after its file and row.
+
+    \b
+    Example:
+      python -m intervention questions csv train=train.csv test=test.csv --column question=stem \\
+        --column choices=opa,opb,opc,opd --column answer=cop --answers number --set source=mine --set domain=herbs \\
+        --licence cc-by-4.0 --output questions
+    """
+    _write_own("csv", files, output, split, column, constant, separator, answers, licence)
+
+
+@app.command("parquet")
+def questions_parquet(
+    files: Files,
+    output: Folder,
+    split: Split = None,
+    column: Columns = [],  # noqa: B006
+    constant: Constants = [],  # noqa: B006
+    separator: Separator = None,
+    answers: Answers = None,
+    licence: Licence = None,
+) -> None:
+    """Write parquet files of your own as a question set; as `questions csv`, but choices may be a column of lists.
+
+    \b
+    Example:
+      python -m intervention questions parquet test=test.parquet --column choices=options --column answer=label \\
+        --answers index --set source=mine --set domain=herbs --output questions
+    """
+    _write_own("parquet", files, output, split, column, constant, separator, answers, licence)
+
+
+def _write_own(
+    kind: str,
+    files: Sequence[Path],
+    output: Path,
+    split: str | None,
+    columns: Sequence[str],
+    constants: Sequence[str],
+    separator: str | None,
+    answers: str | None,
+    licence: str | None,
+) -> None:
+    from intervention.folders import hash_inputs
+    from intervention.sources.own import find_file, make_layout, read_own
+
+    table, origin = read_own(kind, files, make_layout(columns, constants, split, separator, answers), licence)
+    _write(table, origin, output, hash_inputs(questions=[find_file(name, {})[0] for name in files]))
+
+
+def _write_published(name: str, output: Path, data: str | None, domains: Sequence[str]) -> None:
+    from intervention.sources.published import HUB, read_published
+
+    _keep_quiet()
+    table, origin = read_published(name, data, domains)
+    _write(table, origin, output, place=data or HUB[name])
+
+
+def _keep_quiet() -> None:
+    """Without a network one line says so, after the Hub's client has tried several times and warned each time."""
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+
+
+def _write(
+    table: "pl.DataFrame", origin: "Origin", output: Path, inputs: Mapping[str, str] | None = None, place: str = ""
+) -> None:
+    """Write the set, and print its counts, what was left out and what was decided."""
+    from intervention.folders import format_table
+    from intervention.questions import write_questions
+    from intervention.sources.origin import hash_source
+
+    counts = write_questions(table, output, list_words(), inputs or hash_source(place, table), origin)
+    lines = [f"left out: {rows:,} rows, {reason}" for reason, rows in origin.dropped.items()]
+    print("\n".join([format_table(counts), "", *lines, *origin.notes, f"{output}: the question set"]))

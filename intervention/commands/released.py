@@ -15,11 +15,13 @@ def released(
     model: Annotated[str | None, typer.Option(help="The base model [default: the folder's name].")] = None,
     domain: Annotated[str | None, typer.Option(help="The domain [default: the folder's name].")] = None,
 ) -> None:
-    """Write the paper's released groups as a probe table (probes.parquet) and instruction sets (instructions/).
+    """Write the paper's released groups as a probe table (probes.parquet), instruction sets (instructions/) and a question set
+    (questions/).
 
     \b
     Example:
       python -m intervention released --input Self-Aligning/data/llama-2-7b/engineering --output released
+      python -m intervention audit released/questions
     """
     from intervention.folders import format_table
     from intervention.released import FILES, convert_released
@@ -28,4 +30,4 @@ def released(
     for row in summary.filter(summary["rows"].is_null()).iter_rows(named=True):
         place = f"{row['model']}/{row['domain']}"
         print(f"{place}: {FILES[row['condition']]} is missing, so {row['condition']} is left out", file=sys.stderr)
-    print(f"{format_table(summary.drop_nulls())}\n\n{output}: probe tables and instruction sets")
+    print(f"{format_table(summary.drop_nulls())}\n\n{output}: probe tables, instruction sets and question sets")

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from intervention.additions import Texts
 from intervention.build import Inputs, Plan, build_instructions
 from intervention.questions import convert_jsonl
 from lm_eval_tasks.probe_table import PER_CHOICE
@@ -105,8 +106,8 @@ class Study:
         self.inputs = Inputs(
             self.questions,
             [write_table(folder, self.table)],
-            write_jsonl(folder / "contexts.jsonl", contexts),
-            write_jsonl(folder / "general.jsonl", general),
+            str(write_jsonl(folder / "general.jsonl", general)),
+            Texts(contexts=write_jsonl(folder / "contexts.jsonl", contexts)),
         )
 
     def build(self, name: str = "out", inputs: Inputs | None = None, **plan: Any) -> dict[str, pl.DataFrame]:

@@ -1,10 +1,15 @@
 """What a model believes follows from its probes, however they are stored and however often it was asked."""
 
+import math
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
 import pytest
+from conftest import ROOT, run_command
 from made_up import fill_probes, make_probes, make_rows, write_jsonl, write_log, write_set, write_table
 
 from intervention.beliefs import BELIEF_SCHEMA, read_beliefs, write_beliefs
@@ -216,3 +221,116 @@ def test_the_table_is_written_whole_or_not_at_all(questions: Path, tmp_path: Pat
     with pytest.raises(UserError, match="cannot write"):
         write_beliefs(beliefs, tmp_path / "set")
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"beliefs.parquet"}
+
+
+def test_a_belief_is_held_in_the_orders_that_say_so_surely(questions: Path, tmp_path: Path) -> None:
+    parts = [
+        make_probes(questions, seed=10 * draw + order, right=0.3, order=order, draw=draw, scoring="letter").filter(
+            pl.col("choices").list.len() > order
+        )
+        for draw in (0, 1)
+        for order in range(5)
+    ]
+    logs = [write_table(tmp_path, part, f"probes_{i}") for i, part in enumerate(parts)]
+    beliefs, _ = read_beliefs(questions, logs, 0.4)
+    asked = pl.concat(parts).partition_by("id", as_dict=True)
+    for row in beliefs.to_dicts():
+        own = asked[row["id"],].to_dicts()
+        n = len(row["probs"])
+        means = {
+            order: [sum(values) / 2 for values in zip(*(p["probs"] for p in own if p["order"] == order), strict=True)]
+            for order in range(n)
+        }
+        made = [order for order, mean in means.items() if mean.index(max(mean)) == row["prediction"]]
+        assert row["held_orders"] == [order for order in made if max(means[order]) > 0.4]
+        assert (row["orders"], row["draws"]) == (n, 2)
+        assert row["order_agreement"] == pytest.approx(len(made) / n)
+        assert row["letter"] == "ABCDE"[row["prediction"]]
+        assert row["entropy_nats"] == pytest.approx(-sum(p * math.log(p) for p in row["probs"] if p))
+    assert {0, 1, 2, 3} <= set(beliefs["held_orders"].list.len())
+
+
+def test_what_was_asked_in_one_order_is_held_in_that_order(questions: Path, tmp_path: Path) -> None:
+    for order in (0, 1, None):
+        probes = make_probes(questions, order=order)
+        table, _ = read_beliefs(questions, [write_table(tmp_path, probes)])
+        sure = table["belief"].is_not_null()
+        assert table.filter(sure)["held_orders"].to_list() == [[order or 0]] * int(sure.sum())
+        assert table.filter(~sure)["held_orders"].to_list() == [[]] * int((~sure).sum())
+        assert table.select("orders", "draws", "order_agreement", "draw_agreement").unique().rows() == [(1, 1, 1.0, 1.0)]
+
+
+def test_sums_that_differ_in_the_last_bit_tie(questions: Path, tmp_path: Path) -> None:
+    table = read_questions(questions, splits=["train"])
+    one = [[0.1, 0.3, 0.6, 0.0], [0.2, 0.2, 0.0, 0.6], [0.3, 0.1, 0.3, 0.3]]
+    assert sum(probs[0] for probs in one) > sum(probs[1] for probs in one)
+    rotated = [probs[2:] + probs[:2] for probs in one]  # so that the two are the largest
+    swapped = [[0.45, 0.55, 0.0, 0.0], [0.55, 0.45, 0.0, 0.0]]
+    for probs, expected in ((one, 2), (rotated, 0), (swapped, 1), (swapped[::-1], 0)):
+        named = [row.index(max(row)) for row in probs]
+        logs = [
+            write_table(tmp_path, fill_probes(table, [row] * 60, [name] * 60, draw=draw), f"probes_{draw}")
+            for draw, (row, name) in enumerate(zip(probs, named, strict=True))
+        ]
+        for order in (logs, logs[::-1]):
+            assert set(read_beliefs(questions, order)[0]["prediction"]) == {expected}
+
+
+def test_two_processes_write_the_same_bytes(tmp_path: Path) -> None:
+    questions = write_set(tmp_path / "set", make_rows(3000))
+    for draw in range(3):
+        for order in range(4):
+            probes = make_probes(questions, seed=10 * draw + order, order=order, draw=draw, scoring="letter")
+            write_table(tmp_path / "probes", probes, f"probes_{draw}_{order}")
+    files = sorted((tmp_path / "probes").iterdir())
+    written = []
+    for threads, order in (("1", files), ("2", files), ("4", files[::-1])):
+        output = tmp_path / f"{threads}.parquet"
+        logs = [word for file in order for word in ("--probes", str(file))]
+        command = [
+            sys.executable,
+            "-m",
+            "intervention",
+            "beliefs",
+            "--questions",
+            str(questions),
+            *logs,
+            "--output",
+            str(output),
+        ]
+        environment = os.environ | {"POLARS_MAX_THREADS": threads}
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=ROOT)
+        assert done.returncode == 0, done.stderr
+        written.append((output.read_bytes(), done.stdout.replace(str(output), "")))
+    assert written[0] == written[1] == written[2]
+    assert "| 4 orders |" in written[0][1]
+    assert "| 3 draws " in written[0][1]
+
+
+def test_the_command_sweeps_thresholds_and_says_what_is_wrong(questions: Path, tmp_path: Path) -> None:
+    table = ask_in_orders(questions, lambda row, order: (row["answer"] + order) % len(row["choices"]) if order else 0)
+    logs = [word for i, part in enumerate(table) for word in ("--probes", write_table(tmp_path, part, f"probes_{i}"))]
+    output = tmp_path / "beliefs.parquet"
+    inputs = ("--questions", questions, *logs, "--output", output)
+    done = run_command(sys.executable, "-m", "intervention", "beliefs", *inputs, "--threshold", "0.3,0.2", "--threshold", "0.4")
+    assert done.returncode == 0, done.stderr
+    for line in (
+        "| 0.300 ",
+        "| 0.200 ",
+        "| 0.400 ",
+        "| HighlyKnown |",
+        "| 4 orders |",
+        "| 5 orders |",
+        "too few to correct by",
+    ):
+        assert line in done.stdout
+    written = pl.read_parquet(output)
+    assert written.equals(read_beliefs(questions, logs[1::2], 0.3)[0])
+    output.unlink()
+    for words, message in (
+        (("--threshold", "0.5,2"), "error: --threshold 2.0 is not between 0 and 1. The paper uses 0.5.\n"),
+        (("--threshold", "half"), "error: --threshold 'half' is not a number. Write 0.5, or several: 0.4,0.5,0.6.\n"),
+    ):
+        done = run_command(sys.executable, "-m", "intervention", "beliefs", *inputs, *words)
+        assert (done.returncode, done.stderr) == (2, message)
+        assert not output.exists()

@@ -2,6 +2,7 @@
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import datasets
@@ -9,6 +10,7 @@ import polars as pl
 import pytest
 from made_up import Study, fill_probes, make_rows, own, says, write_jsonl, write_table
 
+from intervention.additions import Texts
 from intervention.build import Inputs
 from intervention.instructions import INSTRUCTION_SCHEMA
 from lm_eval_tasks.manifest import UserError
@@ -111,7 +113,7 @@ def test_equal_inputs_and_seed_give_equal_bytes(study: Study, tmp_path: Path) ->
     random.Random(0).shuffle(rows)
     shuffled = write_table(tmp_path, pl.DataFrame(rows, schema=study.table.schema), "shuffled")
     study.build("two", ratios=RATIOS, seed=3)
-    inputs = Inputs(study.questions, [shuffled], study.inputs.contexts, study.inputs.general)
+    inputs = replace(study.inputs, probes=[shuffled])
     study.build("three", inputs, ratios=RATIOS, seed=3)
     study.build("other", ratios=RATIOS, seed=4)
     files = sorted(file.relative_to(tmp_path / "one") for file in (tmp_path / "one").rglob("*") if file.is_file())
@@ -138,14 +140,9 @@ def test_letters_follow_from_the_probes(tmp_path: Path) -> None:
 
 def test_explanations_fit_gold_responses_alone(study: Study) -> None:
     sets = study.build(explanations="gold")
-    assert list(sets) == ["harmonious", "incompatible", "contextualized", "gold"]
     for row in own(sets["incompatible"]).iter_rows(named=True):
         number = row["id"].removeprefix("train-")
         assert row["completion"][0]["content"].endswith(f" {number}\n\nThe {number}th is known for it.")
-    with pytest.raises(UserError, match="self_aligning also answers with other choices"):
-        study.build(explanations="gold", conditions=ALL)
-    with pytest.raises(UserError, match="--explanations model is neither none nor gold"):
-        study.build(explanations="model")
     bare = Study(study.folder / "bare", [row | {"explanation": " "} for row in make_rows(300)])
     with pytest.raises(UserError, match="no explanation of question made_up/herbs id 'train-"):
         bare.build(explanations="gold")
@@ -183,23 +180,25 @@ def test_general_share(study: Study) -> None:
         rows = [{"instruction": "a", "output": "b"}, {"instruction": "a", "output": "b"} | bad]
         general = write_jsonl(study.folder / "bad.jsonl", rows)
         with pytest.raises(UserError, match=message):
-            study.build("never", Inputs(study.questions, study.inputs.probes, None, general), size=2)
+            study.build("never", replace(study.inputs, general=str(general)), size=2)
 
 
 def test_contexts_of_other_questions_and_missing_ones(study: Study) -> None:
-    rows = [json.loads(line) for line in study.inputs.contexts.read_text().splitlines()]
+    rows = [json.loads(line) for line in study.inputs.texts.contexts.read_text().splitlines()]
 
     def build(rows: list[dict]) -> None:
         contexts = write_jsonl(study.folder / "c.jsonl", rows)
-        study.build("never", Inputs(study.questions, study.inputs.probes, contexts), conditions=["contextualized"])
+        study.build("never", replace(study.inputs, texts=Texts(contexts=contexts)), conditions=["contextualized"])
 
     with pytest.raises(UserError, match=r"c.jsonl: no context of question made_up/herbs id 'train-\d+' \(and of \d+ more\)"):
         build(rows[:5])
-    with pytest.raises(UserError, match=r"c.jsonl, row 1 \(id 'x'\): id 'x' is of no question"):
+    with pytest.raises(
+        UserError, match=r"c.jsonl: 1 of 361 texts are of questions that the question set does not have; the first is .* id 'x'"
+    ):
         build([rows[0] | {"id": "x"}, *rows])
-    with pytest.raises(UserError, match=r"row 1 .*context '' is blank"):
+    with pytest.raises(UserError, match=r"c.jsonl: 1 of 360 texts are empty"):
         build([rows[0] | {"context": ""}, *rows[1:]])
-    with pytest.raises(UserError, match="occurs more than once"):
+    with pytest.raises(UserError, match="has more than one text"):
         build([*rows, rows[0]])
     with pytest.raises(UserError, match="add --contexts"):
         study.build("never", Inputs(study.questions, study.inputs.probes), conditions=["contextualized"])
@@ -215,7 +214,7 @@ def test_train_questions_must_be_probed_and_of_one_source(study: Study, tmp_path
         mixed.build()
     some = write_table(tmp_path, study.table.filter(pl.col("id") != "train-0"), "probes_some")
     study.build("part", Inputs(study.questions, [some]))
-    assert study.notes == ["1 of 300 train questions were not asked."]
+    assert study.notes[0] == "1 of 300 train questions were not asked."
 
 
 def test_text_stays_text(tmp_path: Path) -> None:
@@ -224,7 +223,7 @@ def test_text_stays_text(tmp_path: Path) -> None:
         row | {"question": f"{nasty}{i}", "choices": [f"{nasty}{c}" for c in row["choices"]]}
         for i, row in enumerate(make_rows(60))
     ]
-    sets = Study(tmp_path, rows).build(conditions=["incompatible"], size=5)
+    sets = Study(tmp_path, rows).build(conditions=["incompatible"], size=5, explanations="none")
     table = read_questions(tmp_path / "set")
     asked, choices = set(table["question"]), set(table["choices"].explode())
     assert set(says(own(sets["incompatible"]), "prompt")) <= asked
@@ -237,7 +236,7 @@ def test_the_balance_table(tmp_path: Path) -> None:
     # Gold is believed in every second question; else the choice after it.
     prediction = [(row["answer"] + i % 2) % 4 for i, row in enumerate(table.to_dicts())]
     probs = [[0.7 if i == first else 0.1 for i in range(4)] for first in prediction]
-    file = write_table(tmp_path, fill_probes(table, probs, prediction), "probes_made")
+    file = write_table(tmp_path, fill_probes(table, probs, prediction, scoring="letter"), "probes_made")
     study.build(inputs=Inputs(study.questions, [file]), ratios=[0.5])
     rows = {row["condition"]: row for row in study.balance.iter_rows(named=True)}
     assert {row["questions"] for row in rows.values()} == {20}

@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 from made_up import Study, make_rows, own, says
 
-from intervention.conditions import Condition, answer_questions, list_wrong, parse_conditions
+from intervention.conditions import Condition, answer_questions, draw_answers, list_wrong, parse_conditions
 from lm_eval_tasks.manifest import UserError
 
 
@@ -85,7 +85,8 @@ def test_random_wrong_spreads_over_the_wrong_choices() -> None:
     table = pl.DataFrame(
         {"id": ids, "source": "s", "domain": "d", "choices": [["a", "b", "c", "d", "e"]] * 3000, "answer": 4, "belief": 1}
     )
-    counts = answer_questions(table, Condition("random_wrong"), 0)["choice"].value_counts()
+    table = draw_answers(table.with_columns(wrongs=list_wrong(table)), 0)
+    counts = answer_questions(table, Condition("random_wrong"))["choice"].value_counts()
     assert set(counts["choice"]) == {0, 2, 3}
     assert all(900 < count < 1100 for count in counts["count"])
 

@@ -9,10 +9,11 @@ import polars as pl
 import pytest
 from made_up import write_jsonl
 
+from intervention.audit import audit_questions, list_findings, read_sets
 from intervention.released import FILES, convert_released
 from lm_eval_tasks.manifest import UserError
 from lm_eval_tasks.prompts import LETTERS
-from lm_eval_tasks.questions import read_configs
+from lm_eval_tasks.questions import read_configs, read_questions
 from lm_eval_tasks.samples import read_probes
 
 RELEASE = (Path(__file__).parents[2] / "../shared/reference/released_groups").resolve()
@@ -96,6 +97,31 @@ def test_one_group_goes_to_the_output_itself(converted: Path, tmp_path: Path) ->
     assert set(read_configs(tmp_path / "named" / "instructions")) == {f"a domain_{condition}" for condition in FILES}
 
 
+@needs_release
+@pytest.mark.parametrize("place", PLACES)
+def test_questions_and_contradictions_of_the_release(converted: Path, place: str) -> None:
+    """What the audit finds in a released group, and what the rows of its conditions say of their explanations."""
+    probes = read_probes(converted / place / "probes.parquet")
+    questions = read_questions(converted / place / "questions")
+    assert questions["question_hash"].to_list() == probes["question_hash"].to_list()
+    assert questions["explanation"].to_list() == probes["explanation"].to_list()
+    assert set(questions["split"]) == {"train"}
+    shares = {}
+    for name, files in read_configs(converted / place / "instructions").items():
+        table = pl.read_parquet(files["train"])
+        shares[name.partition("_")[2]] = table["contradicts"].mean()
+        assert table["contradicts"].count() > table.height / 3
+        assert table.filter(pl.col("explanation_from").is_null())["contradicts"].count() == 0
+    assert shares["harmonious"] < 0.01
+    assert shares["self_aligning"] < 0.04
+    assert 0.09 < shares["incompatible"] < 0.25
+    found = {row["finding"]: row["n"] for row in list_findings(audit_questions(read_sets([converted / place / "questions"])))
+             .iter_rows(named=True)}  # fmt: skip
+    assert found["duplicates with different answers"] == {"jurisprudence": 2}.get(place.split("/")[1], 1)
+    assert found["repeated choices"] == {PLACES[0]: 4, PLACES[1]: 3, PLACES[2]: 2}[place]
+    assert found["explanations of another choice"] > 40
+
+
 def make_row(number: int, condition: str, choices: int = 4) -> dict:
     """A row as the release has it, bulky columns included."""
     answer, pred = number % choices, number % choices if condition == "harmonious" else (number + 1) % choices
@@ -129,6 +155,24 @@ def test_other_models_have_other_numbers_of_choices(tmp_path: Path) -> None:
     assert probes["explanation"].to_list()[5:] == [f"Because {i}." for i in range(5)]
     table = pl.read_parquet(tmp_path / "out" / "instructions" / "law_self_aligning" / "train.parquet")
     assert table["completion"].to_list()[0][0]["content"] == "B. choice 1\n\nI say 0."
+
+
+def test_contradicting_explanations_are_marked_and_the_card_says_that_no_licence_is_named(tmp_path: Path) -> None:
+    wrong = {"explanation": "The answer is D. So it is."}
+    convert_released(write_group(tmp_path / "model" / "law", incompatible=wrong), tmp_path / "out")
+    folder = tmp_path / "out" / "instructions"
+    table = pl.read_parquet(folder / "law_incompatible" / "train.parquet")
+    assert table["contradicts"].to_list() == [None, None, True, None, None]
+    assert table["explanation_from"].to_list() == ["gold"] * 5
+    assert "The paper's release names no licence" in (tmp_path / "out" / "questions" / "README.md").read_text()
+    for card in (folder / "README.md", tmp_path / "out" / "questions" / "README.md"):
+        assert "license: unknown" in card.read_text()
+    manifest = json.loads((tmp_path / "out" / "questions" / "manifest.json").read_text())
+    assert manifest["config"]["terms"][0] | {"note": ""} == {
+        "part": "questions", "source": "released", "licence": "unknown", "note": "",
+    }  # fmt: skip
+    asked = read_questions(tmp_path / "out" / "questions")
+    assert asked["id"].to_list() == read_probes(tmp_path / "out" / "probes.parquet")["id"].to_list()
 
 
 def test_missing_files_are_reported_and_none_at_all_is_an_error(tmp_path: Path) -> None:

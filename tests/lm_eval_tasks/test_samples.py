@@ -291,3 +291,46 @@ def test_the_hash_of_a_question_is_what_it_always_was():
     table = pl.DataFrame({"question": parts[:1], "choices": [parts[1:4]], "answer": [3]})
     plain = "".join(f"{len(part)}:{part}" for part in parts)
     assert hash_questions(table).to_list() == [hashlib.sha256(plain.encode()).hexdigest()[:16]]
+
+
+def test_only_the_columns_that_are_asked_for_are_kept(tmp_path):
+    log = write_log(tmp_path, make_doc(1), make_doc(2))
+    assert read_probes(log, ["probs", "id"]).equals(read_probes(log).select("probs", "id"))
+    write_log(tmp_path, make_doc(1), make_doc(2) | {"choice_mass": None, "category": None, "confidence": 0.1})
+    with pytest.raises(UserError, match=r"row 2.*confidence 0.1 is not the largest"):
+        read_probes(log, ["id"])
+    with pytest.raises(UserError, match="more than once"):
+        read_probes([write_log(tmp_path, make_doc(1)), write_log(tmp_path, make_doc(1), name="samples_t_2.jsonl")], ["id"])
+
+
+def test_a_table_read_in_parts_is_the_same_and_its_rows_are_counted_from_the_start(tmp_path, monkeypatch):
+    table = read_probes(write_log(tmp_path, *(make_doc(i) for i in range(7))))
+    file = tmp_path / "probe[s].parquet"
+    write_probes(table, file)
+    monkeypatch.setattr("lm_eval_tasks.samples.ROWS_AT_ONCE", 3)
+    assert read_probes(file).equals(table)
+    changes = {
+        "question": (pl.lit("Another?"), r"row 6 \(id '5'\): question_hash .* is not the hash"),
+        "answer": (pl.lit(9), r"row 6 \(id '5'\): answer 9 is not the 0-based index"),
+        "confidence": (pl.lit(0.1), r"row 6 \(id '5'\): confidence 0.1 is not the largest"),
+    }
+    for name, (value, message) in changes.items():
+        write_probes(table.with_columns(pl.when(id="5").then(value).otherwise(name).alias(name)), file)
+        with pytest.raises(UserError, match=message):
+            read_probes(file)
+
+
+def test_what_the_question_set_says_is_not_hashed_again_and_all_else_is(tmp_path, monkeypatch):
+    table = read_probes(write_log(tmp_path, make_doc(1), make_doc(2), make_doc(3, order=2)))
+    known, file = table.select(*QUESTION_SCHEMA, "question_hash"), tmp_path / "probes.parquet"
+    hashed = []
+    monkeypatch.setattr("lm_eval_tasks.samples.hash_questions", lambda t: hashed.append(t.height) or hash_questions(t))
+    for given, count in ((known, 0), (known.head(1), 2), (None, 3)):
+        write_probes(table, file)
+        assert read_probes(file, known=given).equals(table)
+        assert sum(hashed) == count
+        hashed.clear()
+    for name, value in (("question", "Another?"), ("choices", CHOICES[::-1]), ("question_hash", "0" * 16)):
+        write_probes(table.with_columns(pl.when(id="2").then(pl.lit(value)).otherwise(name).alias(name)), file)
+        with pytest.raises(UserError, match=r"row 2 \(id '2'\): question_hash .* is not the hash"):
+            read_probes(file, known=known)

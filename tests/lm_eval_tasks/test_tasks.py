@@ -63,8 +63,8 @@ def test_the_prompts_are_what_the_readme_says():
     assert write_cloze_question(DOC) == "Which is it?\nAnswer:"
     assert write_user_turn(DOC, "letter", "Known.") == "Known.\n\nWhich is it?\nA. one\nB. two\nC. three"
     assert write_user_turn(DOC, "cloze") == "Which is it?"
-    assert write_response(DOC, 1, "Because.", "letter") == "B. two\n\nBecause."
-    assert write_response(DOC, 0, " ", "text") == "one"
+    assert write_response(1, "two", "Because.", "letter") == "B. two\n\nBecause."
+    assert write_response(0, "one", " ", "text") == "one"
 
 
 def test_demonstrations_come_from_the_dev_questions_of_the_same_source_and_domain(logs, questions):
@@ -118,7 +118,7 @@ def test_the_prompt_of_evaluation_begins_what_training_sees_and_scores_its_first
     tokenizer.chat_template = (ROOT / "lm_eval_tasks/templates/vicuna.jinja").read_text()
     turn = [{"role": "user", "content": write_user_turn(DOC, scoring)}]
     prompt = tokenizer.apply_chat_template(turn, add_generation_prompt=True, return_dict=False)
-    answer = [{"role": "assistant", "content": write_response(DOC, 1, None, form)}]
+    answer = [{"role": "assistant", "content": write_response(1, DOC["choices"][1], None, form)}]
     trained = tokenizer.apply_chat_template(turn + answer, return_dict=False)
     text = tokenizer.apply_chat_template(turn, add_generation_prompt=True, tokenize=False)
     whole = tokenizer(text + choice, add_special_tokens=False)["input_ids"]  # as lm-eval finds what it scores

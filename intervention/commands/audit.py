@@ -1,0 +1,49 @@
+"""`python -m intervention audit`: what is wrong with the questions of a set."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from intervention.commands.options import list_words
+
+
+def audit(
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="FOLDER...", help="A question set, or several that are used together.")
+    ],
+    json: Annotated[Path | None, typer.Option(help="The file to write what was found to, with every question.")] = None,
+    fix: Annotated[Path | None, typer.Option(help="The folder to write a cleaned copy to.")] = None,
+    similarity: Annotated[float, typer.Option(help="From which Jaccard similarity on two questions are nearly alike.")] = 0.8,
+    seed: Annotated[int, typer.Option(help="Of the sketches by which such questions are looked for.")] = 0,
+) -> None:
+    """Print what is wrong with the questions of a set: duplicates, duplicates with different answers, repeated choices, answers
+    in the question, train questions in test, unequal letters, explanations that state another choice than gold.
+
+    Shares have 95% Wilson intervals. With --fix, train questions are dropped that are in test or dev, that are asked more than
+    once (all if their answers differ, else all but the first) or that repeat a choice, and explanations that state another
+    choice; dropped.jsonl in the copy says which and why. Test and dev stay as they are.
+
+    \b
+    Example:
+      python -m intervention audit questions --json audit.json --fix cleaned
+      python -m intervention audit released/questions questions
+    """
+    import polars as pl
+
+    from intervention.audit import audit_questions, balance_letters, format_findings, list_findings, read_sets, write_report
+    from intervention.cleaning import DROPPED, write_clean
+    from intervention.folders import format_table
+
+    table = read_sets(folders)
+    marked = audit_questions(table, similarity, seed)
+    letters = balance_letters(table)
+    shown = letters.with_columns(pl.Series("p", [f"{p:.2g}" for p in letters["p"]]))
+    print(f"{format_table(format_findings(list_findings(marked)))}\n\n{format_table(shown)}")
+    if json:
+        write_report(json, folders, {"similarity": similarity, "seed": seed}, marked, letters)
+        print(f"\n{json}: what was found, with every question")
+    if fix:
+        dropped = write_clean(marked, folders, fix, similarity, seed, list_words())
+        counts = dropped.group_by("dropped", "why").len("n").sort("dropped", "why", descending=[True, False])
+        print(f"\n{format_table(counts)}\n\n{fix}: the cleaned question set; {fix / DROPPED}: what was dropped and why")

@@ -1,0 +1,92 @@
+"""Texts that say the same: as they are compared, and those that are nearly alike (MinHash).
+
+Sketches are rensa's, which take 2 s for 100,000 questions where datasketch's take 35 s. They only propose pairs; how alike
+a pair is, is counted.
+"""
+
+import numpy as np
+import polars as pl
+from rensa import RMinHash
+from scipy.sparse import csr_array
+
+SHINGLE = 5  # characters; works for scripts without spaces too
+BANDS, ROWS = 20, 6  # of a sketch: proposes 99.8% of the pairs at a similarity of 0.8, and 27% of those at 0.5
+NEIGHBOURS = 20  # with how many others of its bucket, in the order of their texts, a text is compared
+SEED = 0
+_TEXTS_AT_ONCE, _PAIRS_AT_ONCE = 20_000, 50_000
+
+
+def normalise_texts(text: pl.Expr) -> pl.Expr:
+    """A text as two are compared: NFKC, small letters, every run of white space and punctuation one space.
+
+    A text of punctuation alone stays as it is. Signs such as + and < are no punctuation.
+    """
+    plain = text.str.normalize("NFKC").str.to_lowercase()
+    words = plain.str.replace_all(r"[\s\p{P}\p{C}]+", " ").str.strip_chars()
+    return pl.when(words == "").then(plain.str.strip_chars()).otherwise(words)
+
+
+def normalise_choices(text: pl.Expr) -> pl.Expr:
+    """A choice as two are compared: as `normalise_texts`, but with the punctuation inside, since -20 is not 20."""
+    plain = text.str.normalize("NFKC").str.to_lowercase().str.replace_all(r"[\s\p{C}]+", " ")
+    words = plain.str.strip_chars(" .。,;、'\"“”‘’")
+    return pl.when(words == "").then(plain.str.strip_chars()).otherwise(words)
+
+
+def find_near_pairs(texts: pl.Series, similarity: float = 0.8, seed: int = SEED) -> pl.DataFrame:
+    """Pairs of texts that share much of their runs of five characters (Jaccard similarity of the sets of them).
+
+    Args:
+        texts: different texts, normalised.
+        similarity: how alike two have to be, above 0 to 1.
+        seed: of the sketches, on which it depends which pairs below 99.8% are found.
+
+    Returns:
+        `left`, `right` (places in `texts`, left < right), `similarity`, in the order of the places.
+    """
+    empty = pl.DataFrame(schema={"left": pl.UInt32, "right": pl.UInt32, "similarity": pl.Float64})
+    if len(texts) < 2:
+        return empty
+    shingles = pl.concat(_list_shingles(part) for part in texts.to_frame("text").iter_slices(_TEXTS_AT_ONCE))
+    bands = pl.concat(_sketch(part, seed) for part in shingles.to_frame().iter_slices(_TEXTS_AT_ONCE))
+    bands = bands.with_row_index("place").with_columns(texts.rank("ordinal").alias("rank"))
+    pairs = pl.concat(_propose(bands, f"band_{i}") for i in range(BANDS)).unique().sort("left", "right")
+    values, lengths = np.unique(shingles.explode().to_numpy(), return_inverse=True)[1], shingles.list.len().to_numpy()
+    sets = csr_array((np.ones(len(values), np.int32), values, np.concatenate([[0], np.cumsum(lengths)])))
+    found = [_measure(part, sets, lengths.astype(np.int64), similarity) for part in pairs.iter_slices(_PAIRS_AT_ONCE)]
+    return pl.concat([empty, *found])
+
+
+def _list_shingles(texts: pl.DataFrame) -> pl.Series:
+    """The different runs of characters of each text, hashed; the whole of a text that is shorter than a run."""
+    runs = [pl.col("text").str.slice(i).str.extract_all(rf"(?s).{{{SHINGLE}}}") for i in range(SHINGLE)]
+    short = pl.col("text").str.len_chars() < SHINGLE
+    every = pl.when(short).then(pl.concat_list("text")).otherwise(pl.concat_list(runs))
+    return texts.select(shingles=every.list.eval(pl.element().hash(seed=SEED)).list.unique(maintain_order=True)).to_series()
+
+
+def _sketch(shingles: pl.DataFrame, seed: int) -> pl.DataFrame:
+    """One number a band of each text's sketch: texts that have one in common may be alike."""
+    lengths = shingles["shingles"].list.len().to_numpy()
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.uint64)
+    hashes = shingles["shingles"].explode().to_numpy()
+    matrix = RMinHash.digest_matrix_from_flat_token_hashes(hashes, offsets, BANDS * ROWS, seed)
+    digests = pl.DataFrame(np.array(matrix.to_rows(), dtype=np.uint32), [f"digest_{i}" for i in range(BANDS * ROWS)])
+    return digests.select(
+        pl.struct(f"digest_{i * ROWS + j}" for j in range(ROWS)).hash(seed=SEED).alias(f"band_{i}") for i in range(BANDS)
+    )
+
+
+def _propose(bands: pl.DataFrame, band: str) -> pl.DataFrame:
+    """Pairs of texts with the same number of a band: each text with those that follow it in the order of texts."""
+    shared = bands.filter(pl.col(band).is_duplicated()).sort(band, "rank")
+    following = [pl.col("place").shift(-i).over(band).alias(f"next_{i}") for i in range(1, NEIGHBOURS + 1)]
+    pairs = shared.select("place", *following).unpivot(index="place", value_name="other").drop_nulls()
+    return pairs.select(left=pl.min_horizontal("place", "other"), right=pl.max_horizontal("place", "other"))
+
+
+def _measure(pairs: pl.DataFrame, sets: csr_array, lengths: np.ndarray, similarity: float) -> pl.DataFrame:
+    left, right = pairs["left"].to_numpy(), pairs["right"].to_numpy()
+    shared = sets[left].multiply(sets[right]).sum(axis=1)
+    values = shared / (lengths[left] + lengths[right] - shared)
+    return pairs.with_columns(similarity=pl.Series(values, dtype=pl.Float64)).filter(pl.col("similarity") >= similarity)

@@ -1,0 +1,1 @@
+"""Where questions come from: a module a source, each giving the questions of the contract and their origin."""

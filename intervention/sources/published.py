@@ -1,0 +1,70 @@
+"""MMLU, CMMLU and C-Eval as question sets, of the same rows as the tasks ask (`lm_eval_tasks/published.py`).
+
+A test question's id is the one it has in the tasks, its subject and its number there (`virology/3`), so that probe logs of the
+tasks fit; other splits' ids begin with the split's name (`dev/virology/3`).
+"""
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from intervention.sources.origin import Origin, find_all_terms
+from lm_eval_tasks.manifest import UserError
+from lm_eval_tasks.published import CEVAL, CMMLU, MMLU, choose, make_questions, read_mmlu, read_subjects
+from lm_eval_tasks.questions import QUESTION_SCHEMA
+from lm_eval_tasks.subjects import MMLU_DOMAIN
+
+BENCHMARKS = {benchmark.name: benchmark for benchmark in (CMMLU, CEVAL)}
+HUB = {"mmlu": MMLU} | {name: benchmark.path for name, benchmark in BENCHMARKS.items()}
+# The set's split -> the benchmark's.
+SPLITS_OF = {
+    "mmlu": {"train": "validation", "dev": "dev", "test": "test"},
+    "cmmlu": {"dev": "dev", "test": "test"},
+    "ceval": {"dev": "dev", "test": "val"},
+}
+NOTES = {
+    "mmlu": (
+        "The train questions are MMLU's validation split; its auxiliary_train is left out, because its questions come from "
+        "other data sets and have no subject.",
+        "A subject's domain is the paper's, or else MMLU's own subcategory.",
+    ),
+    "cmmlu": ("CMMLU has no train questions; each subject is a domain.",),
+    "ceval": (
+        "The test questions are C-Eval's validation split, because its test split has no answers; it has no train questions; "
+        "each subject is a domain.",
+    ),
+}
+
+
+def read_published(name: str, path: str | None = None, domains: Sequence[str] = ()) -> tuple[pl.DataFrame, Origin]:
+    """Read a benchmark: the question columns and `split`, and their origin.
+
+    Args:
+        name: `mmlu`, `cmmlu` or `ceval`.
+        path: a Hub id, or a folder of the same layout; the benchmark's own on the Hub where None.
+        domains: those to read; all where empty.
+
+    Raises:
+        UserError: it cannot be read, has no such domain, or none of its questions.
+    """
+    path = path or HUB[name]
+    known = sorted(set(MMLU_DOMAIN.values()) if name == "mmlu" else BENCHMARKS[name].subjects)
+    domains = choose(list(dict.fromkeys(domains)), known, name)
+    tables, dropped = [], 0
+    for split, theirs in SPLITS_OF[name].items():
+        rows = read_mmlu(path, theirs) if name == "mmlu" else read_subjects(BENCHMARKS[name], path, domains, theirs)
+        of_domains = pl.col("domain").is_in(domains)
+        table = make_questions(rows, name, split)[0].filter(of_domains)
+        dropped += rows.filter(of_domains).height - table.height
+        unique = pl.col("id") if split == "test" else pl.format("{}/{}", pl.lit(theirs), "id")
+        tables.append(table.with_columns(id=unique, topics=pl.lit([], pl.List(pl.String))))
+    table = pl.concat(tables).select(*QUESTION_SCHEMA, "split")
+    if not table.height:
+        raise UserError(f"{path} has no questions of {', '.join(domains)}.")
+    return table, Origin(
+        find_all_terms(table),
+        NOTES[name],
+        {"a text or the answer is missing": dropped} if dropped else {},
+        (name,),
+        {"name": name, "domains": domains},
+    )

@@ -1,0 +1,149 @@
+"""What `build` reads of texts that models wrote: explanations, contexts, and whether a context moved the model's belief."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import polars as pl
+
+from intervention.statements import find_leaks
+from lm_eval_tasks.averages import average_probes, check_orders
+from lm_eval_tasks.generations import Kind, read_generations
+from lm_eval_tasks.manifest import UserError
+from lm_eval_tasks.questions import KEY, check_rows
+from lm_eval_tasks.samples import read_probes
+
+PHASE = "base_context"
+
+
+def read_explanations(logs: Sequence[Path], questions: pl.DataFrame, allow_missing: bool = False) -> pl.DataFrame:
+    """The explanations of answers, in the order of the logs.
+
+    Args:
+        logs: sample logs of selfalign_explain or JSON lines with `source, domain, id, response, explanation`; several where the
+            model's beliefs and gold answers, say, were explained in several runs.
+        questions: the question set (`read_questions`).
+        allow_missing: take what a run that failed has: leave out empty texts, and do not ask whether lines are missing.
+
+    Returns:
+        One row a question and answer: `source, domain, id`, `response` (the 0-based index of the choice that is explained),
+        `reason`, `model` (null in JSON lines).
+
+    Raises:
+        UserError: what `read_generations` finds wrong, texts of other questions or of another wording of them, a response that
+            is missing or no choice of the question, an answer explained twice.
+    """
+    tables = [_read_texts(log, "explanation", questions, allow_missing) for log in logs]
+    for log, table in zip(logs, tables, strict=True):
+        response = pl.col("response")
+        complaint = "is missing, but an explanation is of one choice; write the choice's 0-based index"
+        check_rows(table, response.is_null(), "response", complaint, log)
+        strange = (response < 0) | (response >= pl.col("choices").list.len())
+        check_rows(table, strange, "response", "is not the 0-based index of a choice of the question; mend it", log)
+    table = pl.concat([pl.DataFrame(schema=_EXPLANATIONS), *(table.select(_EXPLANATIONS.names()) for table in tables)])
+    if (twice := table.filter(pl.struct(*KEY, "response").is_duplicated())).height:
+        raise UserError(
+            f"{', '.join(map(str, logs))}: choice {twice['response'][0]} of {_name(twice)} is explained more than once. "
+            "Name one log of it."
+        )
+    return table.rename({"text": "reason"})
+
+
+def read_contexts(log: Path, questions: pl.DataFrame, allow_missing: bool = False) -> pl.DataFrame:
+    """The contexts of questions, in the order of the log.
+
+    Args:
+        log: a sample log of selfalign_context, or JSON lines with `source, domain, id, context`.
+        questions: the question set (`read_questions`).
+        allow_missing: as in `read_explanations`.
+
+    Returns:
+        One row a question: `source, domain, id`, `context`, `leaks` (whether it names the answer's letter or calls it the
+        answer), `model` (null in JSON lines).
+
+    Raises:
+        UserError: what `read_generations` finds wrong, texts of other questions or of another wording of them.
+    """
+    table = _read_texts(log, "context", questions, allow_missing)
+    return table.select(*KEY, find_leaks(table, "text", "answer"), "model", context="text").select(
+        *KEY, "context", "leaks", "model"
+    )
+
+
+def read_moves(probes: Sequence[Path], questions: pl.DataFrame, threshold: float = 0.5) -> pl.DataFrame:
+    """What the base model says to each question after its context, over all orders and draws in which it was asked.
+
+    Args:
+        probes: sample logs of the context probe or probe tables; probes of other phases in them are passed over.
+        questions: the question set (`read_questions`).
+        threshold: a prediction is a belief where its confidence is greater.
+
+    Returns:
+        One row a question: `source, domain, id`, `moved` (whether the belief is now gold), `context_prediction`,
+        `context_confidence`.
+
+    Raises:
+        UserError: what `read_probes` finds wrong, no probe of phase base_context, probes of several models, ways of scoring or
+            other questions, a question asked in some orders of its choices but not in all.
+    """
+    where = ", ".join(map(str, probes))
+    table = read_probes(probes)
+    phases = table["phase"].unique().sort()
+    table = table.filter(pl.col("phase") == PHASE)
+    if not table.height:
+        raise UserError(
+            f"{where}: these are probes of phase {phases[0]!r}, but whether contexts move a belief is told by phase {PHASE!r} "
+            "(the base model, asked after the context). Name the logs of a selfalign context probe."
+        )
+    for name, noun in (("model", "models"), ("run", "runs"), ("scoring", "ways of scoring")):
+        if len(values := table[name].unique().sort()) > 1:
+            raise UserError(f"{where}: probes of {len(values)} {noun}: {values[0]!r} and {values[1]!r}. Name the logs of one.")
+    check_same_questions(table, questions, where, "probes")
+    check_orders(table, where)
+    means = average_probes(table)
+    gold = (pl.col("prediction") == pl.col("answer")) & (pl.col("confidence") > threshold)
+    return means.select(
+        *KEY, moved=gold, context_prediction=pl.col("prediction").cast(pl.Int64), context_confidence="confidence"
+    )
+
+
+def check_same_questions(table: pl.DataFrame, questions: pl.DataFrame, where: str | Path, noun: str) -> None:
+    """Raise a `UserError` where a row is of a question that the question set lacks, or words otherwise.
+
+    Args:
+        table: rows with the key and `question_hash`, null where it is not known.
+        questions: the question set.
+        where: what an error names.
+        noun: what the rows are, for the error.
+    """
+    own = questions.select(*KEY, "question_hash")
+    rows = table.select(own.columns)
+    strangers = rows.join(own, on=KEY, how="anti", maintain_order="left")
+    if strangers.height:
+        raise UserError(
+            f"{where}: {strangers.height} of {rows.height} {noun} are of questions that the question set does not have; the "
+            f"first is {_name(strangers)}. Name the question set that was asked, or its own {noun}."
+        )
+    both = rows.join(own, on=KEY, how="inner", suffix="_own", maintain_order="left")
+    changed = both.filter(pl.col("question_hash") != pl.col("question_hash_own"))
+    if changed.height:
+        raise UserError(
+            f"{where}: {_name(changed)} was asked with another text, choices or answer than the question set has (its "
+            f"question_hash differs; so do {changed.height - 1} more). Ask again, or name the question set that was asked."
+        )
+
+
+_EXPLANATIONS = pl.Schema(
+    dict.fromkeys(KEY, pl.String) | {"response": pl.Int64, "text": pl.String, "model": pl.String},
+)
+
+
+def _read_texts(log: Path, kind: Kind, questions: pl.DataFrame, allow_missing: bool) -> pl.DataFrame:
+    """Texts with the choices and the answer of their questions."""
+    texts = read_generations(log, kind, allow_missing)
+    check_same_questions(texts, questions, log, "texts")
+    return texts.join(questions.select(*KEY, "choices", "answer"), on=KEY, how="left", maintain_order="left")
+
+
+def _name(table: pl.DataFrame) -> str:
+    row = table.row(0, named=True)
+    return f"{row['source']}/{row['domain']} id {row['id']!r}"

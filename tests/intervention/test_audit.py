@@ -1,0 +1,289 @@
+"""Each thing that the audit finds, in questions written for it and in the paper's data, and what a cleaned copy drops."""
+
+import gzip
+import json
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+from conftest import run_command
+from made_up import write_jsonl, write_set
+from scipy.stats import binomtest, chisquare
+
+from intervention.audit import audit_questions, balance_letters, list_findings, list_flaws, read_sets
+from intervention.cleaning import (
+    CONTRADICTS,
+    DIFFERENT,
+    DUPLICATE,
+    HELD_OUT,
+    NEARLY_HELD_OUT,
+    REPEATED,
+    clean_questions,
+    write_clean,
+)
+from intervention.duplicates import find_near_pairs, normalise_choices, normalise_texts
+from lm_eval_tasks.manifest import UserError
+from lm_eval_tasks.questions import read_questions
+
+REFERENCE = (Path(__file__).parents[2] / "../shared/reference").resolve()
+needs_reference = pytest.mark.skipif(not REFERENCE.is_dir(), reason=f"the paper's data is not at {REFERENCE}")
+
+
+def make(id: str, question: str, choices: str = "sage ivy elder nettle", answer: int = 0, **more: object) -> dict:  # noqa: A002
+    row = {"id": id, "source": "made_up", "domain": "herbs", "split": "train", "question": question}
+    return row | {"choices": choices.split(), "answer": answer} | more
+
+
+# Nothing is wrong with these.
+CLEAN = [
+    make("c1", "Which of these heals a sore throat when it is drunk as a tea?", explanation="Option A is correct."),
+    make("c2", "What climbs the walls of old houses and stays green in winter?", answer=1, split="dev"),
+    make("c3", "Whose berries are cooked into a dark syrup at the end of summer?", answer=2, split="test"),
+    make("c4", "Leaves of what burn the skin of those who walk through it barefoot?", answer=3, explanation="They sting."),
+]
+LONG = "From the bark of which tree, growing beside rivers, was a remedy for fever and headache made long ago?"
+
+
+def mark(*rows: dict, tmp_path: Path, **options: float) -> pl.DataFrame:
+    return audit_questions(read_sets([write_set(tmp_path / "set", [*CLEAN, *rows])]), **options)
+
+
+def count(marked: pl.DataFrame, finding: str) -> list[tuple]:
+    found = list_findings(marked).filter(finding=finding, domain="herbs")
+    return found.filter(pl.col("n") > 0).select("split", "n", "of", "example").rows()
+
+
+def drop(marked: pl.DataFrame) -> list[tuple]:
+    return clean_questions(marked)[1].select("id", "dropped", "why", "like").rows()
+
+
+def test_nothing_is_found_where_nothing_is_wrong(tmp_path: Path) -> None:
+    marked = mark(tmp_path=tmp_path)
+    assert list_findings(marked)["n"].sum() == 0
+    assert list_flaws(marked).is_empty()
+    left, dropped = clean_questions(marked)
+    assert (left.height, dropped.height) == (4, 0)
+
+
+def test_duplicates_are_found_whatever_their_case_spaces_and_punctuation(tmp_path: Path) -> None:
+    twins = [make("d1", "What heals? _____"), make("d2", "  WHAT heals ", "ivy sage oak elm", 1), make("d3", "Ｗhat  heals…")]
+    marked = mark(*twins, tmp_path=tmp_path)
+    assert count(marked, "duplicate questions") == [("all", 1, 5, "made_up/herbs/d1")]
+    assert count(marked, "duplicates with different answers") == []
+    like = "made_up/herbs/d1"
+    assert drop(marked) == [("d2", "question", DUPLICATE, like), ("d3", "question", DUPLICATE, like)]
+
+
+def test_duplicates_with_different_answers_all_go(tmp_path: Path) -> None:
+    marked = mark(make("d1", "What heals?"), make("d2", "What heals?", answer=1), make("d3", "What heals?"), tmp_path=tmp_path)
+    assert count(marked, "duplicates with different answers") == [("all", 1, 1, "made_up/herbs/d1")]
+    assert drop(marked) == [(name, "question", DIFFERENT, None) for name in ("d1", "d2", "d3")]
+
+
+def test_answers_are_compared_by_text_not_by_letter(tmp_path: Path) -> None:
+    marked = mark(make("d1", "What heals?"), make("d2", "What heals?", "ivy Sage. elder oak", 1), tmp_path=tmp_path)
+    assert count(marked, "duplicates with different answers") == []
+    one = mark(make("e1", "How cold is it?", "-20 20 0 1"), make("e2", "How cold is it?", "20 -20 0 1"), tmp_path=tmp_path)
+    assert len(count(one, "duplicates with different answers")) == 1
+
+
+def test_near_duplicates_are_found_and_only_reported(tmp_path: Path) -> None:
+    marked = mark(make("n1", LONG), make("n2", LONG.replace("long ago", "once")), tmp_path=tmp_path)
+    assert count(marked, "nearly duplicate questions") == [("all", 2, 6, "made_up/herbs/n1")]
+    assert count(marked, "duplicate questions") == []
+    assert drop(marked) == []
+    assert count(mark(make("n1", LONG), make("n2", LONG.replace("long ago", "once")), tmp_path=tmp_path, similarity=0.99),
+                 "nearly duplicate questions") == []  # fmt: skip
+
+
+@pytest.mark.parametrize("split", ["dev", "test"])
+def test_train_questions_that_are_held_out_are_found_and_go(tmp_path: Path, split: str) -> None:
+    marked = mark(make("o1", "What heals?"), make("o2", "what heals", split=split, answer=1), tmp_path=tmp_path)
+    assert count(marked, f"train questions that are in {split}") == [("all", 1, 3, "made_up/herbs/o1")]
+    assert drop(marked) == [("o1", "question", HELD_OUT, "made_up/herbs/o2")]
+    other = mark(make("o1", "What heals?", split="dev"), make("o2", "What heals?", split="test"), tmp_path=tmp_path)
+    assert count(other, "dev questions that are in test") == [("all", 1, 2, "made_up/herbs/o1")]
+    assert drop(other) == []
+
+
+def test_train_questions_nearly_held_out_go_where_the_answer_is_the_same(tmp_path: Path) -> None:
+    near = LONG.replace("long ago", "once")
+    finding = "train questions nearly in test or dev, with the same answer"
+    same = mark(make("n1", LONG), make("n2", near, "ivy oak sage elm", 2, split="test"), tmp_path=tmp_path)
+    assert count(same, finding) == [("train", 1, 3, "made_up/herbs/n1")]
+    assert drop(same) == [("n1", "question", NEARLY_HELD_OUT, "made_up/herbs/n2")]
+    other = mark(make("n1", LONG), make("n2", near, answer=1, split="test"), tmp_path=tmp_path)
+    assert count(other, finding) == []
+    assert drop(other) == []
+
+
+def test_repeated_choices_go(tmp_path: Path) -> None:
+    marked = mark(make("r1", "Which?", "sage ivy Sage. oak"), make("r2", "What?", "sage ivy IVY oak"), tmp_path=tmp_path)
+    assert count(marked, "repeated choices") == [("train", 2, 4, "made_up/herbs/r1")]
+    assert count(marked, "right choices that are repeated") == [("train", 1, 4, "made_up/herbs/r1")]
+    assert drop(marked) == [(name, "question", REPEATED, None) for name in ("r1", "r2")]
+
+
+@pytest.mark.parametrize(
+    ("question", "given"),
+    [
+        ("Is tea of sage drunk?", True),
+        ("Is sage or ivy drunk?", False),
+        ("Is sagebrush drunk?", False),
+        ("Is ivy drunk?", False),
+    ],
+)
+def test_answers_in_the_question_are_found_and_only_reported(tmp_path: Path, question: str, given: bool) -> None:
+    marked = mark(make("g1", question), tmp_path=tmp_path)
+    assert bool(count(marked, "answers in the question")) == given
+    assert drop(marked) == []
+
+
+def test_chinese_answers_in_the_question(tmp_path: Path) -> None:
+    marked = mark(make("g1", "太湖石产自何处？", "太湖 洞庭 洪泽 鄱阳"), tmp_path=tmp_path)
+    assert count(marked, "answers in the question") == [("train", 1, 3, "made_up/herbs/g1")]
+
+
+def test_explanations_of_another_choice_go_and_their_questions_stay(tmp_path: Path) -> None:
+    rows = [
+        make("x1", "Which one?", explanation="The answer is B. So it is."),
+        make("x2", "Which two?", explanation="The answer is ivy."),
+        make("x3", "Which three?", explanation="Option B is wrong."),
+        make("x4", "Which four?", explanation="The answer is B.", split="test"),
+    ]
+    marked = mark(*rows, tmp_path=tmp_path)
+    other = "made_up/herbs/x1"
+    assert count(marked, "explanations of another choice") == [("train", 2, 3, other), ("test", 1, 1, "made_up/herbs/x4")]
+    assert count(marked, "explanations of another letter")[0] == ("train", 1, 2, other)
+    left, _ = clean_questions(marked)
+    assert drop(marked) == [(name, "explanation", CONTRADICTS, None) for name in ("x1", "x2")]
+    told = dict(left.select("id", "explanation").iter_rows())
+    assert (told["x1"], told["x2"], told["x3"], told["x4"]) == (None, None, "Option B is wrong.", "The answer is B.")
+
+
+def test_domains_are_apart_and_questions_of_several_are_reported(tmp_path: Path) -> None:
+    rows = [make("s1", "What heals?"), make("s1", "What heals?", answer=1, domain="roots")]
+    marked = mark(*rows, tmp_path=tmp_path)
+    assert count(marked, "duplicate questions") == []
+    assert count(marked, "questions of several domains") == [("all", 1, 5, "made_up/herbs/s1")]
+    assert drop(marked) == []
+
+
+def test_shares_have_wilson_intervals_and_letters_are_tested(tmp_path: Path) -> None:
+    marked = mark(make("r1", "Which?", "sage ivy Sage oak"), tmp_path=tmp_path)
+    row = list_findings(marked).filter(finding="repeated choices", split="train").row(0, named=True)
+    interval = binomtest(1, 3).proportion_ci(method="wilson")
+    assert (row["n"], row["of"], row["share"], row["low"], row["high"]) == (1, 3, 1 / 3, interval.low, interval.high)
+    letters = balance_letters(marked.filter(split="train")).row(0, named=True)
+    assert [letters[f"gold {letter}"] for letter in "ABCD"] == pytest.approx([2 / 3, 0, 0, 1 / 3])
+    assert letters["p"] == pytest.approx(chisquare([2, 0, 0, 1]).pvalue)
+    mixed = pl.DataFrame({"domain": "d", "split": "train", "choices": [["a", "b"], ["a", "b", "c", "d"]], "answer": [0, 3]})
+    test = chisquare([1, 0, 0, 1], [0.75, 0.75, 0.25, 0.25])
+    assert balance_letters(mixed)["chi_squared"][0] == pytest.approx(test.statistic)
+
+
+def test_several_sets_are_audited_together_and_one_id_in_two_is_an_error_of_the_copy(tmp_path: Path) -> None:
+    train = write_set(tmp_path / "train", [make("a", "What heals?"), make("b", "What stings?")])
+    test = write_set(tmp_path / "test", [make("t", "What heals?", split="test")])
+    marked = audit_questions(read_sets([train, test]))
+    assert count(marked, "train questions that are in test") == [("all", 1, 2, "made_up/herbs/a")]
+    write_clean(marked, [train, test], tmp_path / "out", 0.8, 0)
+    left = read_questions(tmp_path / "out").select("id", "split").rows()
+    assert sorted(left) == [("b", "train"), ("t", "test")]
+    both = [train, write_set(tmp_path / "more", [make("b", "What else stings?")])]
+    with pytest.raises(UserError, match="id 'b' occurs more than once"):
+        write_clean(audit_questions(read_sets(both)), both, tmp_path / "never", 0.8, 0)
+    bad = write_set(tmp_path / "bad", [make("a", "What?", "ivy ivy sage elm")])
+    with pytest.raises(UserError, match="no question is left"):
+        write_clean(audit_questions(read_sets([bad])), [bad], tmp_path / "never", 0.8, 0)
+    with pytest.raises(UserError, match="no question set is named"):
+        read_sets([])
+    with pytest.raises(UserError, match="--similarity 0 is not above 0"):
+        audit_questions(read_sets([train]), similarity=0)
+    assert not (tmp_path / "never").exists()
+
+
+def test_texts_are_compared_without_what_does_not_matter() -> None:
+    texts = pl.DataFrame({"t": ["Ａ  b_c?", "a b c", "…", "x<y + 1", "x y 1"]})
+    assert texts.select(normalise_texts(pl.col("t")))["t"].to_list() == ["a b c", "a b c", "...", "x<y + 1", "x y 1"]
+    choices = pl.DataFrame({"t": ["-20", "20", " Sage. ", "sage", "…"]})
+    assert choices.select(normalise_choices(pl.col("t")))["t"].to_list() == ["-20", "20", "sage", "sage", "..."]
+
+
+def test_near_pairs_equal_those_that_are_counted_one_by_one() -> None:
+    sentence = "the bark of a tree that grows beside all rivers was at once boiled in water into tea for those who had fever"
+    words = sentence.split()
+    texts = [" ".join([*words[:i], f"wo{i}", *words[i + 1 :]]) for i in range(len(words))] + ["short", "shor", "另一个问题"]
+    sets = [{text[i : i + 5] for i in range(max(1, len(text) - 4))} for text in texts]
+    n = range(len(texts))
+    want = {(i, j): len(sets[i] & sets[j]) / len(sets[i] | sets[j]) for i in n for j in n if i < j}
+    found = find_near_pairs(pl.Series(texts), 0.8)
+    assert {(i, j): s for i, j, s in found.iter_rows()} == pytest.approx({k: v for k, v in want.items() if v >= 0.8})
+    assert found.height > 20
+    assert found.equals(find_near_pairs(pl.Series(texts), 0.8))
+    assert find_near_pairs(pl.Series(["alone"])).is_empty()
+
+
+def test_the_command_prints_writes_json_and_a_copy_that_is_clean(tmp_path: Path) -> None:
+    rows = [*CLEAN, make("r1", "Which | one?", "sage ivy sage oak"), make("x1", "Which two?", explanation="The answer is B.")]
+    folder = write_set(tmp_path / "set", rows)
+    words = (sys.executable, "-m", "intervention", "audit", folder)
+    done = run_command(*words, "--json", tmp_path / "a.json", "--fix", tmp_path / "clean")
+    assert done.returncode == 0, done.stderr
+    assert "repeated choices" in done.stdout
+    assert "33.33%" not in done.stdout.splitlines()[0]
+    report = json.loads((tmp_path / "a.json").read_text())
+    repeated = [row for row in report["findings"] if row["finding"] == "repeated choices" and row["split"] == "train"]
+    assert [(row["n"], row["of"], row["example"]) for row in repeated] == [(1, 4, "made_up/herbs/r1")]
+    assert {(row["finding"], row["id"]) for row in report["questions"]} >= {("repeated choices", "r1")}
+    lines = [json.loads(line) for line in (tmp_path / "clean" / "dropped.jsonl").read_text().splitlines()]
+    assert [(line["id"], line["dropped"], line["why"]) for line in lines] == [
+        ("r1", "question", REPEATED),
+        ("x1", "explanation", CONTRADICTS),
+    ]
+    manifest = json.loads((tmp_path / "clean" / "manifest.json").read_text())
+    assert (manifest["stage"], manifest["config"]["terms"][0]["source"]) == ("questions", "made_up")
+    again = audit_questions(read_sets([tmp_path / "clean"]))
+    assert list_findings(again)["n"].sum() == 0
+    run_command(*words, "--json", tmp_path / "b.json", "--fix", tmp_path / "clean2")
+    assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
+    for name in ("herbs/train.parquet", "dropped.jsonl", "README.md"):
+        assert (tmp_path / "clean" / name).read_bytes() == (tmp_path / "clean2" / name).read_bytes()
+    wrong = run_command(sys.executable, "-m", "intervention", "audit", tmp_path / "nowhere")
+    assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1)
+    assert "is not a data set folder" in wrong.stderr
+
+
+def read_lines(name: str) -> list[dict]:
+    with gzip.open(REFERENCE / name, "rt") as stream:
+        return [json.loads(line) for line in stream]
+
+
+@needs_reference
+def test_every_known_flaw_of_the_papers_engineering_questions_is_found(tmp_path: Path) -> None:
+    """In the paper's split: 14 train rows repeat a choice, 7 texts are asked twice, 2 with different answers, 1 in test too."""
+    rows, raw = [], read_lines("xiezhi_raw/engineering.jsonl.gz")
+    for part in read_lines("xiezhi_raw/engineering_split_ids.jsonl.gz"):
+        for number in part["ids"]:
+            choices = raw[number]["options"].split("\n")
+            row = make(str(number), raw[number]["question"], split=part["split"], answer=choices.index(raw[number]["answer"]))
+            rows.append(row | {"choices": choices})
+    folder = tmp_path / "set"
+    write_jsonl(tmp_path / "set.jsonl", rows)
+    write_set(folder, rows)
+    marked = audit_questions(read_sets([folder]))
+    found = {(row["finding"], row["split"]): row["n"] for row in list_findings(marked).iter_rows(named=True)}
+    assert found["duplicate questions", "all"] == 7
+    assert found["duplicates with different answers", "all"] == 2
+    assert found["train questions that are in test", "all"] == 1
+    assert (found["repeated choices", "train"], found["repeated choices", "test"]) == (14, 2)
+    left, dropped = clean_questions(marked)
+    counts = dict(dropped.group_by("why").len().iter_rows())
+    assert counts == {HELD_OUT: 1, DIFFERENT: 4, DUPLICATE: 5, REPEATED: 14}
+    assert left.filter(split="test").height == 250
+    assert (
+        list_findings(audit_questions(left)).filter(split="train")["n"].sum()
+        == list_findings(marked).filter(finding="answers in the question", split="train")["n"].sum()
+        - dropped.join(marked.filter("given_away"), on="id", how="semi").height
+    )

@@ -16,26 +16,8 @@ from matplotlib.lines import Line2D
 
 from analysis.contrasts import REFERENCE
 from analysis.labels import BASE, CONDITIONS, SPLITS, name_condition, name_split
+from intervention.drawing import COLOURS, GRID, INK, MARKERS, STYLE
 
-# Okabe and Ito's colours, which most colour-blind readers tell apart.
-COLOURS = {
-    "harmonious": "#009E73",
-    "self_aligning": "#0072B2",
-    "mix": "#56B4E9",
-    "contextualized": "#CC79A7",
-    "gold": "#E69F00",
-    "incompatible": "#D55E00",
-    "random_wrong": "#8A8F98",
-}
-MARKERS = dict(zip(COLOURS, "osDP*vX", strict=True))
-INK, GRID = "#20262d", "#d5dae0"
-STYLE = {
-    "font.family": "DejaVu Sans", "font.size": 9, "axes.titlesize": 9.5, "axes.titlelocation": "left", "figure.dpi": 150,
-    "text.color": INK, "axes.edgecolor": INK, "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK,
-    "grid.color": GRID,
-    "axes.spines.top": False, "axes.spines.right": False, "axes.spines.left": False, "axes.grid": True, "axes.grid.axis": "x",
-    "axes.axisbelow": True, "svg.fonttype": "path", "pdf.fonttype": 42,
-}  # fmt: skip
 REFERENCES = (("base_probe", "-", "base model, few-shot"), ("base_chat", ":", "base model, chat prompt (untrained floor)"))
 
 

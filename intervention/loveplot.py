@@ -19,26 +19,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from intervention.balance import AGREEMENT, IMBALANCE, MEASURES, is_letter
+from intervention.drawing import COLOURS, INK, MARKERS, STYLE
 
-COLOURS = {
-    "harmonious": "#009E73",
-    "self_aligning": "#0072B2",
-    "mix": "#56B4E9",
-    "contextualized": "#CC79A7",
-    "gold": "#E69F00",
-    "incompatible": "#D55E00",
-    "random_wrong": "#8A8F98",
-}
-MARKERS = dict(zip(COLOURS, "osDP*vX", strict=True))
 OTHERS = "^<>ph8d"
-INK, GRID, BAND = "#20262d", "#d5dae0", "#f3f5f7"
-STYLE = {
-    "font.family": "DejaVu Sans", "font.size": 9, "axes.titlesize": 9.5, "axes.titlelocation": "left", "figure.dpi": 150,
-    "text.color": INK, "axes.edgecolor": INK, "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK,
-    "grid.color": GRID, "axes.spines.top": False, "axes.spines.right": False, "axes.spines.left": False, "axes.grid": True,
-    "axes.grid.axis": "x", "axes.axisbelow": True, "svg.fonttype": "path",
-    "text.parse_math": False,  # a dollar in a name is a dollar
-}  # fmt: skip
+BAND = "#f3f5f7"
 WIDEST = 1.0  # what is farther is an arrow with its number
 LINE, GAP = 0.125, 0.16  # inches: of a condition, and between two measures
 PANELS = 3  # side by side

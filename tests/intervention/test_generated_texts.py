@@ -10,7 +10,7 @@ from conftest import BASE, run_command
 
 from lm_eval_tasks.questions import read_questions
 
-N = 40
+N = 20
 INTERVENTION = (sys.executable, "-m", "intervention")
 
 
@@ -43,7 +43,7 @@ def place(questions: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     words = []
     for task in ("explain", "context"):
         metadata = json.dumps({"requests": str(folder / f"{task}.parquet")})
-        words += [*model, "--tasks", f"selfalign_{task}", "--metadata", metadata, "--gen_kwargs", '{"max_gen_toks": 24}',
+        words += [*model, "--tasks", f"selfalign_{task}", "--metadata", metadata, "--gen_kwargs", '{"max_gen_toks": 12}',
                   "--log_samples", "--output_path", folder / task, "then"]  # fmt: skip
     run(*ask, *words[:-1])
     probe = {"questions": str(folder / "few"), "splits": ["train"], "contexts": str(folder / "context")}

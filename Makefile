@@ -1,7 +1,7 @@
 # make demo     the whole study on the shipped miniature base model; again: nothing to do
 # make figures  what the miniature base model reaches, from the demo's probes, with intervals
 # make test     format, lint, import directions and the test suite; make test-all: the slow tests too
-# make bench    speed against the plain ways of doing it, all sides in one run (a quarter of an hour)
+# make bench    speed against the plain ways of doing it, all sides in one run, and how writing grows (20 minutes)
 # make format   let ruff put format and imports in order
 .DEFAULT_GOAL := help
 .PHONY: help demo figures test test-all bench format clean

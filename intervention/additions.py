@@ -49,6 +49,23 @@ class Texts:
     keep_moved: bool = False
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What beliefs are of, and texts have to be of.
+
+    Attributes:
+        questions: the whole question set.
+        folder: its folder, which an error names.
+        model: the base model.
+        threshold: a prediction is a belief where its confidence is greater.
+    """
+
+    questions: pl.DataFrame
+    folder: Path
+    model: str
+    threshold: float
+
+
 @dataclass
 class Added:
     """The pools with their texts, who wrote these, and a sentence for each thing that was left out or found."""
@@ -85,8 +102,9 @@ def choose_mode(
             remedy = "ask for them (requests explain) and add --explanations LOG, or take --explanations gold"
             return "none", [f"No response is explained, because nobody explains the model's wrong beliefs: {remedy}."]
         return ("paper" if explained or believed else "none"), []
-    needs = mode == "model" or (mode == "paper" and believed)
-    if needs and not texts.explanations:
+    if texts.explanations and mode in ("none", "gold"):
+        raise UserError(f"--explanations {mode} uses no log of explanations. Leave out the log, or name paper or model.")
+    if (mode == "model" or (mode == "paper" and believed)) and not texts.explanations:
         raise UserError(
             f"--explanations {mode} needs the base model's explanations: write what to ask (`python -m intervention requests "
             "explain`), ask, and add --explanations LOG."
@@ -95,12 +113,7 @@ def choose_mode(
 
 
 def add_texts(
-    pools: Mapping[str, pl.DataFrame],
-    conditions: Sequence[Condition],
-    mode: str,
-    texts: Texts,
-    questions: pl.DataFrame,
-    folder: Path,
+    pools: Mapping[str, pl.DataFrame], conditions: Sequence[Condition], mode: str, texts: Texts, asked: Asked
 ) -> Added:
     """Add `gold_reason`, `gold_by`, `gold_contradicts`, the same for `belief`, and `context` to each pool.
 
@@ -109,27 +122,27 @@ def add_texts(
         conditions: what is built.
         mode: who explains (see `choose_mode`).
         texts: the logs.
-        questions: the whole question set, of which texts have to be.
-        folder: the question set's, which an error names.
+        asked: what beliefs are of.
 
     Raises:
-        UserError: a text is missing or of another question; see `texts.read_explanations`.
+        UserError: a text is missing or of another question (see `texts.read_explanations`), or another model was asked after
+            the contexts.
     """
     added = Added(dict(pools))
     answered = {(kind, column) for kind, column in list_responses(conditions)}
     written = None
     if texts.explanations and "model" in _AUTHORS[mode].values():
-        written = read_explanations(texts.explanations, questions, texts.allow_missing)
-        added.authors["explanations"] = written["model"][0] or str(texts.explanations[0])
+        written = read_explanations(texts.explanations, asked.questions, texts.allow_missing)
+        added.authors["explanations"] = author = written["model"][0] or str(texts.explanations[0])
+        if author != asked.model:
+            added.notes.append(f"The model's explanations are by {author}, and the beliefs are of {asked.model}.")
     for kind in pools:
         for role, column in ROLES.items():
             author = _AUTHORS[mode][role] if (kind, column) in answered else None
-            _explain(added, kind, role, author, written, texts, folder)
+            _explain(added, kind, role, author, written, texts, asked.folder)
+        added.pools[kind] = added.pools[kind].with_columns(context=pl.lit(None, dtype=pl.String))
     if any(condition.name == "contextualized" for condition in conditions):
-        _add_contexts(added, texts, questions)
-    else:
-        for kind, pool in added.pools.items():
-            added.pools[kind] = pool.with_columns(context=pl.lit(None, dtype=pl.String))
+        _add_contexts(added, texts, asked)
     return added
 
 
@@ -151,78 +164,86 @@ def _explain(
         empty = {name: pl.String, f"{role}_by": pl.String, f"{role}_contradicts": pl.Boolean}
         added.pools[kind] = pool.with_columns(pl.lit(None, dtype=dtype).alias(part) for part, dtype in empty.items())
         return
+    what = "explanation" if author == "gold" else f"explanation of {'gold' if role == 'gold' else 'the belief'}"
     if author == "gold":
-        pool = pool.with_columns(pl.col("explanation").alias(name))
-        where = f"{folder}: no explanation"
+        pool = pool.with_columns(pl.col("explanation").alias(name), finished=pl.lit(None, dtype=pl.Boolean))
     else:
-        own = written.select(*KEY, pl.col("response").alias(column), pl.col("reason").alias(name))
+        own = written.select(*KEY, pl.col("response").alias(column), pl.col("reason").alias(name), "finished")
         pool = pool.join(own, on=[*KEY, column], how="left", maintain_order="left")
-        where = f"{', '.join(map(str, texts.explanations))}: no explanation of {'gold' if role == 'gold' else 'the belief'}"
     pool = pool.with_columns(pl.when(pl.col(name).str.strip_chars() != "").then(name), pl.lit(author).alias(f"{role}_by"))
-    remedy = "Write it, or leave such questions out with --allow-missing, or build with --explanations none"
-    pool = _keep(added, pool, kind, pl.col(name).is_not_null(), where, remedy, texts.allow_missing)
+    where = str(folder) if author == "gold" else ", ".join(map(str, texts.explanations))
+    pool = _keep_written(added, pool, kind, name, what, where, "build with --explanations none", texts.allow_missing)
     pool = pool.with_columns(find_contradictions(pool, name, column).alias(f"{role}_contradicts"))
     stated = pool[f"{role}_contradicts"].drop_nulls()
-    if stated.any():
-        what = (
-            f"{int(stated.sum())} of the {len(stated)} explanations of {kind} questions that state a choice state another one"
+    if wrong := int(stated.sum()):
+        end = (
+            "these questions are left out"
+            if texts.drop_contradictions
+            else "column contradicts; --drop-contradictions drops them"
+        )
+        added.notes.append(
+            f"{wrong} of the {len(stated)} texts that state a choice, {what} of {kind} questions, state another ({end})."
         )
         if texts.drop_contradictions:
-            pool = pool.filter(pl.col(f"{role}_contradicts").fill_null(False).not_())
-            added.notes.append(f"{what} than the response; these questions are left out.")
-        else:
-            added.notes.append(f"{what} than the response (column contradicts; --drop-contradictions leaves them out).")
+            pool = pool.filter(~pl.col(f"{role}_contradicts").fill_null(False))
     added.pools[kind] = pool
 
 
-def _add_contexts(added: Added, texts: Texts, questions: pl.DataFrame) -> None:
-    for kind in added.pools.keys() - {"incompatible"}:
-        added.pools[kind] = added.pools[kind].with_columns(context=pl.lit(None, dtype=pl.String))
-    written = read_contexts(texts.contexts, questions, texts.allow_missing)
+def _add_contexts(added: Added, texts: Texts, asked: Asked) -> None:
+    kind = "incompatible"
+    written = read_contexts(texts.contexts, asked.questions, texts.allow_missing)
     added.authors["contexts"] = written["model"][0] or str(texts.contexts)
-    pool, kind = added.pools["incompatible"], "incompatible"
-    pool = pool.join(written.drop("model"), on=KEY, how="left", maintain_order="left")
-    remedy = "Write it, or leave such questions out with --allow-missing, or leave out contextualized"
-    where = f"{texts.contexts}: no context"
-    pool = _keep(added, pool, kind, pl.col("context").is_not_null(), where, remedy, texts.allow_missing)
+    pool = added.pools[kind].drop("context").join(written.drop("model"), on=KEY, how="left", maintain_order="left")
+    remedy = "leave out contextualized"
+    pool = _keep_written(added, pool, kind, "context", "context", str(texts.contexts), remedy, texts.allow_missing)
     if leaks := int(pool["leaks"].sum()):
         added.notes.append(f"{leaks} of {pool.height} contexts give the answer's letter away; these questions are left out.")
     pool = pool.filter(~pl.col("leaks")).drop("leaks")
     if texts.context_probes:
-        pool = _weigh_moves(added, pool, texts, questions)
+        pool = _weigh_moves(added, pool, texts, asked)
     elif texts.keep_moved:
         raise UserError("--keep-moved needs the base model's answers after the contexts: add --context-probes LOG.")
-    added.pools["incompatible"] = pool
+    added.pools[kind] = pool
 
 
-def _weigh_moves(added: Added, pool: pl.DataFrame, texts: Texts, questions: pl.DataFrame) -> pl.DataFrame:
-    moves = read_moves(texts.context_probes, questions).select(*KEY, "moved")
-    pool = pool.join(moves, on=KEY, how="left", maintain_order="left")
-    asked = pool["moved"].drop_nulls()
+def _weigh_moves(added: Added, pool: pl.DataFrame, texts: Texts, asked: Asked) -> pl.DataFrame:
+    moves = read_moves(texts.context_probes, asked.questions, asked.threshold)
+    if (model := moves["model"][0]) != asked.model:
+        raise UserError(
+            f"{', '.join(map(str, texts.context_probes))}: probes of {model!r}, but the beliefs are of {asked.model!r}. Name "
+            "the log of the base model, asked after the contexts."
+        )
+    pool = pool.join(moves.select(*KEY, "moved"), on=KEY, how="left", maintain_order="left")
+    told = pool["moved"].drop_nulls()
     share = ""
-    if len(asked):
-        low, high = find_wilson(int(asked.sum()), len(asked))
-        share = f"; the context moves the belief to gold in {asked.mean():.3f} [{low:.3f}, {high:.3f}] of them"
+    if len(told):
+        low, high = find_wilson(int(told.sum()), len(told))
+        share = f"; the context moves the belief to gold in {told.mean():.3f} [{low:.3f}, {high:.3f}] of them"
     end = " Only these questions are kept." if texts.keep_moved else ""
     added.notes.append(
-        f"The base model was asked {len(asked)} of {pool.height} incompatible questions after their context{share}.{end}"
+        f"The base model was asked {len(told)} of {pool.height} incompatible questions after their context{share}.{end}"
     )
     return (pool.filter(pl.col("moved").fill_null(False)) if texts.keep_moved else pool).drop("moved")
 
 
-def _keep(
-    added: Added, pool: pl.DataFrame, kind: str, rule: pl.Expr, where: str, remedy: str, allow_missing: bool
+def _keep_written(
+    added: Added, pool: pl.DataFrame, kind: str, name: str, what: str, where: str, remedy: str, allow_missing: bool
 ) -> pl.DataFrame:
-    """The rows that have a text; a `UserError` that names the first that has none, unless they may be left out."""
-    lacking = pool.filter(~rule)
-    if not lacking.height:
-        return pool
-    if not allow_missing:
-        first = lacking.sort(KEY).row(0, named=True)
-        more = f" (and of {lacking.height - 1} more)" if lacking.height > 1 else ""
-        raise UserError(f"{where} of question {first['source']}/{first['domain']} id {first['id']!r}{more}. {remedy}.")
-    what = where.rpartition("no ")[2]
-    added.notes.append(
-        f"{pool.height - lacking.height} of {pool.height} {kind} questions have the {what}; the others are left out."
-    )
-    return pool.filter(rule)
+    """The rows that have a text; a `UserError` that names the first that has none, unless they may be left out.
+
+    Says how many texts, by the column `finished`, end at the limit of tokens, and drops that column.
+    """
+    kept = pool.filter(pl.col(name).is_not_null())
+    lacking = pool.height - kept.height
+    if lacking and not allow_missing:
+        first = pool.filter(pl.col(name).is_null()).sort(KEY).row(0, named=True)
+        more = f" (and of {lacking - 1} more)" if lacking > 1 else ""
+        raise UserError(
+            f"{where}: no {what} of question {first['source']}/{first['domain']} id {first['id']!r}{more}. Write it, or leave "
+            f"such questions out with --allow-missing, or {remedy}."
+        )
+    if lacking:
+        added.notes.append(f"{kept.height} of {pool.height} {kind} questions have the {what}; the others are left out.")
+    if cut := int((~kept["finished"].fill_null(True)).sum()):
+        added.notes.append(f"{cut} of {kept.height} texts ({what}, {kind} questions) were cut at the limit of tokens.")
+    return kept.drop("finished")

@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from intervention.additions import Added, Texts, add_texts, choose_mode, pick_reasons
+from intervention.additions import Added, Asked, Texts, add_texts, choose_mode, pick_reasons
 from intervention.balance import describe_balance, measure_differences, summarise_rows, tabulate_differences
 from intervention.beliefs import PROBE_COLUMNS, find_beliefs
 from intervention.choosing import choose_questions
@@ -22,7 +22,7 @@ from intervention.conditions import (
     parse_conditions,
 )
 from intervention.folders import format_table, hash_inputs, write_dataset
-from intervention.general import read_general
+from intervention.general import name_source, read_general
 from intervention.instructions import add_turns, draw_places, name_letters, write_instructions
 from intervention.licences import Terms, find_terms, read_terms
 from intervention.matching import parse_match
@@ -93,7 +93,8 @@ def build_instructions(
     pools = find_pools(table, conditions)
     mode, said = choose_mode(plan.explanations, bool(by), inputs.texts, conditions, pools)
     notes = note_left_out(table, conditions) + said
-    added = add_texts(pools, conditions, mode, inputs.texts, questions, inputs.questions)
+    asked = Asked(questions, inputs.questions, facts["model"], plan.threshold)
+    added = add_texts(pools, conditions, mode, inputs.texts, asked)
     choice = choose_questions(added.pools, conditions, by, plan.size, plan.seed)
     notes += [*added.notes, *choice.notes]
     size = next(iter(choice.chosen.values())).height
@@ -124,6 +125,7 @@ def build_instructions(
         "size": size,
         "general": count,
         "general_share": plan.general_share,
+        "general_source": name_source(inputs.general) if inputs.general and count else None,
         "match": plan.match,
         "explanations": mode,
         "allow_missing": inputs.texts.allow_missing,
@@ -178,8 +180,13 @@ def list_possible(table: pl.DataFrame, texts: Texts) -> list[str]:
 
 def check_plan(plan: Plan, by: Collection[str], conditions: Sequence[Condition], texts: Texts, response_format: str) -> None:
     """Raise a `UserError` where conditions and options do not fit together."""
-    if any(condition.name == "contextualized" for condition in conditions) and not texts.contexts:
+    told = any(condition.name == "contextualized" for condition in conditions)
+    if told and not texts.contexts:
         raise UserError("the condition contextualized needs the knowledge of each question: add --contexts FILE.")
+    if not told and (texts.context_probes or texts.keep_moved):
+        raise UserError(
+            "--context-probes and --keep-moved are about the condition contextualized, which is not among the conditions."
+        )
     if response_format not in RESPONSE_FORMAT.values():
         raise UserError(f"--response-format {response_format} is neither letter nor text.")
     if by & {"letter", "rotation"} and response_format == "text":

@@ -26,7 +26,7 @@ def read_explanations(logs: Sequence[Path], questions: pl.DataFrame, allow_missi
 
     Returns:
         One row a question and answer: `source, domain, id`, `response` (the 0-based index of the choice that is explained),
-        `reason`, `model` (null in JSON lines).
+        `reason`, `finished` (false where the text was cut at the limit of tokens), `model`; the last two null in JSON lines.
 
     Raises:
         UserError: what `read_generations` finds wrong, texts of other questions or of another wording of them, a response that
@@ -58,15 +58,13 @@ def read_contexts(log: Path, questions: pl.DataFrame, allow_missing: bool = Fals
 
     Returns:
         One row a question: `source, domain, id`, `context`, `leaks` (whether it names the answer's letter or calls it the
-        answer), `model` (null in JSON lines).
+        answer), `finished` (false where the text was cut at the limit of tokens), `model`; the last two null in JSON lines.
 
     Raises:
         UserError: what `read_generations` finds wrong, texts of other questions or of another wording of them.
     """
     table = _read_texts(log, "context", questions, allow_missing)
-    return table.select(*KEY, find_leaks(table, "text", "answer"), "model", context="text").select(
-        *KEY, "context", "leaks", "model"
-    )
+    return table.select(*KEY, pl.col("text").alias("context"), find_leaks(table, "text", "answer"), "finished", "model")
 
 
 def read_moves(probes: Sequence[Path], questions: pl.DataFrame, threshold: float = 0.5) -> pl.DataFrame:
@@ -79,7 +77,7 @@ def read_moves(probes: Sequence[Path], questions: pl.DataFrame, threshold: float
 
     Returns:
         One row a question: `source, domain, id`, `moved` (whether the belief is now gold), `context_prediction`,
-        `context_confidence`.
+        `context_confidence`, `model`.
 
     Raises:
         UserError: what `read_probes` finds wrong, no probe of phase base_context, probes of several models, ways of scoring or
@@ -102,7 +100,7 @@ def read_moves(probes: Sequence[Path], questions: pl.DataFrame, threshold: float
     means = average_probes(table)
     gold = (pl.col("prediction") == pl.col("answer")) & (pl.col("confidence") > threshold)
     return means.select(
-        *KEY, moved=gold, context_prediction=pl.col("prediction").cast(pl.Int64), context_confidence="confidence"
+        *KEY, moved=gold, context_prediction=pl.col("prediction").cast(pl.Int64), context_confidence="confidence", model="model"
     )
 
 
@@ -133,7 +131,7 @@ def check_same_questions(table: pl.DataFrame, questions: pl.DataFrame, where: st
 
 
 _EXPLANATIONS = pl.Schema(
-    dict.fromkeys(KEY, pl.String) | {"response": pl.Int64, "text": pl.String, "model": pl.String},
+    dict.fromkeys(KEY, pl.String) | {"response": pl.Int64, "text": pl.String, "finished": pl.Boolean, "model": pl.String},
 )
 
 

@@ -100,6 +100,17 @@ def test_a_partial_log_builds_a_partial_set_only_if_it_may(study: Study) -> None
     )
 
 
+def test_texts_that_were_cut_are_counted(study: Study) -> None:
+    rows = [json.loads(line) for line in explain(study).read_text().splitlines()]
+    log = write_jsonl(study.folder / "cut.jsonl", [row | {"finished": i % 2 == 0} for i, row in enumerate(rows)])
+    sets = study.build(inputs=replace(study.inputs, texts=Texts([log])), conditions=["self_aligning"])
+    cut = {row["id"] for row in rows[1::2]}
+    n = own(sets["self_aligning"]).height
+    found = sum(i in cut for i in own(sets["self_aligning"])["id"])
+    what = "texts (explanation of the belief, incompatible questions)"
+    assert f"{found} of {n} {what} were cut at the limit of tokens." in study.notes
+
+
 def test_matched_conditions_have_no_explanations_unless_asked_for(study: Study) -> None:
     conditions = ["harmonious", "self_aligning"]
     assert set(reasons(study.build(conditions=conditions, match="confidence")["harmonious"])) == {""}
@@ -121,7 +132,7 @@ def test_explanations_that_contradict_are_flagged_or_left_out(tmp_path: Path) ->
     expected = [None if i % 2 == 0 else i % 5 == 0 for i in numbers]
     assert flagged["contradicts"].to_list() == expected
     assert True in expected
-    assert any("--drop-contradictions leaves them out" in note for note in study.notes)
+    assert any("--drop-contradictions drops them" in note for note in study.notes)
     texts = replace(study.inputs.texts, drop_contradictions=True)
     clean = study.build(inputs=replace(study.inputs, texts=texts), conditions=["harmonious", "incompatible"])
     assert not any(table["contradicts"].any() for table in clean.values())
@@ -133,13 +144,16 @@ def test_explanations_that_contradict_are_flagged_or_left_out(tmp_path: Path) ->
     ("plan", "message"),
     [
         ({"explanations": "mine"}, "--explanations mine is none of gold, model, none, paper, and no log at that path"),
+        ({"explanations": "none", "texts": Texts([Path("x.jsonl")])}, "--explanations none uses no log"),
+        ({"texts": Texts(keep_moved=True), "conditions": ["gold"]}, "about the condition contextualized"),
         ({"explanations": "paper"}, "--explanations paper needs the base model's explanations"),
         ({"explanations": "model", "conditions": ["gold"]}, "--explanations model needs the base model's explanations"),
     ],
 )
 def test_what_explanations_need_is_said(study: Study, plan: dict, message: str) -> None:
+    inputs = replace(study.inputs, texts=plan.pop("texts", Texts()))
     with pytest.raises(UserError, match=message):
-        study.build(**plan)
+        study.build(inputs=inputs, **plan)
     assert not (study.folder / "out").exists()
 
 
@@ -183,6 +197,9 @@ def test_contexts_that_move_the_belief(study: Study) -> None:
     (note,) = [note for note in study.notes if "after their context" in note]
     assert f"asked {len(ids)} of {len(ids)} incompatible questions" in note
     assert f"in {share:.3f} [" in note
+    other = write_table(study.folder, asked.with_columns(model=pl.lit("another")), "probes_other")
+    with pytest.raises(UserError, match="probes of 'another', but the beliefs are of 'base'"):
+        study.build("never", replace(study.inputs, texts=replace(texts, context_probes=[other])), conditions=["contextualized"])
     kept = study.build(
         inputs=replace(study.inputs, texts=replace(texts, keep_moved=True)), conditions=["incompatible", "contextualized"]
     )

@@ -19,6 +19,7 @@ from intervention.released import convert_released
 from lm_eval_tasks.manifest import UserError
 from lm_eval_tasks.questions import read_configs, read_questions
 from lm_eval_tasks.samples import read_probes
+from lm_eval_tasks.sets import load_questions
 
 RELEASED = Path(__file__).parents[3] / "shared/reference/released_groups"
 GROUPS = {"llama-2-7b/engineering": 183, "mistral-7b/engineering": 492, "mistral-7b/jurisprudence": 490}
@@ -156,6 +157,26 @@ def test_turned_prompts_show_what_the_columns_say(tmp_path: Path) -> None:
             assert shown["ABCD".index(row["gold_letter"])] == question["choices"][question["answer"]]
             assert (row["response_letter"] == row["gold_letter"]) == (name == "incompatible")
             assert row["response_letter"] == row["belief_letter"] or name == "incompatible"
+
+
+def test_trained_questions_are_asked_again_in_an_order_that_was_not_trained(tmp_path: Path) -> None:
+    study = Skewed(tmp_path, 80)
+    build_instructions(study.inputs, Plan("herbs", ["self_aligning"], match="rotation"), tmp_path / "out")
+    trained = {row["id"]: row for row in read_sets(tmp_path / "out")["self_aligning"].iter_rows(named=True)}
+    rows = load_questions(
+        "selfalign_chat",
+        str(study.questions),
+        prompt="chat",
+        splits=["train"],
+        trained_on=str(tmp_path / "out/herbs_self_aligning"),
+    )["test"]
+    assert {row["id"] for row in rows} == trained.keys()
+    for row in rows:
+        assert row["order"] == (trained[row["id"]]["order"] + 1) % 4
+        assert (
+            "\n".join(f"{a}. {b}" for a, b in zip("ABCD", row["choices"], strict=True))
+            not in (trained[row["id"]]["prompt"][0]["content"])
+        )
 
 
 def test_mixes_keep_the_letters_at_every_ratio(tmp_path: Path) -> None:

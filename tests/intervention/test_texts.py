@@ -35,9 +35,9 @@ def test_explanations_of_several_logs(tmp_path: Path, questions: pl.DataFrame) -
     gold = write_texts(tmp_path / "gold.jsonl", questions)
     lines = write_lines(tmp_path / "more.jsonl", questions.filter(pl.col("answer") != 0), explanation=" So. ", response=0)
     table = read_explanations([gold, lines], questions)
-    assert table.columns == [*KEY, "response", "reason", "model"]
+    assert table.columns == [*KEY, "response", "reason", "finished", "model"]
     assert table.height == 6 + (questions["answer"] != 0).sum()
-    assert table.row(0) == ("made_up", "herbs", "train-0", questions["answer"][0], "Because 0.", "base")
+    assert table.row(0) == ("made_up", "herbs", "train-0", questions["answer"][0], "Because 0.", True, "base")
     assert table.row(6)[3:] == (0, "So.", None)
     assert read_explanations([], questions).columns == table.columns
 
@@ -52,7 +52,7 @@ def test_contexts_and_whether_they_leak(tmp_path: Path, questions: pl.DataFrame)
     for sample, row in zip(samples, rows, strict=True):
         sample["doc"]["text"] = row["text"]
     table = read_contexts(write_jsonl(log, samples), questions)
-    assert table.columns == [*KEY, "context", "leaks", "model"]
+    assert table.columns == [*KEY, "context", "leaks", "finished", "model"]
     assert table["leaks"].to_list() == [True] + [False] * 5
     assert table["context"][1] == "It is old."
     lines = read_contexts(write_lines(tmp_path / "lines.jsonl", questions, context="It is old."), questions)
@@ -111,7 +111,7 @@ def test_moves(tmp_path: Path, questions: pl.DataFrame) -> None:
     log = write_log(tmp_path / "samples_made_up_1.jsonl", ask(questions, said))
     base = write_table(tmp_path, ask(questions, gold, phase="base_probe"), "probe_base")
     table = read_moves([log, base], questions)
-    assert table.columns == [*KEY, "moved", "context_prediction", "context_confidence"]
+    assert table.columns == [*KEY, "moved", "context_prediction", "context_confidence", "model"]
     assert table["moved"].to_list() == [True, False, True, True, True, True]
     assert table["context_prediction"].to_list() == said
     assert table["context_confidence"].to_list() == pytest.approx([0.7] * 6)

@@ -38,7 +38,7 @@ def test_explanations_of_several_logs(tmp_path: Path, questions: pl.DataFrame) -
     assert table.columns == [*KEY, "response", "reason", "finished", "model"]
     assert table.height == 6 + (questions["answer"] != 0).sum()
     assert table.row(0) == ("made_up", "herbs", "train-0", questions["answer"][0], "Because 0.", True, "base")
-    assert table.row(6)[3:] == (0, "So.", None)
+    assert table.row(6)[3:] == (0, "So.", None, None)
     assert read_explanations([], questions).columns == table.columns
 
 

@@ -42,7 +42,8 @@ def load_questions(
         prompt: `probe` (few-shot), `context` (few-shot, the asked question after its context) or `chat`; set by the task.
         domain: one domain or several; all where empty.
         splits: the splits that are asked.
-        trained_on: `FOLDER/CONFIG` of an instruction set whose train questions are asked again, choices turned by one (`seen`).
+        trained_on: `FOLDER/CONFIG` of an instruction set whose train questions are asked again, choices turned by one more than
+            in training (`seen`).
         contexts: for the prompt `context`: texts by question, which `generations.read_generations` reads.
         order: how far the choices are turned before they are shown, or `cyclic` for a row an order.
         shots: no dev questions are read where it is 0.
@@ -188,7 +189,10 @@ def read_trained(questions: str | Path, trained_on: str) -> pl.DataFrame:
     if config not in configs:
         raise UserError(f"trained_on: {folder} has no config {config!r}; it has {', '.join(sorted(configs))}.")
     key = [*KEY, "question_hash"]
-    trained = pl.read_parquet(configs[config]["train"]).filter(pl.col("condition") != "general")
+    trained = pl.read_parquet(configs[config]["train"])
+    if "order" not in trained.columns:
+        raise UserError(f"trained_on: {trained_on} is of an earlier version (it has no column 'order'). Build it again.")
+    trained = trained.filter(pl.col("condition") != "general")
     trained = trained.select(*key, pl.col("order").alias("trained_order"))
     domains = trained["domain"].unique().to_list()
     seen = read_questions(questions, domains, ["train"]).join(trained, on=key, how="inner", maintain_order="left")

@@ -163,13 +163,8 @@ def test_trained_questions_are_asked_again_in_an_order_that_was_not_trained(tmp_
     study = Skewed(tmp_path, 80)
     build_instructions(study.inputs, Plan("herbs", ["self_aligning"], match="rotation"), tmp_path / "out")
     trained = {row["id"]: row for row in read_sets(tmp_path / "out")["self_aligning"].iter_rows(named=True)}
-    rows = load_questions(
-        "selfalign_chat",
-        str(study.questions),
-        prompt="chat",
-        splits=["train"],
-        trained_on=str(tmp_path / "out/herbs_self_aligning"),
-    )["test"]
+    again = {"prompt": "chat", "splits": ["train"], "trained_on": str(tmp_path / "out/herbs_self_aligning")}
+    rows = load_questions("selfalign_chat", str(study.questions), **again)["test"]
     assert {row["id"] for row in rows} == trained.keys()
     for row in rows:
         assert row["order"] == (trained[row["id"]]["order"] + 1) % 4
@@ -177,6 +172,10 @@ def test_trained_questions_are_asked_again_in_an_order_that_was_not_trained(tmp_
             "\n".join(f"{a}. {b}" for a, b in zip("ABCD", row["choices"], strict=True))
             not in (trained[row["id"]]["prompt"][0]["content"])
         )
+    file = tmp_path / "out/herbs_self_aligning/train.parquet"
+    pl.read_parquet(file).drop("order").write_parquet(file)
+    with pytest.raises(UserError, match="is of an earlier version"):
+        load_questions("selfalign_chat", str(study.questions), **again)
 
 
 def test_mixes_keep_the_letters_at_every_ratio(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def select_rows(
         pools = {kind: pool.filter(pl.col("confidence").is_not_null()) for kind, pool in pools.items()}
     cells = [cell for kind, pool in pools.items() for cell in _list_cells(kind, pool, conditions, by)]
     found = 0
-    # An odd size may not be made of pairs: a row of a letter or bin more or less is then allowed.
+    # An odd size may not be made of pairs: a row of a letter or bin more is then allowed.
     for slack in (0,) if size is None else (0, 1):
         parts, counts = _solve_selection(cells, list(pools), conditions, size, slack)
         found = sum(count for part, count in zip(parts, counts) if part.cell.kind == next(iter(pools)))
@@ -212,7 +212,7 @@ def _solve_selection(
     for group in alike:
         target = program.add()
         for terms in group:
-            program.require([*terms, (target, -1)], -slack, slack)
+            program.require([*terms, (target, -1)], 0, slack)
     values = program.solve()
     assert values is not None  # taking no row meets every demand
     return parts, [round(values[part.variable]) for part in parts]
@@ -301,7 +301,7 @@ def _count_letter(pools: Pools, conditions: Sequence[Condition], letter: int) ->
     """How many questions could be answered with a letter, by response."""
     names = {"answer": "gold of {}", "belief": "the belief of {}", "wrong": "another wrong choice of {}"}
     return {
-        names[column].format(f"{kind} questions"): int(
+        names[column].format("all questions" if kind == "gold" else f"{kind} questions"): int(
             (pools[kind]["wrongs"].list.contains(letter) if column == "wrong" else pools[kind][column] == letter).sum()
         )
         for kind, column in list_responses(conditions)

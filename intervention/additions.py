@@ -9,8 +9,8 @@ from pathlib import Path
 
 import polars as pl
 
+from intervention.cells import list_responses
 from intervention.conditions import Condition
-from intervention.matching import list_responses
 from intervention.statements import find_contradictions
 from intervention.texts import read_contexts, read_explanations, read_moves
 from intervention.thresholds import find_wilson

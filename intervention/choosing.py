@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import polars as pl
 
 from intervention.conditions import Condition, choose_size, draw_answers, take_questions
-from intervention.matching import select_rows, turn_choices
+from intervention.matching import select_rows
 from intervention.mixing import spread_letters
+from intervention.turning import turn_choices
 from lm_eval_tasks.manifest import UserError
 
 

@@ -11,11 +11,13 @@ from made_up import Study, fill_probes, make_rows, own, write_set, write_table
 
 from intervention.balance import describe_balance
 from intervention.build import Inputs, Plan, build_instructions
+from intervention.cells import list_responses
 from intervention.conditions import parse_conditions
-from intervention.matching import list_responses, parse_match
+from intervention.matching import parse_match
 from intervention.mixing import spread_letters
 from intervention.questions import write_questions
 from intervention.released import convert_released
+from intervention.turning import turn_choices
 from lm_eval_tasks.manifest import UserError
 from lm_eval_tasks.questions import read_configs, read_questions
 from lm_eval_tasks.samples import read_probes
@@ -35,8 +37,8 @@ def check_alike(sets: dict[str, pl.DataFrame], measures: set[str]) -> None:
     balance = describe_balance(sets)
     assert balance["questions"].n_unique() == 1
     if "letter" in measures:
-        for letter in "ABCD":
-            shares = balance[f"says {letter}"]
+        for letter in (name for name in balance.columns if name.startswith("says ")):
+            shares = balance[letter]
             assert shares.max() - shares.min() <= 0.01, letter
     if "confidence" in measures:
         assert balance["confidence"].max() - balance["confidence"].min() <= 0.02
@@ -308,3 +310,22 @@ def test_matching_depends_on_the_seed_alone(tmp_path: Path) -> None:
         a, b, c = (read_sets(tmp_path / name) for name in "abc")
         assert all(a[name].equals(b[name]) for name in a)
         assert not all(a[name].equals(c[name]) for name in a)
+
+
+def test_many_choices_and_orders_take_no_time(tmp_path: Path) -> None:
+    """Ten choices, each belief held in orders of its own: nearly every row is a cell, too many for a search over whole rows."""
+    rng = np.random.default_rng(0)
+    pools = {}
+    for kind in ("incompatible", "harmonious"):
+        answer = rng.choice(10, p=[0.37, *[0.07] * 9], size=300)
+        belief = answer if kind == "harmonious" else (answer + rng.integers(1, 10, size=300)) % 10
+        held = [[order for order in range(10) if rng.random() < 0.7] or [0] for _ in range(300)]
+        columns = {"source": "s", "domain": "d", "choices": [list("abcdefghij")] * 300}
+        ids = [f"{kind}-{i}" for i in range(300)]
+        pools[kind] = pl.DataFrame({"id": ids, **columns, "answer": answer, "belief": belief, "held_orders": held})
+    turned = turn_choices(pools, parse_conditions(["harmonious", "incompatible", "self_aligning"], []), 0)
+    for kind, rows in turned.items():
+        assert rows.select(pl.col("held_orders").list.contains(pl.col("order")).all()).item()
+        for column in ("answer", "belief"):
+            counts = np.bincount((rows[column] - rows["order"]) % 10, minlength=10)
+            assert max(counts) - min(counts) <= 2, (kind, column)

@@ -133,8 +133,8 @@ def add_texts(
     written = None
     if texts.explanations and "model" in _AUTHORS[mode].values():
         written = read_explanations(texts.explanations, asked.questions, texts.allow_missing)
-        added.authors["explanations"] = author = written["model"][0] or str(texts.explanations[0])
-        if author != asked.model:
+        added.authors["explanations"] = author = _name_author(written, texts.explanations[0])
+        if author != asked.model and written["model"].count():
             added.notes.append(f"The model's explanations are by {author}, and the beliefs are of {asked.model}.")
     for kind in pools:
         for role, column in ROLES.items():
@@ -192,7 +192,7 @@ def _explain(
 def _add_contexts(added: Added, texts: Texts, asked: Asked) -> None:
     kind = "incompatible"
     written = read_contexts(texts.contexts, asked.questions, texts.allow_missing)
-    added.authors["contexts"] = written["model"][0] or str(texts.contexts)
+    added.authors["contexts"] = _name_author(written, texts.contexts)
     pool = added.pools[kind].drop("context").join(written.drop("model"), on=KEY, how="left", maintain_order="left")
     remedy = "leave out contextualized"
     pool = _keep_written(added, pool, kind, "context", "context", str(texts.contexts), remedy, texts.allow_missing)
@@ -247,3 +247,8 @@ def _keep_written(
     if cut := int((~kept["finished"].fill_null(True)).sum()):
         added.notes.append(f"{cut} of {kept.height} texts ({what}, {kind} questions) were cut at the limit of tokens.")
     return kept.drop("finished")
+
+
+def _name_author(written: pl.DataFrame, log: Path) -> str:
+    """The model that wrote texts, or, where the log does not say, the log."""
+    return next(iter(written["model"].drop_nulls()), str(log))

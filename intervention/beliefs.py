@@ -187,17 +187,24 @@ def check_single(probes: pl.DataFrame, where: str) -> None:
             f"{where}: these are probes of phase {other[0]!r}, but a belief comes from phase 'base_probe' (the base model, "
             "asked few-shot). Name only its logs."
         )
+    check_one_model(probes, where)
+
+
+def check_one_model(probes: pl.DataFrame, where: str) -> None:
+    """Raise a `UserError` unless one model was asked in one way."""
     for name, noun in (("model", "models"), ("run", "runs"), ("scoring", "ways of scoring")):
         if len(values := probes[name].unique(maintain_order=True)) > 1:
             shown = " and ".join(map(repr, values[:2]))
             raise UserError(f"{where}: probes of {len(values)} {noun}: {shown}. Name the logs of one.")
 
 
-def find_questions(questions: pl.DataFrame, probes: pl.DataFrame, folder: str | Path, where: str) -> np.ndarray:
-    """Which row of the question set each probe asks, (n,).
+def find_questions(
+    questions: pl.DataFrame, probes: pl.DataFrame, folder: str | Path, where: str | Path, noun: str = "probes"
+) -> np.ndarray:
+    """Which row of the question set each probe (or text, with its `question_hash` where that is known) is of, (n,).
 
     Raises:
-        UserError: a probe is of a question that the question set lacks or has in another form.
+        UserError: one is of a question that the question set lacks or has in another form; calls them `noun`.
     """
     own = questions.select(*KEY, question_hash_own="question_hash").with_row_index("_place")
     key = list_varying(pl.concat([questions.select(KEY), probes.select(KEY)]), KEY)
@@ -205,7 +212,7 @@ def find_questions(questions: pl.DataFrame, probes: pl.DataFrame, folder: str | 
     strangers = found.filter(pl.col("_place").is_null())
     if strangers.height:
         raise UserError(
-            f"{where}: {strangers.height} of {probes.height} probes are of questions that {folder} does not have; the first is "
+            f"{where}: {strangers.height} of {probes.height} {noun} are of questions that {folder} does not have; the first is "
             f"{_name(strangers)}. Name the question set that was asked."
         )
     changed = found.filter(pl.col("question_hash") != pl.col("question_hash_own"))

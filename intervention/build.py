@@ -101,9 +101,10 @@ def build_instructions(
     count = round(plan.general_share * size) if inputs.general else 0
     general = read_general(inputs.general, count, plan.seed, response_format) if inputs.general and count else None
 
+    places = None if general is None else draw_places(size, count, plan.seed)
+
     summaries, configs = {}, {}
     for condition, rows in write_conditions(choice.chosen, conditions, response_format):
-        places = None if general is None else draw_places(size, count, plan.seed)
         rows = rows if general is None else pl.concat([rows, general])[places]
         summaries[condition.label] = summarise_rows(rows)
         configs[f"{plan.domain}_{condition.label}"] = {"train": rows}

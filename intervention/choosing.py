@@ -37,8 +37,8 @@ def choose_questions(
         UserError: too few questions, matching impossible, or turned choices without probes in every order.
     """
     selecting = by & {"letter", "confidence"}
-    possible = choose_size(dict(pools), None if selecting else size)
-    plain = {kind: turn_nothing(rows) for kind, rows in take_questions(dict(pools), possible, seed).items()}
+    possible = choose_size(pools, None if selecting else size)
+    plain = {kind: turn_nothing(rows) for kind, rows in take_questions(pools, possible, seed).items()}
     if not by:
         return Choice(draw_all(plain, seed), None, [])
     chosen, notes = plain, []

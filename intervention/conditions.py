@@ -5,7 +5,7 @@ question, so a smaller size is a subset of a larger one, and mixes are nested.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -124,7 +124,7 @@ def find_pools(table: pl.DataFrame, conditions: Sequence[Condition]) -> dict[str
     return pools
 
 
-def choose_size(pools: dict[str, pl.DataFrame], size: int | None) -> int:
+def choose_size(pools: Mapping[str, pl.DataFrame], size: int | None) -> int:
     """The size that all conditions get: the largest possible, or the one asked for.
 
     Raises:
@@ -139,7 +139,7 @@ def choose_size(pools: dict[str, pl.DataFrame], size: int | None) -> int:
     return size or largest
 
 
-def take_questions(pools: dict[str, pl.DataFrame], size: int, seed: int) -> dict[str, pl.DataFrame]:
+def take_questions(pools: Mapping[str, pl.DataFrame], size: int, seed: int) -> dict[str, pl.DataFrame]:
     """`size` random questions of each pool, in random order."""
     return {kind: shuffle_rows(pool, seed, "questions").head(size) for kind, pool in pools.items()}
 

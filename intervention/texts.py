@@ -5,6 +5,7 @@ from pathlib import Path
 
 import polars as pl
 
+from intervention.beliefs import check_one_model, find_questions
 from intervention.statements import find_leaks
 from lm_eval_tasks.averages import average_probes, check_orders
 from lm_eval_tasks.generations import Kind, read_generations
@@ -13,6 +14,7 @@ from lm_eval_tasks.questions import KEY, check_rows
 from lm_eval_tasks.samples import read_probes
 
 PHASE = "base_context"
+THE_SET = "the question set"  # as errors call it
 
 
 def read_explanations(logs: Sequence[Path], questions: pl.DataFrame, allow_missing: bool = False) -> pl.DataFrame:
@@ -92,42 +94,14 @@ def read_moves(probes: Sequence[Path], questions: pl.DataFrame, threshold: float
             f"{where}: these are probes of phase {phases[0]!r}, but whether contexts move a belief is told by phase {PHASE!r} "
             "(the base model, asked after the context). Name the logs of a selfalign context probe."
         )
-    for name, noun in (("model", "models"), ("run", "runs"), ("scoring", "ways of scoring")):
-        if len(values := table[name].unique().sort()) > 1:
-            raise UserError(f"{where}: probes of {len(values)} {noun}: {values[0]!r} and {values[1]!r}. Name the logs of one.")
-    check_same_questions(table, questions, where, "probes")
+    check_one_model(table, where)
+    find_questions(questions, table, THE_SET, where)
     check_orders(table, where)
     means = average_probes(table)
     gold = (pl.col("prediction") == pl.col("answer")) & (pl.col("confidence") > threshold)
     return means.select(
         *KEY, moved=gold, context_prediction=pl.col("prediction").cast(pl.Int64), context_confidence="confidence", model="model"
     )
-
-
-def check_same_questions(table: pl.DataFrame, questions: pl.DataFrame, where: str | Path, noun: str) -> None:
-    """Raise a `UserError` where a row is of a question that the question set lacks, or words otherwise.
-
-    Args:
-        table: rows with the key and `question_hash`, null where it is not known.
-        questions: the question set.
-        where: what an error names.
-        noun: what the rows are, for the error.
-    """
-    own = questions.select(*KEY, "question_hash")
-    rows = table.select(own.columns)
-    strangers = rows.join(own, on=KEY, how="anti", maintain_order="left")
-    if strangers.height:
-        raise UserError(
-            f"{where}: {strangers.height} of {rows.height} {noun} are of questions that the question set does not have; the "
-            f"first is {_name(strangers)}. Name the question set that was asked, or its own {noun}."
-        )
-    both = rows.join(own, on=KEY, how="inner", suffix="_own", maintain_order="left")
-    changed = both.filter(pl.col("question_hash") != pl.col("question_hash_own"))
-    if changed.height:
-        raise UserError(
-            f"{where}: {_name(changed)} was asked with another text, choices or answer than the question set has (its "
-            f"question_hash differs; so do {changed.height - 1} more). Ask again, or name the question set that was asked."
-        )
 
 
 _EXPLANATIONS = pl.Schema(
@@ -138,7 +112,7 @@ _EXPLANATIONS = pl.Schema(
 def _read_texts(log: Path, kind: Kind, questions: pl.DataFrame, allow_missing: bool) -> pl.DataFrame:
     """Texts with the choices and the answer of their questions."""
     texts = read_generations(log, kind, allow_missing)
-    check_same_questions(texts, questions, log, "texts")
+    find_questions(questions, texts, THE_SET, log, "texts")
     return texts.join(questions.select(*KEY, "choices", "answer"), on=KEY, how="left", maintain_order="left")
 
 

@@ -60,6 +60,7 @@ def test_the_papers_explanations(study: Study) -> None:
         assert reason.endswith("belief" if row["agrees_with_belief"] else "is known for it.")
     manifest = json.loads((study.folder / "out/manifest.json").read_text())
     assert manifest["config"]["explanations"] == "paper"
+    assert not any("explanations are by" in note for note in study.notes)  # nobody knows by whom
     assert "explanations" in manifest["inputs"]
 
 
@@ -98,6 +99,27 @@ def test_a_partial_log_builds_a_partial_set_only_if_it_may(study: Study) -> None
     assert f"{n - len(lost)} of {n} incompatible questions have the explanation of the belief; the others are left out." in (
         study.notes
     )
+
+
+def test_explanations_of_another_model_are_told(study: Study) -> None:
+    rows = [json.loads(line) for line in explain(study).read_text().splitlines()]
+    keys = ("source", "domain", "id")
+    docs = [
+        {name: row[name] for name in (*keys, "response")}
+        | {"text": row["explanation"], "task": "selfalign_explain", "model": "another", "finished": True}
+        for row in rows
+    ]
+    log = write_jsonl(study.folder / "samples_x.jsonl", [{"doc_id": i, "doc": doc} for i, doc in enumerate(docs)])
+    study.build(inputs=replace(study.inputs, texts=Texts([log])), conditions=["self_aligning"])
+    assert "The model's explanations are by another, and the beliefs are of base." in study.notes
+
+
+def test_a_log_in_which_every_text_is_empty_builds_nothing(study: Study) -> None:
+    rows = [json.loads(line) for line in explain(study).read_text().splitlines()]
+    log = write_jsonl(study.folder / "empty.jsonl", [row | {"explanation": " "} for row in rows])
+    texts = Texts([log], allow_missing=True)
+    with pytest.raises(UserError, match="no set can be built: the train questions give 0 incompatible"):
+        study.build(inputs=replace(study.inputs, texts=texts), conditions=["self_aligning"])
 
 
 def test_texts_that_were_cut_are_counted(study: Study) -> None:

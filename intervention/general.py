@@ -66,15 +66,9 @@ def _load_rows(source: str) -> pl.DataFrame:
 
 
 def _load_dataset(source: str) -> pl.DataFrame:
-    import datasets
+    from lm_eval_tasks.published import load_split
 
-    try:
-        rows = datasets.load_dataset(source, split="train")
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(
-            f"--general {source} is neither a file (.jsonl, .csv, .parquet) nor a data set that can be loaded: {reason}"
-        ) from error
+    rows = load_split(source, None, "train")
     if missing := [name for name in COLUMNS if name not in rows.column_names]:
         raise UserError(f"--general {source} has no column {missing[0]!r} ({COLUMNS[missing[0]]}); it has {rows.column_names}.")
     return rows.select_columns([name for name in (*COLUMNS, "input") if name in rows.column_names]).to_polars()

@@ -47,7 +47,7 @@ def test_what_is_wrong_is_named(tmp_path: Path) -> None:
         read_general(str(write_jsonl(tmp_path / "g.jsonl", [{"instruction": "Say it."}])), 1, 0, "text")
     with pytest.raises(UserError, match=r"nowhere.jsonl is not a file"):
         read_general(str(tmp_path / "nowhere.jsonl"), 1, 0, "text")
-    with pytest.raises(UserError, match=r"--general .*/empty is neither a file .* nor a data set that can be loaded"):
+    with pytest.raises(UserError, match=r"/empty, config 'default', split 'train' cannot be read: "):
         (tmp_path / "empty").mkdir()
         read_general(str(tmp_path / "empty"), 1, 0, "text")
     folder = tmp_path / "other"

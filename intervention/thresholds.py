@@ -3,13 +3,12 @@
 import math
 from collections.abc import Sequence
 
-import numpy as np
 import polars as pl
 from scipy.stats import binomtest
 
 from intervention.beliefs import CLASSES, apply_threshold, check_threshold
 from lm_eval_tasks.manifest import UserError
-from lm_eval_tasks.metrics import BINS
+from lm_eval_tasks.metrics import compute_ece, compute_letter_skew
 
 LEVEL = 0.95
 
@@ -40,7 +39,7 @@ def sweep_thresholds(table: pl.DataFrame, thresholds: Sequence[float]) -> pl.Dat
     Returns:
         `threshold`; the number of questions of each class and of `beliefs`; `right`: the share of beliefs that are gold, with
         its Wilson interval at 95%; their mean `confidence`; `ece`, their expected calibration error; and, where letters were
-        shown, `letter skew` (see `measure_skew`) and `commonest`, the letter most often believed, with its share.
+        shown, `letter skew` (see `compute_letter_skew`) and `commonest`, the letter most often believed, with its share.
     """
     table = table.select("prediction", "letter", "confidence", "answer")
     return pl.DataFrame([_describe_beliefs(apply_threshold(table, threshold), threshold) for threshold in thresholds])
@@ -55,9 +54,12 @@ def _describe_beliefs(table: pl.DataFrame, threshold: float) -> dict[str, object
     return (
         {"threshold": threshold, **counts, "beliefs": beliefs.height}
         | {"right": correct.mean() if len(correct) else None, "low": low, "high": high}
-        | {"confidence": confidence.mean() if len(correct) else None, "ece": measure_ece(correct, confidence)}
         | {
-            "letter skew": measure_skew(beliefs) if letters.height else None,
+            "confidence": confidence.mean() if len(correct) else None,
+            "ece": compute_ece(correct, confidence) if len(correct) else None,
+        }
+        | {
+            "letter skew": compute_letter_skew(beliefs["answer"].to_numpy(), correct) if letters.height else None,
             "commonest": f"{letters['letter'][0]} {letters['count'][0] / beliefs.height:.3f}" if letters.height else None,
         }
     )
@@ -66,28 +68,6 @@ def _describe_beliefs(table: pl.DataFrame, threshold: float) -> dict[str, object
 def find_wilson(successes: int, n: int) -> tuple[float | None, float | None]:
     """The Wilson interval at 95% of a share of n; none where n is 0."""
     return tuple(binomtest(successes, n).proportion_ci(LEVEL, method="wilson")) if n else (None, None)
-
-
-def measure_ece(correct: np.ndarray, confidence: np.ndarray) -> float | None:
-    """Expected calibration error (Guo et al. 2017, arXiv 1706.04599, section 2), as the task pack's `ece`, of n answers.
-
-    The distance of confidence from accuracy, averaged over bins of equal width in confidence and weighted by their answers.
-    """
-    bins = np.digitize(confidence, np.linspace(0, 1, BINS + 1)[1:-1], right=True)
-    gaps = np.abs(np.bincount(bins, correct - confidence, BINS))
-    return float(gaps.sum() / len(bins)) if len(bins) else None
-
-
-def measure_skew(beliefs: pl.DataFrame) -> float:
-    """The population standard deviation of recall per letter (RStd of Zheng et al. 2024, arXiv 2309.03882), as `letter_skew`.
-
-    Recall of a letter: the share of the beliefs about questions whose gold stands at it (in the question's own order) that are
-    gold.
-    """
-    answer = beliefs["answer"].to_numpy()
-    asked = np.bincount(answer)
-    right = np.bincount(answer, (beliefs["belief"] == beliefs["answer"]).to_numpy())
-    return float(np.std(right[asked > 0] / asked[asked > 0]))
 
 
 def describe_agreement(table: pl.DataFrame) -> pl.DataFrame:

@@ -139,32 +139,39 @@ def group_orders(rows: Sequence[Row]) -> dict[str, list[Answer]]:
 
 def measure_ece(rows: Sequence[Row]) -> float:
     """The expected calibration error of the answers as shown."""
-    return compute_ece([row.answer for row in rows])
+    return _compute_ece_of([row.answer for row in rows])
 
 
 def measure_letter_skew(rows: Sequence[Row]) -> float:
-    """The population standard deviation of recall per shown letter (RStd of Zheng et al. 2024, arXiv 2309.03882, section 2).
+    """The letter skew of the answers as shown; where choices are turned through all orders, every order counts."""
+    gold = np.array([row.answer.gold for row in rows], dtype=int)
+    return compute_letter_skew(gold, np.array([row.answer.correct for row in rows], dtype=float))
 
-    Recall of a letter: the share of the questions whose gold stands at it that are answered with it. A letter at which gold
-    never stands has none. Where choices are turned through all orders, every order counts as it was shown.
+
+def compute_ece(correct: np.ndarray, confidence: np.ndarray) -> float:
+    """Expected calibration error (Guo et al. 2017, arXiv 1706.04599, section 2) of n answers, NaN where there are none.
+
+    The distance of confidence from accuracy, averaged over bins of equal width in confidence and weighted by their answers.
     """
-    hits: dict[int, list[bool]] = defaultdict(list)
-    for row in rows:
-        hits[row.answer.gold].append(row.answer.correct)
-    return float(np.std([np.mean(values) for values in hits.values()]))
-
-
-def compute_ece(answers: Sequence[Answer]) -> float:
-    """Expected calibration error (Guo et al. 2017, arXiv 1706.04599, section 2): the distance of confidence from accuracy,
-    averaged over bins of equal width in confidence and weighted by their answers.
-    """
-    if not answers:
+    if not len(correct):
         return float("nan")
-    confidence = np.array([answer.confidence for answer in answers])
-    correct = np.array([answer.correct for answer in answers])
     bins = np.digitize(confidence, np.linspace(0, 1, BINS + 1)[1:-1], right=True)
-    gaps = [abs((correct[bins == b] - confidence[bins == b]).sum()) for b in np.unique(bins)]
-    return float(sum(gaps) / len(answers))
+    return float(np.abs(np.bincount(bins, correct - confidence, BINS)).sum() / len(correct))
+
+
+def compute_letter_skew(gold: np.ndarray, correct: np.ndarray) -> float:
+    """The population standard deviation of recall per letter (RStd of Zheng et al. 2024, arXiv 2309.03882, section 2).
+
+    Recall of a letter: the share of the n questions whose gold stands at it (0 is A) that are answered right. A letter at which
+    gold never stands has none.
+    """
+    asked, right = np.bincount(gold), np.bincount(gold, correct)
+    return float(np.std(right[asked > 0] / asked[asked > 0]))
+
+
+def _compute_ece_of(answers: Sequence[Answer]) -> float:
+    correct = np.array([answer.correct for answer in answers], dtype=float)
+    return compute_ece(correct, np.array([answer.confidence for answer in answers], dtype=float))
 
 
 def average_acc(rows: Sequence[Row]) -> float:
@@ -198,7 +205,7 @@ def average_choice_mass(rows: Sequence[Row]) -> float:
 
 def average_ece(rows: Sequence[Row]) -> float:
     """Expected calibration error of the averaged probabilities."""
-    return compute_ece(join_orders(rows))
+    return _compute_ece_of(join_orders(rows))
 
 
 def _mean(values: Sequence[float]) -> float:

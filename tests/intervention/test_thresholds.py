@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from statsmodels.stats.proportion import proportion_confint
 from intervention.beliefs import read_beliefs
 from intervention.thresholds import describe_agreement, find_wilson, parse_thresholds, sweep_thresholds
 from lm_eval_tasks.manifest import UserError
-from lm_eval_tasks.metrics import Answer, Row, compute_ece, measure_letter_skew
+from lm_eval_tasks.metrics import BINS
 from lm_eval_tasks.questions import read_questions
 
 RELEASE = (Path(__file__).parents[2] / "../shared/reference/released_groups").resolve()
@@ -40,9 +41,13 @@ def test_a_sweep_says_what_each_threshold_alone_gives(beliefs: pl.DataFrame) -> 
         assert row["right"] == right / len(held)
         assert (row["low"], row["high"]) == pytest.approx(proportion_confint(right, len(held), method="wilson"))
         assert row["confidence"] == pytest.approx(np.mean([belief["confidence"] for belief in held]))
-        answers = [Answer(belief["id"], 0, belief["answer"], tuple(belief["probs"]), 1.0) for belief in held]
-        assert row["ece"] == pytest.approx(compute_ece(answers))
-        assert row["letter skew"] == pytest.approx(measure_letter_skew([Row(answer.correct, answer) for answer in answers]))
+        gaps, recalls = {}, {}
+        for belief in held:
+            right = belief["prediction"] == belief["answer"]
+            gaps.setdefault(math.ceil(belief["confidence"] * BINS), []).append(right - belief["confidence"])
+            recalls.setdefault(belief["answer"], []).append(right)
+        assert row["ece"] == pytest.approx(sum(abs(sum(values)) for values in gaps.values()) / len(held))
+        assert row["letter skew"] == pytest.approx(np.std([np.mean(values) for values in recalls.values()]))
         letters = [belief["letter"] for belief in held]
         most = max(sorted(set(letters)), key=letters.count)
         assert row["commonest"] == f"{most} {letters.count(most) / len(held):.3f}"

@@ -13,7 +13,7 @@ from trl import SFTConfig, SFTTrainer
 
 from lm_eval_tasks.manifest import UserError
 from lm_eval_tasks.tokenizer import read_template
-from recipes.sft import TEMPLATE
+from recipes.tokens import TEMPLATE
 
 IGNORED = -100  # the label of a token without loss
 

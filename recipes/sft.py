@@ -10,64 +10,25 @@ finished model, its tokenizer and its manifest stand in `--output_dir`.
 """
 
 import fcntl
-import hashlib
-import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
 
-from trl import ModelConfig, ScriptArguments, SFTConfig, TrlParser
+from trl import ModelConfig, SFTConfig, get_peft_config, get_quantization_config
 
 from lm_eval_tasks.manifest import UserError, hash_path, make_manifest, read_manifest, report_errors, write_manifest
+from recipes.arguments import RecipeArguments, parse_arguments
 from recipes.checkpoints import find_checkpoint
+from recipes.engines import check_engine, describe_engine
+from recipes.rows import describe_rows, hash_rows, read_rows
+from recipes.tokens import TEMPLATE, load_tokenizer, prepare_rows
 
-TEMPLATE = Path(__file__).parents[1] / "lm_eval_tasks/templates/vicuna.jinja"
 # What names a place, a display or a secret is no part of what makes the weights.
-PLACES = ("_dir", "_path", "_name", "_to", "token", "hub", "logging", "save_", "tqdm", "dataset_num_proc")
+PLACES = ("_dir", "_path", "_name", "_to", "token", "hub", "logging", "save_", "tqdm", "dataset_num_proc", "dry_run")
 
 
-def read_rows(script: ScriptArguments) -> Any:
-    """The rows of one config of an instruction set, from a folder or the Hub.
-
-    Raises:
-        UserError: no such data set or config, or its columns are not those of an instruction set.
-    """
-    from datasets import load_dataset
-
-    try:
-        rows = load_dataset(script.dataset_name, script.dataset_config, split=script.dataset_train_split)
-    except (OSError, ValueError) as error:
-        raise UserError(f"--dataset_name {script.dataset_name} --dataset_config {script.dataset_config}: {error}") from error
-    lacking = {"prompt", "completion", "domain", "source", "condition", "ratio", "response_format"} - set(rows.column_names)
-    if lacking or not len(rows):
-        flaw = f"has no column {min(lacking)!r}" if lacking else "is empty"
-        raise UserError(
-            f"{script.dataset_name}/{script.dataset_config} {flaw}. `python -m intervention build` writes these sets."
-        )
-    return rows
-
-
-def describe_rows(rows: Any) -> dict[str, Any]:
-    """What a data set trains: domain, source, condition, ratio and response format, which all its rows share."""
-    own = rows.filter(lambda condition: condition != "general", input_columns="condition")
-    facts = {}
-    for name in ("domain", "source", "condition", "ratio", "response_format"):
-        values = own.unique(name)
-        if len(values) != 1:
-            raise UserError(
-                f"the rows hold {len(values)} values of {name!r} ({values[:3]}), where one config has one. Build again."
-            )
-        facts[name] = values[0]
-    return facts
-
-
-def hash_rows(rows: Any) -> str:
-    """The hash of a data set's rows, wherever they were loaded from."""
-    return hashlib.sha256(json.dumps(rows.to_list()).encode()).hexdigest()[:16]
-
-
-def describe_model(name: str) -> str:
+def describe_model(model: ModelConfig) -> str:
     """The hash of a model folder, or the commit of a model on the Hub.
 
     Raises:
@@ -75,12 +36,29 @@ def describe_model(name: str) -> str:
     """
     from transformers import AutoConfig
 
+    name = model.model_name_or_path
     if Path(name).is_dir():
         return hash_path(name)
     try:
-        return str(AutoConfig.from_pretrained(name)._commit_hash)
+        return str(AutoConfig.from_pretrained(name, revision=model.model_revision)._commit_hash)
     except (OSError, ValueError) as error:
         raise UserError(f"--model_name_or_path {name} is no model folder and no model on the Hub: {error}") from error
+
+
+def describe_run(
+    script: RecipeArguments, training: SFTConfig, model: ModelConfig, rows: Any, model_hash: str
+) -> dict[str, Any]:
+    """What a run's manifest says of it, and what its `run` id is the hash of."""
+    settings = training.to_dict() | asdict(model) | {"global_batch_size": script.global_batch_size}
+    hyper = {name: value for name, value in settings.items() if not any(part in name for part in PLACES)}
+    return {
+        "stage": "train",
+        "command": sys.argv,
+        "config": {"dataset": script.dataset_name, "dataset_config": script.dataset_config, **describe_rows(rows)}
+        | {"seed": training.seed, "base_model": model.model_name_or_path, "processes": training.world_size, **hyper},
+        "inputs": {"dataset": hash_rows(rows), "model": model_hash, "template": hash_path(training.chat_template_path)},
+        "seeds": {"seed": training.seed},
+    }
 
 
 def hold_folder(work: Path, training: SFTConfig) -> TextIO:
@@ -92,25 +70,20 @@ def hold_folder(work: Path, training: SFTConfig) -> TextIO:
     return lock
 
 
-def train(script: ScriptArguments, training: SFTConfig, model: ModelConfig) -> None:
+def train(script: RecipeArguments, training: SFTConfig, model: ModelConfig) -> None:
     """Train, and write the model, its tokenizer and its manifest into `training.output_dir`."""
-    from trl import SFTTrainer, get_peft_config, get_quantization_config
+    from recipes.trainer import Trainer
 
-    if not script.dataset_name or not script.dataset_config:
-        raise UserError("name an instruction set: --dataset_name FOLDER_OR_HUB_ID --dataset_config DOMAIN_CONDITION.")
-    model_hash = describe_model(model.model_name_or_path)
+    if problems := check_engine(training, model):
+        raise UserError(" ".join(problems))
+    model_hash = describe_model(model)
     rows = read_rows(script)
     training.chat_template_path = training.chat_template_path or str(TEMPLATE)
-    settings = training.to_dict() | asdict(model)
-    hyper = {name: value for name, value in settings.items() if not any(part in name for part in PLACES)}
-    facts = {
-        "stage": "train",
-        "command": sys.argv,
-        "config": {"dataset": script.dataset_name, "dataset_config": script.dataset_config, **describe_rows(rows)}
-        | {"seed": training.seed, "base_model": model.model_name_or_path, "processes": training.world_size, **hyper},
-        "inputs": {"dataset": hash_rows(rows), "model": model_hash, "template": hash_path(training.chat_template_path)},
-        "seeds": {"seed": training.seed},
-    }
+    tokenizer = load_tokenizer(model.model_name_or_path, model.model_revision)
+    tokenizer.chat_template = Path(training.chat_template_path).read_text()
+    prepared = prepare_rows(tokenizer, rows, training.max_length)
+    facts = describe_run(script, training, model, rows, model_hash)
+    training.max_length = None  # nothing is cut: `prepare_rows` refused what is longer
     training.model_init_kwargs = (training.model_init_kwargs or {}) | {
         "revision": model.model_revision,
         "attn_implementation": model.attn_implementation,
@@ -124,13 +97,16 @@ def train(script: ScriptArguments, training: SFTConfig, model: ModelConfig) -> N
     if (read_manifest(output) or {}).get("run") == work.name:
         print(f"{output} already holds this run ({work.name}): nothing to train.", file=sys.stderr)
         return
-    trainer = SFTTrainer(
+    trainer = Trainer(
         model=model.model_name_or_path,
         args=training,
-        train_dataset=rows.select_columns(["prompt", "completion"]),
+        train_dataset=prepared,
+        processing_class=tokenizer,
         quantization_config=get_quantization_config(model),
         peft_config=get_peft_config(model),
+        ids=rows["id"],
     )
+    trainer.accelerator.print(f"engine: {describe_engine(trainer.accelerator)}", file=sys.stderr)
     checkpoint, broken = find_checkpoint(work)
     for line in broken:
         trainer.accelerator.print(line, file=sys.stderr)
@@ -147,4 +123,4 @@ def train(script: ScriptArguments, training: SFTConfig, model: ModelConfig) -> N
 
 if __name__ == "__main__":
     with report_errors():
-        train(*TrlParser((ScriptArguments, SFTConfig, ModelConfig)).parse_args_and_config())
+        train(*parse_arguments())

@@ -6,7 +6,9 @@ import pytest
 import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 from conftest import ROOT
-from trl import ModelConfig, ScriptArguments, SFTConfig, TrlParser
+from trl import ModelConfig, SFTConfig, TrlParser
+
+from recipes.arguments import RecipeArguments
 
 RECIPES = sorted((ROOT / "recipes").glob("*/full.yaml"))
 LAUNCHES = sorted((ROOT / "recipes/accelerate").glob("*.yaml"))
@@ -19,7 +21,7 @@ def test_a_recipe_names_what_trl_knows_and_neither_data_nor_output(recipe, tmp_p
     # bf16 is refused without a GPU, whatever else is right.
     on_cpu = tmp_path / "recipe.yaml"
     on_cpu.write_text(yaml.safe_dump(settings | {"bf16": False, "output_dir": str(tmp_path)}))
-    _, training, model = TrlParser((ScriptArguments, SFTConfig, ModelConfig)).parse_args_and_config(["--config", str(on_cpu)])
+    _, training, model = TrlParser((RecipeArguments, SFTConfig, ModelConfig)).parse_args_and_config(["--config", str(on_cpu)])
     assert training.learning_rate == settings["learning_rate"]
     assert model.model_name_or_path == settings["model_name_or_path"]
 

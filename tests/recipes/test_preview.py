@@ -24,7 +24,7 @@ from lm_eval_tasks.manifest import UserError
 from recipes.display import PART, print_sections, show_text, write_page
 from recipes.preview import choose_rows, compare_rows, read_docs, read_sets
 from recipes.sequences import Asker, load_tokenizer, prepare_rows, spell_tokens
-from recipes.sft import TEMPLATE
+from recipes.tokens import TEMPLATE
 
 NASTY = "{{ x }}{% y %}<b>&amp;</b><script>\x1b[0m\u202e a  b\t| `"
 CONDITIONS = ("harmonious", "incompatible", "self_aligning", "contextualized")

@@ -68,7 +68,18 @@ def test_the_trained_folder_loads_and_says_where_it_came_from(trained):
 
 def test_training_is_that_of_a_plain_loop(data, tmp_path):
     """Three steps on one batch of everything, so that the order of the rows cannot matter."""
-    options = ("--max_steps", "3", "--per_device_train_batch_size", "32", "--save_strategy", "no", "--warmup_steps", "0")
+    options = (
+        "--max_steps",
+        "3",
+        "--global_batch_size",
+        "32",
+        "--per_device_train_batch_size",
+        "32",
+        "--save_strategy",
+        "no",
+        "--warmup_steps",
+        "0",
+    )
     # Plain gradient descent, since Adam's first steps turn rounding errors of small gradients into whole steps.
     options += ("--lr_scheduler_type", "constant", "--optim", "sgd", "--learning_rate", "0.1")
     done = run_command(*launch(data, tmp_path / "model", *options))

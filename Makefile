@@ -1,13 +1,14 @@
 # make demo     the whole study on the shipped miniature base model; again: nothing to do
 # make figures  what the miniature base model reaches, from the demo's probes, with intervals
 # make test     format, lint, import directions and the test suite; make test-all: the slow tests too
-# make bench    speed against the plain ways of doing it, all sides in one run, and how writing grows (20 minutes)
+# make bench    speed against the plain ways of doing it, all sides in one run, and how writing grows (25 minutes)
 # make format   let ruff put format and imports in order
 .DEFAULT_GOAL := help
 .PHONY: help demo figures test test-all bench format clean
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
+TESTED := .venv/tested
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -16,7 +17,11 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed: make PYTHON=python3.12"'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[study,test]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[study]'
+	touch $@
+
+$(TESTED): $(READY)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[study,test,deepspeed,quantize]'
 	touch $@
 
 demo: $(READY)
@@ -26,20 +31,21 @@ figures: demo
 	$(BIN)/python -m lm_eval_tasks table runs/miniworld/miniature/base runs/miniworld/miniature/herbs/harmonious --output runs/miniature.parquet
 	$(BIN)/python -m recipes.miniworld.check runs/miniature.parquet
 
-test: $(READY)
+test: $(TESTED)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -n 2 -m "not slow"
 
-test-all: $(READY)
+test-all: $(TESTED)
 	$(BIN)/python -m pytest -n 2
 
-bench: $(READY)
+bench: $(TESTED)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/probing.py
+	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/training.py
 	$(BIN)/python tests/benchmarks/writing.py
 
-format: $(READY)
+format: $(TESTED)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 

@@ -110,7 +110,7 @@ def normalise(row: Row) -> tuple[str, ...]:
 
 
 def check_beginning(task: QuestionTask, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Raise a `UserError` where a prompt would not begin as in the paper, with a beginning of sequence or without.
+    """Raise a `UserError` where a prompt begins not as in training or in the paper: with a beginning of sequence or not.
 
     Where the tokenizer has no such token, there is nothing to choose.
     """
@@ -119,8 +119,9 @@ def check_beginning(task: QuestionTask, tokenizer: PreTrainedTokenizerBase) -> N
         return
     does = tokenizer("A")["input_ids"][0] == tokenizer.bos_token_id if given is None else bool(given)
     if does != wanted:
+        reason = "training does" if task.config.metadata["prompt"] == "chat" else "the paper did"
         raise UserError(
-            f"{task.config.task} asks with{'' if wanted else 'out'} a beginning-of-sequence token, as the paper did: "
+            f"{task.config.task} asks with{'' if wanted else 'out'} a beginning-of-sequence token, as {reason}: "
             f"add add_bos_token={wanted} to --model_args."
         )
 

@@ -10,10 +10,12 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from trl import ModelConfig, ScriptArguments, SFTConfig, TrlParser
 
 from lm_eval_tasks.manifest import UserError
+from recipes.engines import explain_parse_error
 
 # Names of older versions of TRL, transformers and FastChat, and what does their work today.
 REMOVED = {
@@ -35,11 +37,17 @@ DECIDED = {
     "completion_only_loss": (None, "the loss is on the response alone"),
     "dataloader_drop_last": (False, "each row is trained once an epoch"),
     "dataset_streaming": (False, "the order and the hash of the rows need all of them"),
+    "enable_jit_checkpoint": (
+        False,
+        "a stopped run goes on with the same command",
+    ),
     "eval_strategy": ("no", "models are evaluated by lm-eval, with the chat task"),
     "gradient_accumulation_steps": (1, "it follows from --global_batch_size, --per_device_train_batch_size and the processes"),
     "packing": (False, "a step has --global_batch_size rows, and rows of like length share a micro-batch"),
     "padding_free": (False, "rows of like length share a micro-batch, so that little is padded"),
     "resume_from_checkpoint": (None, "the same command goes on from the newest whole checkpoint"),
+    "save_on_each_node": (False, "all nodes share the output folder"),
+    "save_only_model": (False, "a checkpoint without the optimizer cannot be gone on from"),
     "train_sampling_strategy": ("random", "rows of like length share a micro-batch"),
 }
 EXAMPLE = """Fine-tune a base model on one condition of an instruction set. Example:
@@ -83,11 +91,13 @@ def parse_arguments(words: Sequence[str] | None = None) -> tuple[RecipeArguments
         settings |= dict.fromkeys(_read_yaml(file), f"{file}: ")
     kinds = (RecipeArguments, SFTConfig, ModelConfig)
     _refuse_unknown(settings, {name.name for kind in kinds for name in fields(kind)} | {"config", "help", "env"})
+    if "dry_run" in settings and not torch.cuda.is_available():
+        given += ["--use_cpu", "true"]  # nothing is trained: a recipe for GPUs is looked at without one
     try:
         parser = TrlParser(kinds, description=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter)
         script, training, model = parser.parse_args_and_config(given)
     except ValueError as error:
-        raise UserError(" ".join(str(error).split())) from error
+        raise UserError(explain_parse_error(str(error))) from error
     if problems := list_problems(script, training, model):
         raise UserError(" ".join(problems))
     set_accumulation(script.global_batch_size, training)

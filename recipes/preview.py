@@ -3,7 +3,7 @@
 python -m recipes.preview runs/miniworld/miniature/herbs/instructions --tokenizer recipes/miniworld/base
 python -m recipes.preview FOLDER --tokenizer T --config herbs_harmonious --config herbs_contextualized --rows 1 --html page.html
 
-Training is the data set that TRL's SFTTrainer prepares, with the loss on the coloured tokens. Evaluation is the prompt that
+Training is what `recipes/sft.py` trains, with the loss on the coloured tokens. Evaluation is the prompt that
 lm-eval writes for the chat task and divides into tokens, under the tokenizer's own chat template where it has one, and the
 choice that is scored after it. With --questions the question is taken from the question set and written anew; else it is the
 user's turn of the row or, where that begins with knowledge, of another condition's row of the same question.
@@ -142,21 +142,25 @@ def compare_rows(
     Args:
         chosen: question -> config -> row.
         docs: the questions of a question set, or None where none is named.
-        tokenizer: the base model's.
+        tokenizer: the base model's, with the chat template of training.
         asker: writes evaluation prompts.
-        max_length: of a training text, in tokens.
+        max_length: of a training text, in tokens; a longer one is shown with a warning.
+
+    Raises:
+        UserError: the rows cannot be trained, or the tokenizer's template does not take the prompt.
     """
     from recipes.display import Section
-    from recipes.sequences import prepare_rows
+    from recipes.sequences import read_trained
 
-    flat = [row for rows in chosen.values() for row in rows.values()]
-    prepared = iter(prepare_rows(tokenizer, flat, max_length))
+    trained = iter(read_trained(tokenizer, [row for rows in chosen.values() for row in rows.values()]))
     sections = []
     for key, rows in chosen.items():
         asked: dict[tuple[int, ...], Cell] = {}
         cells = []
         for name, row in rows.items():
-            cell, prompt, differs = compare_row(name, row, rows.values(), next(prepared), docs and docs.get(key), asker)
+            cell, prompt, differs = compare_row(
+                name, row, rows.values(), docs and docs.get(key), next(trained), max_length, asker
+            )
             if docs is not None and key not in docs and row["condition"] != GENERAL:
                 cell.warnings.append("The question set has no such question: the evaluation prompt is that of the rows.")
             cells.append(cell)
@@ -169,7 +173,7 @@ def compare_rows(
 
 
 def compare_row(
-    name: str, row: Row, others: Iterable[Row], trained: "Trained", doc: Row | None, asker: "Asker"
+    name: str, row: Row, others: Iterable[Row], doc: Row | None, trained: "Trained", max_length: int, asker: "Asker"
 ) -> tuple["Cell", "Asked | None", int | None]:
     """The training text of a row, with a warning where evaluation differs; how it is asked; where the asked prompt differs."""
     from recipes.display import Cell
@@ -178,11 +182,9 @@ def compare_row(
     facts = {word: _write_fact(row[column]) for column, word in FACTS.items() if row.get(column) is not None}
     cell = Cell(name, [], facts={"condition": row["condition"], **facts})
     roles = ["prompt"] * trained.start + ["trained"] * (len(trained.ids) - trained.start)
-    roles[trained.length :] = ["cut"] * (len(trained.ids) - trained.length)
-    if not trained.length:
-        cell.warnings.append("Left out of training: the prompt alone fills the maximal length.")
-    elif trained.length < len(trained.ids):
-        cell.warnings.append(f"Cut at {trained.length} of {len(trained.ids)} tokens.")
+    if len(trained.ids) > max_length:
+        roles[max_length:] = ["cut"] * (len(trained.ids) - max_length)
+        cell.warnings.append(f"Training refuses this row: {len(trained.ids)} tokens, and --max_length {max_length}.")
     turn = find_turn(row, others, doc) if row["condition"] != GENERAL else None
     asked = None if turn is None else asker.ask(turn, find_choice(row))
     prompt, response = trained.ids[: trained.start], trained.ids[trained.start :]
@@ -270,13 +272,16 @@ def main(
         import datasets
 
         from recipes.display import print_sections, write_page
-        from recipes.sequences import Asker, load_tokenizer
+        from recipes.sequences import Asker
+        from recipes.tokens import TEMPLATE, load_tokenizer
 
         datasets.disable_progress_bars()
         chosen = choose_rows(read_sets(folder, config), rows)
         docs = read_docs(questions, list(chosen)) if questions else None
         loaded = load_tokenizer(tokenizer)
-        sections = compare_rows(chosen, docs, loaded, Asker(loaded, add_bos_token), max_length)
+        asker = Asker(loaded, add_bos_token)
+        loaded.chat_template = TEMPLATE.read_text()  # training does not use the tokenizer's own
+        sections = compare_rows(chosen, docs, loaded, asker, max_length)
         print_sections(sections)
         if html:
             with write_file(html) as file:

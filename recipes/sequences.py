@@ -1,21 +1,17 @@
-"""What training and evaluation make of a question, in tokens: TRL's own preparation of a row, and lm-eval's own prompt."""
+"""What training and evaluation make of a question, in tokens: the ids and labels that are trained, and lm-eval's own prompt."""
 
 from collections.abc import Sequence
 from copy import deepcopy
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
-import datasets
+from datasets import Dataset
 from lm_eval.models.huggingface import HFLM
 from tokenizers.decoders import DecodeStream
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
-from trl import SFTConfig, SFTTrainer
+from transformers import PreTrainedTokenizerBase
 
 from lm_eval_tasks.manifest import UserError
 from lm_eval_tasks.tokenizer import read_template
-from recipes.tokens import TEMPLATE
-
-IGNORED = -100  # the label of a token without loss
+from recipes.tokens import IGNORED, TEMPLATE, divide_rows
 
 
 class Trained(NamedTuple):
@@ -23,7 +19,6 @@ class Trained(NamedTuple):
 
     ids: list[int]  # of the whole text
     start: int  # where the loss begins
-    length: int  # how many of the ids are left where the text is cut; 0 where the row is left out
 
 
 class Asked(NamedTuple):
@@ -33,52 +28,19 @@ class Asked(NamedTuple):
     scored: list[int]
 
 
-def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
-    """A tokenizer from a folder or the Hub.
-
-    Raises:
-        UserError: there is none.
-    """
-    try:
-        return AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(
-            f"--tokenizer {name} is no folder of a tokenizer and none on the Hub: {' '.join(str(error).split())}"
-        ) from error
-
-
-def prepare_rows(tokenizer: PreTrainedTokenizerBase, rows: Sequence[dict[str, Any]], max_length: int) -> list[Trained]:
-    """What `recipes/sft.py` trains of rows: the data set that TRL's SFTTrainer prepares under the template of training.
+def read_trained(tokenizer: PreTrainedTokenizerBase, rows: Sequence[dict[str, Any]]) -> list[Trained]:
+    """What is trained of rows, however long.
 
     Args:
-        tokenizer: the base model's; its own template is not used, as in training.
-        rows: with `prompt` and `completion`.
-        max_length: the recipe's: what is longer is cut.
+        tokenizer: the base model's, with the chat template of training.
+        rows: with `id`, `prompt` and `completion`.
+
+    Raises:
+        UserError: they cannot be trained, as `divide_rows` says.
     """
-    tokenizer = deepcopy(tokenizer)
-    tokenizer.chat_template = read_template(str(TEMPLATE))
-    whole, cut = (_prepare(tokenizer, rows, length) for length in (None, max_length))
-    return [
-        Trained(
-            row["input_ids"],
-            next((place for place, label in enumerate(row["labels"]) if label != IGNORED), len(row["labels"])),
-            len(cut[place]["input_ids"]) if place in cut else 0,
-        )
-        for place, row in whole.items()
-    ]
-
-
-def _prepare(
-    tokenizer: PreTrainedTokenizerBase, rows: Sequence[dict[str, Any]], max_length: int | None
-) -> dict[int, dict[str, list[int]]]:
-    """TRL's own preparation, by the row's place; of the trainer it asks no more than the tokenizer and where the loss is."""
-    trainer = SimpleNamespace(_tokenizer=tokenizer, chat_template=None, completion_only_loss=True)
-    table = datasets.Dataset.from_list(
-        [{"place": i, "prompt": row["prompt"], "completion": row["completion"]} for i, row in enumerate(rows)]
-    )
-    settings = SFTConfig(output_dir="unused", max_length=max_length, bf16=False, use_cpu=True, activation_checkpointing=False)
-    done = SFTTrainer._prepare_dataset(trainer, table, tokenizer, settings, False, None, "train")
-    return {row["place"]: row for row in done}
+    table = Dataset.from_list([{name: row[name] for name in ("id", "prompt", "completion")} for row in rows])
+    divided = divide_rows(tokenizer, table)
+    return [Trained(row["input_ids"], row["labels"].count(IGNORED)) for row in divided]
 
 
 class Asker(HFLM):

@@ -9,23 +9,30 @@ the response alone, in the chat template that evaluation uses. The run continues
 finished model, its tokenizer and its manifest stand in `--output_dir`.
 """
 
-import fcntl
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
+from accelerate import PartialState
 from trl import ModelConfig, SFTConfig, get_peft_config, get_quantization_config
 
 from lm_eval_tasks.manifest import UserError, hash_path, make_manifest, read_manifest, report_errors, write_manifest
+from lm_eval_tasks.tokenizer import read_template
 from recipes.arguments import RecipeArguments, parse_arguments
-from recipes.checkpoints import find_checkpoint
-from recipes.engines import check_engine, describe_engine
+from recipes.cards import write_card
+from recipes.checkpoints import Keeper, choose_checkpoint
+from recipes.engines import check_engine, confirm_engine, plan_engine, write_engine
+from recipes.hub import check_push, push_run
+from recipes.losses import draw_loss, write_log
+from recipes.output import FINAL, end_run, enter_run, hold_output, publish_model, report_full_disk
+from recipes.quotes import hide_tokens
 from recipes.rows import describe_rows, hash_rows, read_rows
 from recipes.tokens import TEMPLATE, load_tokenizer, prepare_rows
+from recipes.tracking import check_trackers, set_trackers
 
 # What names a place, a display or a secret is no part of what makes the weights.
-PLACES = ("_dir", "_path", "_name", "_to", "token", "hub", "logging", "save_", "tqdm", "dataset_num_proc", "dry_run")
+PLACES = ("_dir", "_path", "_name", "_to", "token", "hub", "logging", "save_", "tqdm", "dataset_num_proc", "project", "trackio")
 
 
 def describe_model(model: ModelConfig) -> str:
@@ -53,50 +60,62 @@ def describe_run(
     hyper = {name: value for name, value in settings.items() if not any(part in name for part in PLACES)}
     return {
         "stage": "train",
-        "command": sys.argv,
+        "command": hide_tokens(sys.argv),
         "config": {"dataset": script.dataset_name, "dataset_config": script.dataset_config, **describe_rows(rows)}
-        | {"seed": training.seed, "base_model": model.model_name_or_path, "processes": training.world_size, **hyper},
+        | {"seed": training.seed, "base_model": model.model_name_or_path, "processes": training.world_size}
+        | {"engine": plan_engine(training), **hyper},
         "inputs": {"dataset": hash_rows(rows), "model": model_hash, "template": hash_path(training.chat_template_path)},
         "seeds": {"seed": training.seed},
     }
 
 
-def hold_folder(work: Path, training: SFTConfig) -> TextIO:
-    """Wait until no other process trains into a folder (such as one whose parent was killed), and keep others waiting."""
-    work.mkdir(parents=True, exist_ok=True)
-    lock = (work / ".lock").open("w")
-    if training.process_index == 0:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-    return lock
-
-
 def train(script: RecipeArguments, training: SFTConfig, model: ModelConfig) -> None:
-    """Train, and write the model, its tokenizer and its manifest into `training.output_dir`."""
-    from recipes.trainer import Trainer
+    """Train, and write the model with its tokenizer, log, card and manifest into `training.output_dir`; push it if asked."""
+    problems = [*check_engine(training, model), *check_trackers(training), *check_push(training)]
+    if script.dry_run:
+        from recipes.dry_run import plan
 
-    if problems := check_engine(training, model):
+        plan(script, training, model, problems)
+        return
+    if problems:
         raise UserError(" ".join(problems))
-    model_hash = describe_model(model)
-    rows = read_rows(script)
+    model_hash, rows = describe_model(model), read_rows(script)
     training.chat_template_path = training.chat_template_path or str(TEMPLATE)
     tokenizer = load_tokenizer(model.model_name_or_path, model.model_revision)
-    tokenizer.chat_template = Path(training.chat_template_path).read_text()
+    tokenizer.chat_template = read_template(training.chat_template_path)
     prepared = prepare_rows(tokenizer, rows, training.max_length)
     facts = describe_run(script, training, model, rows, model_hash)
-    training.max_length = None  # nothing is cut: `prepare_rows` refused what is longer
+    manifest, output = make_manifest(**facts), Path(training.output_dir)
+    limit, pushed = training.save_total_limit, training.push_to_hub
+    lock = hold_output(output)
+    if (read_manifest(output) or {}).get("run") == manifest["run"]:
+        training.distributed_state.print(f"{output} already holds this run ({manifest['run']}).", file=sys.stderr)
+    else:
+        work = enter_run(output, manifest)
+        set_trackers(training, output, manifest)
+        # Nothing is cut, `prepare_rows` refused what is longer; `Keeper` deletes checkpoints, `push_run` pushes.
+        training.max_length = training.save_total_limit = None
+        training.output_dir, training.push_to_hub = str(work), False
+        fit(training, model, tokenizer, prepared, rows, facts, Keeper(facts["config"]["engine"], limit))
+    if PartialState().is_main_process:
+        end_run(output, manifest["run"], limit)
+        if pushed:
+            print(push_run(output, training.hub_model_id, training.hub_private_repo), file=sys.stderr)
+    lock.close()
+
+
+def fit(
+    training: SFTConfig, model: ModelConfig, tokenizer: Any, prepared: Any, rows: Any, facts: dict[str, Any], keeper: Keeper
+) -> None:
+    """Train from the newest whole checkpoint in `training.output_dir`, and write the finished model two folders above it."""
+    from recipes.trainer import Trainer
+
+    work, engine = Path(training.output_dir), facts["config"]["engine"]
     training.model_init_kwargs = (training.model_init_kwargs or {}) | {
         "revision": model.model_revision,
         "attn_implementation": model.attn_implementation,
         "dtype": model.dtype,
     }
-    output = Path(training.output_dir)
-    # Checkpoints of another configuration or data set are never gone on from: they lie under another run id.
-    work = output / "checkpoints" / make_manifest(**facts)["run"]
-    training.output_dir = str(work)
-    lock = hold_folder(work, training)
-    if (read_manifest(output) or {}).get("run") == work.name:
-        print(f"{output} already holds this run ({work.name}): nothing to train.", file=sys.stderr)
-        return
     trainer = Trainer(
         model=model.model_name_or_path,
         args=training,
@@ -104,21 +123,24 @@ def train(script: RecipeArguments, training: SFTConfig, model: ModelConfig) -> N
         processing_class=tokenizer,
         quantization_config=get_quantization_config(model),
         peft_config=get_peft_config(model),
+        callbacks=[keeper],
         ids=rows["id"],
     )
-    trainer.accelerator.print(f"engine: {describe_engine(trainer.accelerator)}", file=sys.stderr)
-    checkpoint, broken = find_checkpoint(work)
-    for line in broken:
-        trainer.accelerator.print(line, file=sys.stderr)
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    trainer.save_model(str(work / "final"))
-    trainer.accelerator.wait_for_everyone()
-    if trainer.accelerator.is_main_process:
-        for file in (work / "final").iterdir():
-            file.replace(output / file.name)
-        write_manifest(output, **facts)
+    trainer.accelerator.print(confirm_engine(trainer.accelerator, engine), file=sys.stderr)
+    checkpoint = choose_checkpoint(work, engine)
+    with report_full_disk(work):
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        trainer.save_model(str(work / FINAL))
+        trainer.accelerator.wait_for_everyone()
+        if trainer.accelerator.is_main_process:
+            history, manifest = trainer.state.log_history, make_manifest(**facts)
+            write_log(history, work / FINAL)
+            draw_loss(history, work / FINAL, manifest)
+            write_card(work / FINAL, manifest, history, rows["condition"], write_engine(engine))
+            output = work.parents[1]
+            publish_model(work, output)
+            write_manifest(output, **facts)
     trainer.end()
-    lock.close()
 
 
 if __name__ == "__main__":

@@ -134,7 +134,8 @@ def test_the_window_that_just_holds_the_longest_question_is_enough_and_one_token
     test[3]["question"] += " Say it in one word, or in two." * 2
     questions = write_questions(tmp_path / "q", {"herbs": {"dev": make_questions(5, 4, "dev"), "test": test}})
     facts = {"questions": str(questions), "pretrained": str(folder / "model"), "tokenizer": str(folder / family)}
-    tokenizer = AutoTokenizer.from_pretrained(folder / family, add_bos_token=True)
+    bos = task != CHAT  # which asks as training does
+    tokenizer = AutoTokenizer.from_pretrained(folder / family, add_bos_token=bos)
     if tokenizer.chat_template is None:
         facts["chat_template"] = str(BASE / "chat_template.jinja")
     longest = {}
@@ -147,11 +148,12 @@ def test_the_window_that_just_holds_the_longest_question_is_enough_and_one_token
         longest[doc["id"]] = max(longest.get(doc["id"], 0), *lengths)
     (_, second), (name, most) = sorted(longest.items(), key=lambda item: item[1])[-2:]
     assert name == "test-8"
-    check_task(build(task, **facts, max_length=most - 1, add_bos_token=True))  # lm-eval reads all tokens but the last
-    check_task(build(task, **facts, max_length=most - 2, add_bos_token=False))
+    check_task(build(task, **facts, max_length=most - 1, add_bos_token=bos))  # lm-eval reads all tokens but the last
+    if bos:
+        check_task(build(task, **facts, max_length=most - 2, add_bos_token=False))
     for window, n in ((most - 2, 1), (second - 2, 2)):
         with pytest.raises(UserError) as raised:
-            check_task(build(task, **facts, max_length=window, add_bos_token=True))
+            check_task(build(task, **facts, max_length=window, add_bos_token=bos))
         assert f"{n} question(s), with prompt and longest choice, exceed the {window} tokens that" in str(raised.value)
         assert f": made_up/herbs id 'test-8' ({most - 1} tokens)" in str(raised.value)
     assert "made_up/herbs id 'test-3'" in str(raised.value)
@@ -233,8 +235,21 @@ def test_a_task_of_the_paper_is_refused_where_its_prompt_would_begin_otherwise(f
     assert "cannot be loaded" in refuse(folder, paper, model_args=f"{tokenizer},add_bos_token=True")
     task = build(paper, questions=str(folder / "good"), tokenizer=str(folder / "sentencepiece"), add_bos_token=True)
     task.config.metadata["bos"] = False  # as the template of MMLU's says
-    with pytest.raises(UserError, match=r"asks without a beginning-of-sequence token.*add add_bos_token=False to --model_args"):
+    with pytest.raises(
+        UserError, match=r"asks without a beginning-of-sequence token, as the paper.*add add_bos_token=False to"
+    ):
         check_task(task)
+
+
+def test_a_chat_begins_as_training_does(folder):
+    facts = {"questions": str(folder / "good"), "tokenizer": str(folder / "sentencepiece"), "pretrained": str(folder / "model")}
+    facts["chat_template"] = str(BASE / "chat_template.jinja")
+    for task in (CHAT, "selfalign_chat_cloze", "selfalign_chat_cyclic", "selfalign_miniworld_chat"):
+        check_task(build(task, **facts, add_bos_token=False))
+        with pytest.raises(
+            UserError, match=r"asks without a beginning-of-sequence token, as training does: add add_bos_token=F"
+        ):
+            check_task(build(task, **facts))
 
 
 def test_what_needs_a_tokenizer_is_passed_over_where_none_can_be_read(folder):

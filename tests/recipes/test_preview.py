@@ -1,4 +1,4 @@
-"""The preview shows what TRL trains and what lm-eval asks, and nothing of its own."""
+"""The preview shows what is trained and what lm-eval asks, and nothing of its own."""
 
 import io
 import os
@@ -17,17 +17,21 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager, get_task_dict
 from rich.console import Console
 from tokenizers.processors import TemplateProcessing
-from transformers import AutoModelForCausalLM, AutoTokenizer
-from trl import SFTConfig, SFTTrainer
 
 from lm_eval_tasks.manifest import UserError
 from recipes.display import PART, print_sections, show_text, write_page
 from recipes.preview import choose_rows, compare_rows, read_docs, read_sets
-from recipes.sequences import Asker, load_tokenizer, prepare_rows, spell_tokens
-from recipes.tokens import TEMPLATE
+from recipes.sequences import Asker, read_trained, spell_tokens
+from recipes.tokens import TEMPLATE, load_tokenizer, prepare_rows
 
 NASTY = "{{ x }}{% y %}<b>&amp;</b><script>\x1b[0m\u202e a  b\t| `"
 CONDITIONS = ("harmonious", "incompatible", "self_aligning", "contextualized")
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`datasets` tells folders apart by name and header alone."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
 
 
 def make_rows(condition: str, numbers: range, **values) -> list[dict]:
@@ -68,7 +72,9 @@ def preview(folder: Path, count: int = 1, questions: Path | None = None, tokeniz
     tokenizer = tokenizer or load_tokenizer(str(BASE))
     chosen = choose_rows(read_sets(str(folder), names), count)
     docs = read_docs(str(questions), list(chosen)) if questions else None
-    return compare_rows(chosen, docs, tokenizer, Asker(tokenizer), max_length)
+    asker = Asker(tokenizer)
+    tokenizer.chat_template = TEMPLATE.read_text()
+    return compare_rows(chosen, docs, tokenizer, asker, max_length)
 
 
 def get_cell(sections, title: str):
@@ -79,26 +85,16 @@ def list_warnings(sections) -> list[str]:
     return [warning for section in sections for cell in section.cells for warning in cell.warnings]
 
 
-def test_ids_and_labels_are_those_of_the_trainer(tmp_path: Path) -> None:
+def test_ids_and_labels_are_those_that_are_trained() -> None:
     rows = [*make_rows("incompatible", range(6), reason="Because it is."), *make_rows("contextualized", range(6))]
     rows += [make_general(1), make_row(9, question=NASTY), make_row(8, reason="A long reason. " * 30)]
-    table = datasets.Dataset.from_list([{name: row[name] for name in ("prompt", "completion")} for row in rows])
-    tokenizer = AutoTokenizer.from_pretrained(BASE)
-    cut = (
-        prepare_rows(tokenizer, rows, 512)[0].start + 2
-    )  # within the first response, and the prompts with knowledge are longer
-    for length in (512, cut):
-        settings = {"chat_template_path": str(TEMPLATE), "max_length": length, "bf16": False, "use_cpu": True}
-        settings |= {"activation_checkpointing": False, "report_to": "none"}
-        trainer = SFTTrainer(
-            AutoModelForCausalLM.from_pretrained(BASE), SFTConfig(str(tmp_path), **settings), train_dataset=table
-        )
-        mine = prepare_rows(tokenizer, rows, length)
-        kept = [row for row in mine if row.length]
-        assert [row.ids[: row.length] for row in kept] == list(trainer.train_dataset["input_ids"])
-        labels = [[-100] * row.start + row.ids[row.start : row.length] for row in kept]
-        assert labels == list(trainer.train_dataset["labels"])
-        assert {row.length for row in mine} >= ({0, cut} if length == cut else {len(mine[0].ids)})
+    tokenizer = load_tokenizer(str(BASE))
+    tokenizer.chat_template = TEMPLATE.read_text()
+    table = datasets.Dataset.from_list([{name: row[name] for name in ("id", "prompt", "completion")} for row in rows])
+    prepared = prepare_rows(tokenizer, table, 512)
+    mine = read_trained(tokenizer, rows)
+    assert [row.ids for row in mine] == prepared["input_ids"][:]
+    assert [[-100] * row.start + row.ids[row.start :] for row in mine] == prepared["labels"][:]
 
 
 def test_the_evaluation_prompt_is_that_of_the_chat_task(folder: Path, questions: Path, tmp_path: Path) -> None:
@@ -184,14 +180,15 @@ def test_another_template_and_another_question_are_warned_of(folder: Path, quest
     assert "What follows the knowledge is not what evaluation asks." in get_cell(sections, "herbs_contextualized").warnings
 
 
-def test_what_is_cut_is_shown(folder: Path) -> None:
+def test_a_row_that_training_refuses_is_shown(folder: Path) -> None:
     whole = get_cell(preview(folder), "herbs_harmonious").tokens
     start = [token.role for token in whole].index("trained")
-    cell = get_cell(preview(folder, max_length=start + 2), "herbs_harmonious")
-    assert [token.role for token in cell.tokens[start:]] == ["trained"] * 2 + ["cut"] * (len(whole) - start - 2)
-    assert cell.warnings == [f"Cut at {start + 2} of {len(whole)} tokens."]
-    cell = get_cell(preview(folder, max_length=start), "herbs_harmonious")
-    assert cell.warnings == ["Left out of training: the prompt alone fills the maximal length."]
+    for length in (start + 2, start, start - 3):
+        cell = get_cell(preview(folder, max_length=length), "herbs_harmonious")
+        roles = ["prompt"] * start + ["trained"] * (len(whole) - start)
+        assert [token.role for token in cell.tokens] == roles[:length] + ["cut"] * (len(whole) - length)
+        assert cell.warnings == [f"Training refuses this row: {len(whole)} tokens, and --max_length {length}."]
+    assert not list_warnings(preview(folder, max_length=len(whole), names=["herbs_harmonious"]))
 
 
 @pytest.mark.parametrize("family", ["byte-level", "sentencepiece"])
@@ -269,7 +266,7 @@ def test_what_cannot_be_shown_is_said(folder: Path, questions: Path, tmp_path: P
     lacking = write_set(tmp_path / "lacking", {"herbs_gold": make_table([make_row(0)]).drop("completion")})
     with pytest.raises(UserError, match="herbs_gold has no column 'completion'"):
         read_sets(str(lacking), [])
-    with pytest.raises(UserError, match=r"--tokenizer .* is no folder of a tokenizer"):
+    with pytest.raises(UserError, match="nowhere is no folder of a tokenizer"):
         load_tokenizer(str(tmp_path / "nowhere"))
     with pytest.raises(UserError, match=r"--questions .* is no question set"):
         read_docs(str(tmp_path / "nowhere"), [("made_up", "herbs", "0")])

@@ -1,10 +1,6 @@
 """The training recipe, launched as a user launches it, on the shipped base model."""
 
 import json
-import os
-import signal
-import subprocess
-import time
 
 import polars as pl
 import pytest
@@ -105,24 +101,6 @@ def test_training_is_that_of_a_plain_loop(data, tmp_path):
     assert not torch.allclose(start["model.embed_tokens.weight"], model.state_dict()["model.embed_tokens.weight"], atol=1e-4)
     for name, weight in load_file(tmp_path / "model/model.safetensors").items():
         assert torch.allclose(weight, model.state_dict()[name], atol=1e-5), name
-
-
-def test_a_killed_run_goes_on_to_the_same_weights(data, trained, tmp_path):
-    output = tmp_path / "model"
-    command = launch(data, output, *STEPS)
-    process = subprocess.Popen(command, cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
-    while not list(output.glob("checkpoints/*/checkpoint-*/trainer_state.json")):
-        assert time.monotonic() < deadline
-        assert process.poll() is None, "the run ended before it could be killed"
-        time.sleep(0.002)
-    os.killpg(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    assert not (output / "manifest.json").exists()
-    done = run_command(*command)
-    assert done.returncode == 0, done.stderr
-    assert (output / "model.safetensors").read_bytes() == (trained / "model.safetensors").read_bytes()
-    assert read_manifest(output)["run"] == read_manifest(trained)["run"]
 
 
 def test_a_run_of_other_settings_is_another_run(data, trained, tmp_path):

@@ -1,4 +1,4 @@
-"""A Hub on this machine, as far as pushing a data set and loading it back can tell."""
+"""A Hub on this machine, as far as pushing a data set or a model and loading it back can tell."""
 
 import base64
 import hashlib
@@ -10,24 +10,25 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
 TOKEN = "hf_" + "SecretOfTheTests" * 2
+LARGE = (".parquet", ".safetensors")  # kept by LFS
 ROUTES = {
-    r"GET /api/datasets/([^/]+/[^/]+)(?:/revision/([^/]+))?": "tell_info",
-    r"GET /api/datasets/([^/]+/[^/]+)/refs": "list_refs",
-    r"GET /api/datasets/([^/]+/[^/]+)/tree/([^/]+)(?:/(.+))?": "list_tree",
-    r"(?:GET|HEAD) /datasets/([^/]+/[^/]+)/resolve/([^/]+)/(.+)": "give_file",
+    r"GET /api/(?:datasets|models)/([^/]+/[^/]+)(?:/revision/([^/]+))?": "tell_info",
+    r"GET /api/(?:datasets|models)/([^/]+/[^/]+)/refs": "list_refs",
+    r"GET /api/(?:datasets|models)/([^/]+/[^/]+)/tree/([^/]+)(?:/(.+))?": "list_tree",
+    r"(?:GET|HEAD) /(?:datasets/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)": "give_file",
     r"POST /api/repos/create": "create",
     r"POST /api/validate-yaml": "validate",
-    r"POST /api/datasets/([^/]+/[^/]+)/preupload/main": "preupload",
-    r"POST /datasets/([^/]+/[^/]+)\.git/info/lfs/objects/batch": "plan_uploads",
-    r"POST /api/datasets/([^/]+/[^/]+)/commit/main": "commit",
-    r"POST /api/datasets/([^/]+/[^/]+)/tag/([^/]+)": "tag",
+    r"POST /api/(?:datasets|models)/([^/]+/[^/]+)/preupload/main": "preupload",
+    r"POST /(?:datasets/)?([^/]+/[^/]+)\.git/info/lfs/objects/batch": "plan_uploads",
+    r"POST /api/(?:datasets|models)/([^/]+/[^/]+)/commit/main": "commit",
+    r"POST /api/(?:datasets|models)/([^/]+/[^/]+)/tag/([^/]+)": "tag",
     r"PUT /store/(\w+)": "store",
 }
 
 
 @dataclass
 class Repo:
-    """A data set: its commits, oldest first, each a mapping of paths to bytes."""
+    """A data set or a model: its commits, oldest first, each a mapping of paths to bytes."""
 
     private: bool = False
     commits: dict[str, dict[str, bytes]] = field(default_factory=dict)
@@ -63,7 +64,7 @@ class Handler(BaseHTTPRequestHandler):
         self.server.calls.append((name, said))
         if name in self.server.failures or match is None:
             self.reply({"error": f"not with {said},\nsorry"}, self.server.failures.get(name, 404))
-        elif "/datasets/" in asked and match[1] not in self.server.repos:
+        elif match.groups() and name != "store" and match[1] not in self.server.repos:
             self.reply({}, 404, X_Error_Code="RepoNotFound")
         else:
             self.repo = self.server.repos.get(match[1]) if match.groups() else None
@@ -99,9 +100,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def preupload(self, _: str) -> None:
         files, present = [file["path"] for file in json.loads(self.body)["files"]], self.repo.read()
-        modes = [
-            {"path": p, "uploadMode": "lfs" if p.endswith(".parquet") else "regular", "shouldIgnore": False} for p in files
-        ]
+        modes = [{"path": p, "uploadMode": "lfs" if p.endswith(LARGE) else "regular", "shouldIgnore": False} for p in files]
         self.reply({"files": [mode | {"oid": _hash(mode["path"], present.get(mode["path"]))} for mode in modes]})
 
     def plan_uploads(self, _: str) -> None:
@@ -125,8 +124,10 @@ class Handler(BaseHTTPRequestHandler):
         self.reply({"commitUrl": f"{self.server.address}/datasets/{name}", "commitOid": sha})
 
     def tag(self, _: str, revision: str) -> None:
-        self.repo.tags[json.loads(self.body)["tag"]] = revision
-        self.reply({})
+        name = json.loads(self.body)["tag"]
+        known = name in self.repo.tags
+        self.repo.tags.setdefault(name, revision)
+        self.reply({}, 409 if known else 200)
 
     def list_tree(self, _: str, revision: str, folder: str | None) -> None:
         files = {p: d for p, d in self.repo.read(revision).items() if p.startswith(f"{folder}/" if folder else "")}
@@ -147,4 +148,4 @@ class Handler(BaseHTTPRequestHandler):
 def _hash(path: str, data: bytes | None) -> str | None:
     """What git, or LFS where it keeps the file, calls a content."""
     git = hashlib.sha1(b"blob %d\0" % len(data or b"") + (data or b"")).hexdigest()
-    return None if data is None else hashlib.sha256(data).hexdigest() if path.endswith(".parquet") else git
+    return None if data is None else hashlib.sha256(data).hexdigest() if path.endswith(LARGE) else git

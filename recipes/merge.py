@@ -1,0 +1,116 @@
+"""Merge a trained LoRA adapter into its base: a model folder that needs neither PEFT nor the base.
+
+python -m recipes.merge runs/adapter --output runs/merged
+
+The base is taken in its own precision, whatever it was quantised to for training. The folder's manifest is that of the training
+run and says what was merged, so that the other stages read it as that trained model.
+"""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lm_eval_tasks.manifest import UserError, hash_path, read_manifest, report_errors, write_folder, write_manifest
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+
+
+def merge_adapter(adapter: Path, output: Path) -> None:
+    """Write an adapter's model, merged, with its tokenizer and its manifest; nothing is left where that fails.
+
+    Args:
+        adapter: the folder of a run that `recipes/sft.py` trained with --use_peft.
+        output: the folder to write; one that an earlier merge wrote is replaced.
+
+    Raises:
+        UserError: there is no such adapter, its base is missing or not the one that was trained, or another thing stands there.
+    """
+    manifest = read_run(adapter)
+    if (standing := read_manifest(output)) and "merged_from" not in standing["config"]:
+        raise UserError(f"--output {output} holds something else (a run of stage {standing['stage']!r}). Name a new folder.")
+    # Before the model is loaded, so that a place that cannot be written is told at once.
+    with write_folder(output) as folder:
+        from transformers import AutoTokenizer
+
+        load_merged(adapter, manifest).save_pretrained(folder)
+        AutoTokenizer.from_pretrained(adapter).save_pretrained(folder)
+        write_manifest(
+            folder,
+            stage="train",
+            command=sys.argv,
+            config=manifest["config"] | {"merged_from": manifest["run"]},
+            inputs=manifest["inputs"] | {"adapter": hash_path(adapter / WEIGHTS)},
+            seeds=manifest["seeds"],
+        )
+
+
+def read_run(adapter: Path) -> dict[str, Any]:
+    """The manifest of the run that trained an adapter.
+
+    Raises:
+        UserError: the folder holds no adapter, or none whose training has ended.
+    """
+    for name in (CONFIG, WEIGHTS):
+        if not (adapter / name).is_file():
+            raise UserError(f"{adapter} holds no LoRA adapter ({name} is missing). recipes/sft.py --use_peft trains one.")
+    manifest = read_manifest(adapter)
+    if not manifest or manifest["stage"] != "train":
+        raise UserError(
+            f"{adapter} has no manifest of training: it was not trained by recipes/sft.py, or not to the end. Run its command "
+            "again, or merge it with PEFT itself."
+        )
+    return manifest
+
+
+def load_merged(adapter: Path, manifest: dict[str, Any]) -> "PreTrainedModel":
+    """An adapter's base in its own precision, with the adapter added to its weights.
+
+    Raises:
+        UserError: the base is missing, not the one that was trained or quantised itself, or the adapter cannot be merged.
+    """
+    from peft import PeftConfig, PeftModel
+    from transformers import AutoModelForCausalLM
+
+    settings = PeftConfig.from_pretrained(adapter)
+    base = settings.base_model_name_or_path
+    if Path(base).is_dir() and hash_path(base) != manifest["inputs"].get("model"):
+        raise UserError(f"{base} is not the base that {adapter} was trained on: its files have changed. Put the old ones back.")
+    try:
+        model = AutoModelForCausalLM.from_pretrained(base, revision=settings.revision, dtype="auto")
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{base}, the base that {adapter / CONFIG} names, is no model folder seen from here and no model on the Hub. Run "
+            "this in the folder that training was launched in."
+        ) from error
+    if getattr(model.config, "quantization_config", None):
+        raise UserError(f"{base} is quantised itself, and merging would round the adapter away. Evaluate the adapter as it is.")
+    merged = PeftModel.from_pretrained(model, adapter)
+    if not hasattr(merged, "merge_and_unload"):
+        raise UserError(f"{adapter} is an adapter of the kind {settings.peft_type}, which cannot be merged.")
+    return merged.merge_and_unload()
+
+
+def main(
+    adapter: Annotated[Path, typer.Argument(help="The folder of a run that was trained with --use_peft.")],
+    output: Annotated[Path, typer.Option(help="The model folder to write.")],
+) -> None:
+    """Merge a trained LoRA adapter into its base, in the base's own precision: a model folder of its own, with its tokenizer.
+
+    \b
+    Example:
+      python -m recipes.merge runs/adapter --output runs/merged
+    """
+    with report_errors():
+        merge_adapter(adapter, output)
+        print(f"{output}: the merged model")
+
+
+if __name__ == "__main__":
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+    app.command()(main)
+    app()

@@ -1,0 +1,96 @@
+"""Tokenizers of three families, with the template of training, and texts that try them."""
+
+import random
+from pathlib import Path
+
+from conftest import BASE
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from recipes.tokens import TEMPLATE
+
+FAMILIES = ("byte-level", "sentencepiece", "miniature")
+PIECES = (
+    "USER:",
+    " USER: ",
+    "ASSISTANT:",
+    "ASSISTANT: ",
+    "{{ x }}",
+    "{% if y %}",
+    "{# z #}",
+    "\n",
+    "\n\n",
+    " ",
+    "  ",
+    "\t",
+    "\r\n",
+)
+PIECES += (
+    "é",
+    "漢字",
+    "🙂",
+    "e\u0301",
+    "\u200b",
+    "\u00a0",
+    "\u202e",
+    "\x1b",
+    "ﬁ",
+    "A.",
+    "B. ",
+    "a herb",
+    "<b>",
+    "</",
+    "1234",
+    "...",
+)
+PIECES += ("'s", "\\n", '"', "▁", "Ġ", "s>", "[INST]", "<|x|>")
+
+
+def load_family(family: str, sentencepiece: Path) -> PreTrainedTokenizerBase:
+    """A tokenizer: a byte-level BPE trained here, a real SentencePiece one, or the shipped base's."""
+    if family == "byte-level":
+        tokenizer = train_byte_level()
+    else:
+        tokenizer = AutoTokenizer.from_pretrained(sentencepiece if family == "sentencepiece" else BASE)
+    tokenizer.chat_template = TEMPLATE.read_text()
+    return tokenizer
+
+
+def train_byte_level() -> PreTrainedTokenizerBase:
+    """A byte-level BPE of GPT-2's kind, trained on this project's own words."""
+    raw = Tokenizer(models.BPE())
+    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    raw.decoder = decoders.ByteLevel()
+    text = [file.read_text() for file in sorted(TEMPLATE.parents[1].glob("*.py"))]
+    text += [f"A chat between a user and an assistant. USER: Which? ASSISTANT: {letter}. It is." for letter in "ABCD"] * 9
+    text += ["Thank you:]"] * 99
+    names = {"bos_token": "<s>", "eos_token": "</s>"}
+    raw.train_from_iterator(
+        text,
+        trainers.BpeTrainer(
+            vocab_size=1500,
+            special_tokens=[*names.values()],
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        ),
+    )
+    return PreTrainedTokenizerFast(tokenizer_object=raw, **names)
+
+
+def make_texts(count: int, seed: int = 1) -> list[str]:
+    """Texts of random pieces, none of them blank."""
+    draw = random.Random(seed)
+    texts = ("".join(draw.choices(PIECES, k=draw.randint(1, 30))) for _ in range(10 * count))
+    return [text for text in texts if text.strip()][:count]
+
+
+def make_pair(name: str, asked: str, said: str) -> dict:
+    """A row."""
+    turns = {"prompt": [{"role": "user", "content": asked}], "completion": [{"role": "assistant", "content": said}]}
+    return turns | {"id": name}
+
+
+def make_pairs(count: int) -> list[dict]:
+    """Rows of such texts."""
+    texts = make_texts(2 * count)
+    return [make_pair(f"pair {i}", *texts[2 * i : 2 * i + 2]) for i in range(count)]

@@ -30,7 +30,7 @@ STEPS = (
     "epoch",
 )
 STEPS += ("--learning_rate", "1e-3", "--warmup_steps", "1", "--max_grad_norm", "0.5", "--adam_epsilon", "1e-5")
-STEPS += ("--weight_decay", "0.1", "--logging_steps", "1")
+STEPS += ("--weight_decay", "0.1", "--logging_steps", "1", "--save_total_limit", "0")  # checkpoints are kept, and looked at
 SHARED = {"processes": 2, "device": "cpu", "mixed_precision": "no"}
 NONE = {"offload_optimizer": "none", "offload_params": "none"}
 ENGINES = {

@@ -6,7 +6,7 @@ import shutil
 from functools import partial
 
 import pytest
-from conftest import BASE
+from conftest import BASE, ROOT
 from pack import build, make_questions, write_questions
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
@@ -244,12 +244,18 @@ def test_a_task_of_the_paper_is_refused_where_its_prompt_would_begin_otherwise(f
 def test_a_chat_begins_as_training_does(folder):
     facts = {"questions": str(folder / "good"), "tokenizer": str(folder / "sentencepiece"), "pretrained": str(folder / "model")}
     facts["chat_template"] = str(BASE / "chat_template.jinja")
-    for task in (CHAT, "selfalign_chat_cloze", "selfalign_chat_cyclic", "selfalign_miniworld_chat"):
+    for task in (CHAT, "selfalign_chat_cloze", "selfalign_chat_cyclic", "selfalign_miniworld_chat_cyclic"):
         check_task(build(task, **facts, add_bos_token=False))
         with pytest.raises(
             UserError, match=r"asks without a beginning-of-sequence token, as training does: add add_bos_token=F"
         ):
-            check_task(build(task, **facts))
+            check_task(build(task, **facts, add_bos_token=True))
+
+
+def test_every_chat_template_says_that_none_begins_a_sequence():
+    chats = [file for file in (ROOT / "lm_eval_tasks/templates").glob("*.yaml") if "prompt: chat" in file.read_text()]
+    assert len(chats) == 4
+    assert all("bos: false" in file.read_text() for file in chats)
 
 
 def test_what_needs_a_tokenizer_is_passed_over_where_none_can_be_read(folder):

@@ -1,6 +1,7 @@
 """The training recipe, launched as a user launches it, on the shipped base model."""
 
 import json
+import os
 
 import polars as pl
 import pytest
@@ -130,7 +131,7 @@ def test_a_run_that_has_ended_is_not_done_again(data, trained):
     ],
 )
 def test_what_cannot_be_trained_is_said_in_one_line(data, tmp_path, options, message):
-    done = run_command(*launch(data, tmp_path / "model", *options))
+    done = run_command(*launch(data, tmp_path / "model", *options), env=os.environ | {"HF_HUB_OFFLINE": "1"})
     assert done.returncode != 0
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1

@@ -120,6 +120,7 @@ def describe_run(
     /,
     task: str,
     pretrained: str = "",
+    peft: str = "",
     prompt: str = "probe",
     scoring: str = "letter",
     draw: int = 0,
@@ -132,6 +133,7 @@ def describe_run(
         asked: the questions.
         task: the task's name.
         pretrained: the model that is asked, from `--model_args`; its manifest tells whether and on what it was tuned.
+        peft: its adapter, likewise; the manifest is then the adapter's.
         prompt: `probe`, `context` or `chat`; set by the task.
         scoring: `letter` or `cloze`; set by the task.
         draw: which demonstrations are taken: 0 the first (the paper's, in its tasks), any other number another shuffle.
@@ -140,16 +142,15 @@ def describe_run(
     Raises:
         UserError: the model's training has not ended, or trained it to answer in another format.
     """
-    manifest = read_manifest(pretrained) or {}
+    folder = peft or pretrained
+    manifest = read_manifest(folder) or {}
     tuned = manifest.get("stage") == "train"
-    if not tuned and (Path(pretrained) / "checkpoints").is_dir():
-        raise UserError(
-            f"{pretrained} holds a training run that has not ended. Run its command again; it goes on where it was."
-        )
+    if not tuned and (Path(folder) / "checkpoints").is_dir():
+        raise UserError(f"{folder} holds a training run that has not ended. Run its command again; it goes on where it was.")
     if tuned and prompt == "chat":
-        check_format(manifest["config"], scoring, pretrained)
+        check_format(manifest["config"], scoring, folder)
     return asked.with_columns(
-        model=pl.lit(str(pretrained)),
+        model=pl.lit(str(folder)),
         run=pl.lit(manifest["run"] if tuned else ""),
         phase=pl.lit(phase or f"{'tuned' if tuned else 'base'}_{prompt}"),
         scoring=pl.lit(scoring),

@@ -9,7 +9,7 @@ from conftest import BASE
 from pack import build, make_questions, write_prompt, write_questions
 
 from lm_eval_tasks.harness import run_harness
-from lm_eval_tasks.manifest import UserError
+from lm_eval_tasks.manifest import UserError, write_manifest
 from lm_eval_tasks.questions import read_questions, rotate_choices
 from lm_eval_tasks.samples import read_probes
 
@@ -144,3 +144,14 @@ def test_the_domain_of_a_task_may_be_named_again(made):
 def test_prompts_are_not_kept_under_the_tasks_name(made, tmp_path):
     with pytest.raises(UserError, match="--cache_requests keeps prompts under the task's name alone"):
         ask(tmp_path, "selfalign_history_probe", {"questions": str(made)}, "--cache_requests", "true")
+
+
+def test_an_adapter_on_its_base_is_the_tuned_model_that_is_asked(made, tmp_path):
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    run = write_manifest(adapter, "train", [], {"response_format": "text"}, {}, {})
+    facts = {"questions": str(made), "pretrained": str(BASE), "peft": str(adapter)}
+    doc = build("selfalign_history_chat_cloze", **facts).dataset["test"][0]
+    assert (doc["model"], doc["run"], doc["phase"]) == (str(adapter), run, "tuned_chat")
+    with pytest.raises(UserError, match="adapter was trained to answer in the format 'text', but this task scores by letter"):
+        build("selfalign_history_chat", **facts)

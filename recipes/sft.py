@@ -140,6 +140,7 @@ def fit(
             output = work.parents[1]
             publish_model(work, output)
             write_manifest(output, **facts)
+    trainer.accelerator.wait_for_everyone()  # one that ended its group while the main process writes was seen to abort
     trainer.end()
 
 

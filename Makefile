@@ -43,6 +43,7 @@ test-all: $(TESTED)
 bench: $(TESTED)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/probing.py
 	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/training.py
+	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/comparing.py
 	$(BIN)/python tests/benchmarks/writing.py
 
 format: $(TESTED)

@@ -3,12 +3,13 @@
 Pure functions on probe tables, for all questions at once: choices are padded to one matrix (n questions, most choices).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 from scipy.special import log_softmax
+from scipy.stats import rankdata
 
 from lm_eval_tasks.averages import average_probes, check_orders
 from lm_eval_tasks.manifest import UserError
@@ -63,10 +64,24 @@ def rank_densely(values: np.ndarray) -> np.ndarray:
     return ranks
 
 
-def correlate_ranks(before: np.ndarray, after: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Pearson correlation of the dense ranks a row, (n,); NaN where all of a row's choices tie. `known`: false in padding."""
+def rank_on_average(values: np.ndarray) -> np.ndarray:
+    """Rank of each value in its row, smallest first; ties share the mean of their ranks."""
+    return rankdata(values, axis=1)
+
+
+def correlate_ranks(
+    before: np.ndarray, after: np.ndarray, known: np.ndarray, rank: Callable[[np.ndarray], np.ndarray] = rank_densely
+) -> np.ndarray:
+    """Pearson correlation of the ranks a row, (n,); NaN where all of a row's choices tie.
+
+    Args:
+        before: (n, most choices); padding is less than all values, so that it moves the ranks of a row alike.
+        after: the same.
+        known: (n, most choices), false in padding.
+        rank: `rank_densely` (the paper's), or `rank_on_average` (Spearman's correlation).
+    """
     counts = known.sum(axis=1, keepdims=True)
-    x, y = (rank_densely(values) for values in (before, after))
+    x, y = (rank(values) for values in (before, after))
     x, y = (np.where(known, r - np.where(known, r, 0).sum(axis=1, keepdims=True) / counts, 0) for r in (x, y))
     with np.errstate(invalid="ignore"):
         return np.clip((x * y).sum(axis=1) / np.sqrt((x * x).sum(axis=1) * (y * y).sum(axis=1)), -1, 1)
@@ -149,7 +164,7 @@ def compare_probes(table: pl.DataFrame) -> pl.DataFrame:
         `top1_agreement` (bool).
     """
     kl = measure_kl(read_logprobs(table, "_before"), read_logprobs(table))
-    before, after = (pad_lists(table[name], -1) for name in ("probs_before", "probs"))
+    before, after = pad_probs(table)
     ranks = correlate_ranks(before, after, after >= 0)
     undefined = np.isnan(ranks)
     return table.with_columns(
@@ -158,3 +173,14 @@ def compare_probes(table: pl.DataFrame) -> pl.DataFrame:
         pl.Series("rank_undefined", undefined),
         top1_agreement=pl.col("prediction") == pl.col("prediction_before"),
     )
+
+
+def add_spearman(table: pl.DataFrame) -> pl.DataFrame:
+    """Add `spearman` to a joined table: Spearman's correlation of the probabilities, 0 where `rank_undefined`."""
+    before, after = pad_probs(table)
+    return table.with_columns(spearman=np.nan_to_num(correlate_ranks(before, after, after >= 0, rank_on_average)))
+
+
+def pad_probs(table: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """The probabilities before and after of a joined table, each (n, most choices), padded with -1."""
+    return pad_lists(table["probs_before"], -1), pad_lists(table["probs"], -1)

@@ -4,16 +4,18 @@ All runs that were asked the same questions are resampled together, so a contras
 are the same, and by seed number always.
 """
 
+import warnings
 from collections.abc import Iterator
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import polars as pl
 from statsmodels.stats.contingency_tables import mcnemar
-from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.proportion import proportion_effectsize
 
 from analysis.consistency import METRICS as CONSISTENCY
-from analysis.intervals import BINARY, BOUNDS, LEVEL, RULE_OF_THREE, Estimate, estimate_mean, resample_means
+from analysis.intervals import BINARY, BOUNDS, LEVEL, RULE_OF_THREE, Estimate, correct_tests, estimate_mean, resample_means
 from analysis.labels import BASE, METRICS, sort_by_words
 
 REFERENCE = "incompatible"
@@ -34,17 +36,29 @@ CONTRAST_SCHEMA = pl.Schema(
     | dict.fromkeys(("reference", "phase", "split", "metric"), pl.String)
     | dict.fromkeys(("difference", "low", "high", "low_questions", "high_questions", "p", "p_holm", "mde"), pl.Float64)
     | {"n": pl.Int64, "n_reference": pl.Int64, "seeds": pl.Int64, "paired": pl.Boolean, "method": pl.String}
+    | {"p_bh": pl.Float64, "effect": pl.Float64, "effect_name": pl.String}
 )
 
 
-class Block(NamedTuple):
+@dataclass(frozen=True)
+class Block:
     """One split of one study in one phase: every run's answers to every question that any of them was asked."""
 
     names: dict[str, str]  # model, domain, phase, split
     runs: pl.DataFrame  # condition, ratio, seed; a row a run
     values: np.ndarray  # (Q, R, M); NaN where a run was not asked, or a metric does not exist
-    points: np.ndarray  # (R, M), means over questions
-    resampled: np.ndarray  # (B, R, M)
+
+    @cached_property
+    def points(self) -> np.ndarray:
+        """Means over questions, (R, M)."""
+        known = np.isfinite(self.values)
+        with np.errstate(invalid="ignore"):
+            return np.where(known, self.values, 0).sum(axis=0) / known.sum(axis=0)
+
+    @cached_property
+    def resampled(self) -> np.ndarray:
+        """The same over resampled questions, (B, R, M); computed when first asked for."""
+        return resample_means(self.values)
 
     def count(self, run: int) -> np.ndarray:
         """Questions of a run, a metric each: (M,)."""
@@ -60,14 +74,10 @@ def cut_blocks(measures: pl.DataFrame, metrics: tuple[str, ...]) -> Iterator[Blo
         values = np.full((question.max() + 1, runs.height, len(metrics)), np.nan)
         values[question, run] = part.select(pl.col(m).cast(pl.Float64) for m in metrics).fill_null(np.nan).to_numpy()
         values[np.isinf(values)] = np.nan
-        known = np.isfinite(values)
-        with np.errstate(invalid="ignore"):
-            points = np.where(known, values, 0).sum(axis=0) / known.sum(axis=0)
-        keys = ("model", "domain", "phase", "split")
-        yield Block(dict(zip(keys, names, strict=True)), runs, values, points, resample_means(values))
+        yield Block(dict(zip(("model", "domain", "phase", "split"), names, strict=True)), runs, values)
 
 
-def _group_runs(block: Block) -> Iterator[tuple[str, float | None, dict[int | None, int]]]:
+def group_runs(block: Block) -> Iterator[tuple[str, float | None, dict[int | None, int]]]:
     """Condition, ratio, and the place of each seed's run."""
     for (condition, ratio), group in block.runs.group_by("condition", "ratio", maintain_order=True):
         yield condition, ratio, dict(zip(group["seed"].to_list(), group["_run"].to_list(), strict=True))
@@ -85,12 +95,13 @@ def compare_conditions(measures: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFra
 
     Returns:
         `SUMMARY_SCHEMA`: a row for each condition, phase, split and metric. `CONTRAST_SCHEMA`: a row for each condition other
-        than the reference, with p-values corrected by Holm's method over all contrasts of one phase and metric.
+        than the reference, with p-values corrected over all contrasts of one phase and metric, and an effect size: Cohen's h of
+        the two mean shares, or what `measure_effect` gives.
     """
     metrics = tuple(METRICS)
     summary, contrasts = [], []
     for block in cut_blocks(measures, metrics):
-        groups = list(_group_runs(block))
+        groups = list(group_runs(block))
         for condition, ratio, places in groups:
             summary += _summarise_group(block, metrics, condition, ratio, list(places.values()))
         reference = next((places for condition, _, places in groups if condition == REFERENCE), None)
@@ -131,6 +142,7 @@ def _contrast_groups(
         block.resampled[:, these] - block.resampled[:, those],
         _floor(metrics, np.minimum(n, n_reference)),
     )
+    effects = measure_effect(block.values[:, these], block.values[:, those], paired)
     rows = []
     for m in (m for m, name in enumerate(metrics) if name in CONTRAST_METRICS and min(n[m], n_reference[m]) > 1):
         p, method = estimate.p[m], estimate.method[m]
@@ -153,6 +165,12 @@ def _contrast_groups(
             "seeds": len(pairs),
             "paired": bool(paired[m]),
         }
+        if metrics[m] in BINARY:
+            # By Cohen's conventions 0.2 is small and 0.8 large.
+            kind, effect = "Cohen's h", proportion_effectsize(*(block.points[side, m].mean() for side in (these, those)))
+        else:
+            kind, effect = "d_z" if paired[m] else "Cohen's d", effects[m]
+        row |= {"effect": effect if np.isfinite(effect) else None, "effect_name": kind}
         rows.append(block.names | row)
     return rows
 
@@ -163,10 +181,31 @@ def compute_mcnemar(a: np.ndarray, b: np.ndarray) -> float:
     return float(mcnemar(table, exact=True).pvalue)
 
 
+def measure_effect(these: np.ndarray, those: np.ndarray, paired: np.ndarray) -> np.ndarray:
+    """Standardised mean differences, (M,), of two groups of runs, each question averaged over its seeds first.
+
+    Where the questions are the same, d_z: the mean difference over the standard deviation of the questions' differences;
+    elsewhere Cohen's d, over the pooled standard deviation. NaN where nothing varies.
+
+    Args:
+        these: (Q, S, M), NaN where not asked.
+        those: the same of the reference.
+        paired: (M,), whether both were asked the same questions.
+    """
+    with warnings.catch_warnings(), np.errstate(divide="ignore", invalid="ignore"):
+        warnings.simplefilter("ignore", RuntimeWarning)  # means of questions that one side was not asked
+        a, b = np.nanmean(these, axis=1), np.nanmean(those, axis=1)
+        n, n_reference = np.isfinite(a).sum(axis=0), np.isfinite(b).sum(axis=0)
+        squares = (n - 1) * np.nanvar(a, axis=0, ddof=1) + (n_reference - 1) * np.nanvar(b, axis=0, ddof=1)
+        spread = np.where(paired, np.nanstd(a - b, axis=0, ddof=1), np.sqrt(squares / (n + n_reference - 2)))
+        difference = np.nanmean(a, axis=0) - np.nanmean(b, axis=0)
+        return np.where(spread > 1e-12, difference / spread, np.nan)
+
+
 def correct_family(contrasts: pl.DataFrame) -> pl.DataFrame:
-    """Fill `p_holm`: Holm's correction over all contrasts of one phase and metric."""
+    """Fill `p_holm` and `p_bh`: Holm's and Benjamini and Hochberg's corrections over all contrasts of one phase and metric."""
     families = [
-        part.with_columns(pl.Series("p_holm", multipletests(part["p"].to_numpy(), alpha=ALPHA, method="holm")[1]))
+        part.with_columns(correct_tests(part["p"]).get_columns())
         for _, part in contrasts.group_by("phase", "metric", maintain_order=True)
     ]
     return pl.concat(families) if families else contrasts

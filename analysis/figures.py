@@ -97,7 +97,7 @@ def draw_figures(summary: pl.DataFrame, contrasts: pl.DataFrame, results: pl.Dat
 
 def write_figure(sketch: Sketch, stem: Path) -> str:
     """Write a figure as PNG and PDF at `stem`, and return it as SVG that takes its ink from the page it stands in."""
-    with mpl.rc_context({**STYLE, "svg.hashsalt": stem.name}):
+    with mpl.rc_context({**STYLE, "svg.hashsalt": stem.name, "svg.fonttype": "none"}):
         sketch.figure.draw_without_rendering()
         sketch.figure.set_layout_engine("none")  # laid out once, for all three forms
         sketch.figure.savefig(stem.with_suffix(".png"), metadata={"Software": None})

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 from scipy import stats
+from statsmodels.stats.multitest import fdrcorrection, multipletests
 from statsmodels.stats.proportion import proportion_confint
 
 BOUNDS = {
@@ -79,9 +80,16 @@ def resample_means(values: np.ndarray, resamples: int = RESAMPLES, seed: int = S
     with np.errstate(invalid="ignore"):
         for start in range(0, resamples, step):
             part = slice(start, min(start + step, resamples))
-            weights = rng.multinomial(questions, np.full(questions, 1 / questions), part.stop - part.start).astype(float)
+            weights = draw_weights(rng, part.stop - part.start, questions)
             means[part] = (weights @ flat) / (questions if complete else weights @ mask)
     return means.reshape(resamples, *shape)
+
+
+def draw_weights(rng: np.random.Generator, times: int, questions: int) -> np.ndarray:
+    """How often each question is drawn, (times, questions), in as many draws with replacement as there are questions."""
+    drawn = rng.integers(0, questions, (times, questions), dtype=np.int32)
+    drawn += np.arange(times, dtype=np.int32)[:, None] * questions
+    return np.bincount(drawn.ravel(), minlength=times * questions).reshape(times, questions).astype(float)
 
 
 class Estimate(NamedTuple):
@@ -144,3 +152,17 @@ def estimate_mean(points: np.ndarray, resampled: np.ndarray, floor: np.ndarray, 
         method=method,
         seeds=seeds,
     )
+
+
+def correct_tests(p: Sequence[float | None] | np.ndarray) -> pl.DataFrame:
+    """`p_holm` and `p_bh`: the p-values of one family after Holm's and Benjamini and Hochberg's corrections.
+
+    Holm's bounds the chance of any false finding, Benjamini and Hochberg's the expected share of false ones among those found.
+    A test that was not made (null or NaN) stays null, and does not count towards the family.
+    """
+    p = np.array([np.nan if value is None else value for value in p], dtype=float)
+    made = np.isfinite(p)
+    holm, bh = np.full((2, len(p)), np.nan)
+    if made.any():
+        holm[made], bh[made] = multipletests(p[made], method="holm")[1], fdrcorrection(p[made])[1]
+    return pl.DataFrame({"p_holm": holm, "p_bh": bh}).fill_nan(None)

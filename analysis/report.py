@@ -1,34 +1,60 @@
-"""The report: every table and figure of a folder of runs, and one page that holds them all."""
+"""The report: every table and figure of a folder of runs, and one page that holds them all.
 
+A new table goes into `list_tables`, a new figure into `list_figures`; both then stand in the page, the markdown and the folder.
+"""
+
+import re
 import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import polars as pl
 from markupsafe import Markup
 
+from analysis.calibration import compute_calibration, tabulate_calibration
 from analysis.contrasts import CONTRAST_METRICS, compare_conditions
-from analysis.figures import COLOURS, draw_figures, write_figure
-from analysis.findings import VERDICTS, list_findings, write_headline
+from analysis.curves import CAPTION as CURVES_CAPTION
+from analysis.curves import compute_curves, draw_curves, tabulate_curves
+from analysis.explorer import add_states, list_moved
+from analysis.figures import Sketch, draw_figures, write_figure
+from analysis.findings import list_findings, tabulate_headline, write_headline
 from analysis.intervals import SEED
-from analysis.labels import CONDITIONS, METRICS, SPLITS, name_condition, name_split
+from analysis.labels import METRICS
+from analysis.latex import write_latex
+from analysis.movement import CAPTION as TRANSITIONS_CAPTION
+from analysis.movement import compute_transitions, draw_transitions, tabulate_transitions
+from analysis.optimum import find_optima, tabulate_optima
+from analysis.page import collect_words, render, write_page
+from analysis.partial import compute_partial, tabulate_partial
+from analysis.provenance import collect_provenance, count_study, name_inputs
 from analysis.results import Study, read_study, summarise_results
-from analysis.tables import (
-    Table,
-    escape_markdown,
-    tabulate_contrasts,
-    tabulate_metric,
-    tabulate_summary,
-    write_latex,
-    write_markdown,
-    write_text,
-)
+from analysis.tables import Table, tabulate_contrasts, tabulate_metric, tabulate_summary, write_markdown, write_text
+from analysis.units import compare_units, tabulate_units
 from lm_eval_tasks.manifest import write_folder, write_manifest
 
-MOVED = 200
 TUNED = ("tuned_chat", "tuned_probe")
-_ROW = ("run", "condition", "ratio", "seed", "phase", "split", "source", "question_domain", "id")
+QUESTION_COLUMNS = (
+    *("model", "domain", "run", "condition", "ratio", "seed", "phase", "split", "source", "question_domain", "id"),
+    *("question_hash", "question", "choices", "answer", *METRICS, "rank_undefined", "probs_before", "probs"),
+    *("prediction_before", "prediction", "confidence_before", "state_before", "state"),
+)
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """What tables and figures are made of: one base model and one trained domain."""
+
+    model: str
+    domain: str
+    prefix: str  # of its files' names; none where there is but one chapter
+    results: pl.DataFrame
+    summary: pl.DataFrame
+    contrasts: pl.DataFrame
+    curves: pl.DataFrame
+    optima: pl.DataFrame
+    transitions: pl.DataFrame
+    calibration: pl.DataFrame
 
 
 def write_report(runs: str | Path, output: str | Path) -> str:
@@ -45,155 +71,115 @@ def write_report(runs: str | Path, output: str | Path) -> str:
         UserError: the study cannot be read (see `results.read_study`), or the output cannot be written.
     """
     study = read_study(runs)
-    results = summarise_results(study.measures)
-    summary, contrasts = compare_conditions(study.measures)
+    frames = compute_frames(study)
     with write_folder(output) as folder:
-        for name, table in (("results", results), ("summary", summary), ("contrasts", contrasts)):
+        for name in ("tables", "figures"):
+            (folder / name).mkdir()
+        for name, table in frames.items():
             table.write_parquet(folder / f"{name}.parquet")
             table.write_csv(folder / f"{name}.csv")
-        held = ("question_hash", *METRICS, "rank_undefined", "prediction", "prediction_before", "answer")
-        study.measures.select("model", "domain", *_ROW, *held).write_parquet(folder / "questions.parquet")
-        chapters = _write_chapters(study, results, summary, contrasts, folder)
+        add_states(study.measures).select(QUESTION_COLUMNS).write_parquet(folder / "questions.parquet")
+        provenance = collect_provenance(study)
         context = {
-            "chapters": chapters,
+            "chapters": [
+                write_chapter(chapter, folder) | {"counts": count_study(study, chapter.model, chapter.domain)}
+                for chapter in list_chapters(study, frames)
+            ],
+            "across": write_tables(list_common_tables(frames), folder),
             "gaps": study.gaps,
-            "provenance": collect_provenance(study),
+            "provenance": provenance,
             "words": collect_words(study),
         }
-        for name in ("report.html", "report.md"):
-            (folder / name).write_text(render(f"{name}.jinja", context))
-        runs = {f"{run['domain']} {run['label']} seed {run['seed']}": run["run"] for run in context["provenance"]["runs"]}
-        write_manifest(folder, "report", sys.argv, {}, runs, {"bootstrap": SEED})
-    return "\n".join(write_text(chapter["summary"]) for chapter in chapters)
+        (folder / "report.html").write_text(write_page(context, *list_moved(study.measures)))
+        (folder / "report.md").write_text(render("report.md.jinja", context))
+        write_manifest(folder, "report", sys.argv, {}, name_inputs(provenance), {"bootstrap": SEED})
+    return "\n".join(write_text(chapter["summary"]) for chapter in context["chapters"])
 
 
-def _write_chapters(
-    study: Study, results: pl.DataFrame, summary: pl.DataFrame, contrasts: pl.DataFrame, folder: Path
-) -> list[dict[str, Any]]:
-    """Write the tables and figures of each base model and trained domain; what the page needs of each."""
-    (folder / "tables").mkdir()
-    (folder / "figures").mkdir()
-    pairs = study.runs.select("model", "domain").unique(maintain_order=True).rows()
-    chapters = []
-    for place, (model, domain) in enumerate(pairs):
-        prefix = "" if len(pairs) == 1 else f"{place + 1}-{domain}-"
-        parts = [table.filter(model=model, domain=domain) for table in (results, summary, contrasts)]
-        tables = list_tables(*parts[1:])
-        for table in tables:
-            (folder / "tables" / f"{prefix}{table.name}.md").write_text(write_markdown(table))
-            (folder / "tables" / f"{prefix}{table.name}.tex").write_text(write_latex(table))
-        figures = [
-            {"name": f"{prefix}{s.name}", "title": s.title, "caption": s.caption}
-            | {"svg": Markup(write_figure(s, folder / "figures" / f"{prefix}{s.name}"))}
-            for s in draw_figures(parts[1], parts[2], parts[0])
-        ]
-        headline, sentence = write_headline(parts[2])
-        chapters.append(
-            {"model": model, "domain": domain, "headline": headline, "sentence": sentence, "findings": list_findings(parts[2])}
-            | {"summary": tables[0], "tables": tables[1:], "figures": figures}
-            | {
-                "counts": count_study(study, model, domain),
-                "moved": list_moved(study.measures.filter(model=model, domain=domain)),
-            }
-        )
-    return chapters
-
-
-def list_tables(summary: pl.DataFrame, contrasts: pl.DataFrame) -> list[Table]:
-    """All tables of one study: the compact one first, those without a row left out."""
-    tables = [tabulate_summary(summary)]
-    tables += [
-        tabulate_contrasts(contrasts, metric, phase) for metric in CONTRAST_METRICS for phase in ("tuned_chat", "tuned_probe")
-    ]
-    tables += [tabulate_metric(summary, metric, phase) for metric in METRICS for phase in TUNED]
-    return [tables[0], *(table for table in tables[1:] if table.rows)]
-
-
-def count_study(study: Study, model: str, domain: str) -> dict[str, Any]:
-    """The numbers of the pipeline picture."""
-    runs = study.runs.filter(model=model, domain=domain)
-    asked = study.measures.filter(model=model, domain=domain)
+def compute_frames(study: Study) -> dict[str, pl.DataFrame]:
+    """All numbers of the report, by the names of the files that hold them."""
+    results = summarise_results(study.measures)
+    summary, contrasts = compare_conditions(study.measures)
     return {
-        "runs": runs.height,
-        "conditions": runs.select("condition", "ratio").n_unique(),
-        "seeds": sorted(set(runs["seed"])),
-        "source": runs["source"][0],
-        "questions": asked.select("source", "question_domain", "id").n_unique(),
-        "before": asked.filter(run="").height,
-        "after": asked.filter(pl.col("run") != "").height,
+        "results": results,
+        "summary": summary,
+        "contrasts": contrasts,
+        "curves": compute_curves(summary),
+        "optima": find_optima(study.measures),
+        "transitions": compute_transitions(study.measures),
+        "calibration": compute_calibration(study.measures),
+        "partial": compute_partial(results),
+        "units": compare_units(contrasts),
     }
 
 
-def list_moved(measures: pl.DataFrame) -> list[dict[str, Any]]:
-    """The questions whose distribution moved most (by KL) in the chat prompt, an equal share of `MOVED` for each condition."""
-    asked = measures.filter(pl.col("kl_nats").is_not_null(), pl.col("split") != "seen", phase="tuned_chat")
-    share = MOVED // max(asked.select("condition", "ratio").n_unique(), 1)
-    top = (
-        asked.sort("kl_nats", *_ROW, descending=[True] + [False] * len(_ROW))
-        .unique(["condition", "ratio", "source", "question_domain", "id"], keep="first", maintain_order=True)
-        .group_by("condition", "ratio", maintain_order=True)
-        .head(share)
-        .sort("kl_nats", *_ROW, descending=[True] + [False] * len(_ROW))
-    )
-    return [
-        {
-            "condition": name_condition(row["condition"], row["ratio"]),
-            "colour": COLOURS.get(row["condition"], "#999999"),
-            "split": name_split(row["split"]),
-            "choices": [
-                {
-                    "text": text,
-                    "before": 100 * p,
-                    "after": 100 * q,
-                    "gold": i == row["answer"],
-                    "belief": i == row["prediction_before"],
-                }
-                for i, (text, p, q) in enumerate(zip(row["choices"], row["probs_before"], row["probs"], strict=True))
-            ],
-        }
-        | {key: row[key] for key in ("seed", "question_domain", "source", "id", "question", "kl_nats")}
-        for row in top.iter_rows(named=True)
-    ]
+def list_chapters(study: Study, frames: dict[str, pl.DataFrame]) -> list[Chapter]:
+    """The study's parts, one for each base model and trained domain."""
+    pairs = study.runs.select("model", "domain").unique(maintain_order=True).rows()
+    chapters = []
+    for place, (model, domain) in enumerate(pairs, start=1):
+        prefix = "" if len(pairs) == 1 else f"{place}-{re.sub(r'[^A-Za-z0-9_.-]+', '-', domain)}-"
+        names = ("results", "summary", "contrasts", "curves", "optima", "transitions", "calibration")
+        parts = {name: frames[name].filter(model=model, domain=domain) for name in names}
+        chapters.append(Chapter(model, domain, prefix, **parts))
+    return chapters
 
 
-def collect_provenance(study: Study) -> dict[str, Any]:
-    """Where the numbers come from: runs with their inputs, the settings that all share, and the versions."""
-    configs = [manifest["config"] for manifest in study.manifests]
-    told = ("domain", "source", "condition", "ratio", "seed", "dataset_config")
-    shared = {key: value for key, value in configs[0].items() if key not in told and all(c.get(key) == value for c in configs)}
-    versions: dict[str, set[str]] = {}
-    for manifest in study.manifests:
-        for package, version in manifest.get("versions", {}).items():
-            versions.setdefault(package, set()).add(version)
-    runs = [
-        {
-            "run": row["run"],
-            "label": name_condition(row["condition"], row["ratio"]),
-            "domain": row["domain"],
-            "seed": row["seed"],
-        }
-        | {"model": row["model"], "folder": Path(row["folder"]).name, "inputs": manifest.get("inputs", {})}
-        for row, manifest in zip(study.runs.iter_rows(named=True), study.manifests, strict=True)
-    ]
-    return {"runs": runs, "shared": shared, "versions": {name: ", ".join(sorted(v)) for name, v in sorted(versions.items())}}
+def list_tables(chapter: Chapter) -> list[Table]:
+    """All tables: the compact one first, those without a row left out."""
+    tables = [tabulate_summary(chapter.summary), tabulate_headline(chapter.contrasts)]
+    tables += [tabulate_curves(chapter.curves), tabulate_optima(chapter.optima)]
+    tables += [tabulate_transitions(chapter.transitions, phase) for phase in TUNED]
+    tables += [tabulate_calibration(chapter.calibration, phase) for phase in TUNED]
+    tables += [tabulate_contrasts(chapter.contrasts, metric, phase) for metric in CONTRAST_METRICS for phase in TUNED]
+    tables += [tabulate_metric(chapter.summary, metric, phase) for metric in METRICS for phase in TUNED]
+    return [tables[0], *(table for table in tables[1:] if table.rows)]
 
 
-def collect_words(study: Study) -> dict[str, Any]:
-    """What the page explains: the study's conditions, splits and verdicts."""
-    held = set(study.runs["condition"])
-    conditions = [(name_condition(name, None), COLOURS[name], text) for name, text in CONDITIONS.items() if name in held]
-    return {"conditions": conditions, "splits": [(name_split(s), text) for s, text in SPLITS.items()], "verdicts": VERDICTS}
+def list_figures(chapter: Chapter) -> list[Sketch]:
+    """All figures, in the order of the page; those without numbers left out."""
+    figures = draw_figures(chapter.summary, chapter.contrasts, chapter.results)
+    if chapter.curves["ratio"].n_unique() > 1:
+        title = "Over the consistency ratio"
+        figures.append(Sketch("curves", title, CURVES_CAPTION, draw_curves(chapter.curves, title)))
+    if chapter.transitions.filter(phase="tuned_chat").height:
+        title = "What became of right, wrong and unsure answers"
+        figure = draw_transitions(chapter.transitions, title)
+        figures.append(Sketch("transitions", title, TRANSITIONS_CAPTION, figure))
+    return figures
 
 
-def render(template: str, context: dict[str, Any]) -> str:
-    """Fill a template of this package; everything is escaped, for HTML in pages and for markdown through the filter `md`."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("analysis", "templates"),
-        autoescape=jinja2.select_autoescape(enabled_extensions=("html.jinja",), default=False),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {"md": escape_markdown, "md_table": write_markdown}
-    return environment.get_template(template).render(context)
+def list_common_tables(frames: dict[str, pl.DataFrame]) -> list[Table]:
+    """The tables over runs, base models and domains; those without a row left out."""
+    tables = [tabulate_partial(frames["partial"]), *(tabulate_units(frames["units"], m) for m in CONTRAST_METRICS)]
+    return [table for table in tables if table.rows]
+
+
+def write_tables(tables: list[Table], folder: Path) -> list[Table]:
+    """Write tables below `folder`, as markdown and LaTeX; returns them."""
+    for table in tables:
+        (folder / "tables" / f"{table.name}.md").write_text(write_markdown(table))
+        (folder / "tables" / f"{table.name}.tex").write_text(write_latex(table))
+    return tables
+
+
+def write_chapter(chapter: Chapter, folder: Path) -> dict[str, Any]:
+    """Write a chapter's tables and figures below `folder`; returns what the page shows of it."""
+    tables = write_tables([replace(t, name=f"{chapter.prefix}{t.name}") for t in list_tables(chapter)], folder)
+    figures = []
+    for sketch in list_figures(chapter):
+        name = f"{chapter.prefix}{sketch.name}"
+        svg = Markup(write_figure(sketch, folder / "figures" / name))
+        figures.append({"name": name, "title": sketch.title, "caption": sketch.caption, "svg": svg})
+    headline, sentence = write_headline(chapter.contrasts)
+    return {
+        "model": chapter.model,
+        "domain": chapter.domain,
+        "prefix": chapter.prefix,
+        "headline": headline,
+        "sentence": sentence,
+        "findings": list_findings(chapter.contrasts),
+        "summary": tables[0],
+        "tables": tables[1:],
+        "figures": figures,
+    }

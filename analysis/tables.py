@@ -1,4 +1,4 @@
-"""A small model of a table, and its three forms: markdown, LaTeX (booktabs) and plain text. All cells are escaped."""
+"""A small model of a table, and its forms as markdown and plain text (LaTeX: analysis/latex.py). All cells are escaped."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -9,11 +9,6 @@ from analysis.contrasts import REFERENCE
 from analysis.labels import BASE, METRICS, PHASES, SPLITS, name_condition, name_split
 
 DASH = "–"
-_LATEX = {
-    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "_": r"\_",
-    "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "%": r"\%", "<": r"\textless{}", ">": r"\textgreater{}",
-    "|": r"\textbar{}", "−": "$-$", "–": "--", "\n": " ",
-}  # fmt: skip
 _MARKDOWN = {c: f"\\{c}" for c in "\\`*_[]|#~$"} | {"<": "&lt;", ">": "&gt;", "&": "&amp;", "\n": " "}
 
 
@@ -34,11 +29,6 @@ def escape_markdown(text: str) -> str:
     return text.translate(str.maketrans(_MARKDOWN))
 
 
-def escape_latex(text: str) -> str:
-    """Text that LaTeX shows as it is."""
-    return text.translate(str.maketrans(_LATEX))
-
-
 def write_markdown(table: Table) -> str:
     """A table as markdown, with its title in bold and its note below."""
     rules = [":--" if i < table.left else "--:" for i in range(len(table.header))]
@@ -46,24 +36,6 @@ def write_markdown(table: Table) -> str:
     body = [f"| {' | '.join(row)} |" for row in (lines[0], rules, *lines[1:])]
     note = ["", escape_markdown(table.note)] if table.note else []
     return "\n".join([f"**{escape_markdown(table.title)}**", "", *body, *note]) + "\n"
-
-
-def write_latex(table: Table) -> str:
-    """A table as a LaTeX float that needs the package booktabs."""
-    lines = [" & ".join(map(escape_latex, row)) + r" \\" for row in (table.header, *table.rows)]
-    columns = "l" * table.left + "r" * (len(table.header) - table.left)
-    caption = escape_latex(f"{table.title}. {table.note}".strip())
-    top = [r"\begin{table}", r"\centering", rf"\caption{{{caption}}}", rf"\label{{tab:{table.name}}}", r"\footnotesize"]
-    body = [
-        rf"\begin{{tabular}}{{{columns}}}",
-        r"\toprule",
-        lines[0],
-        r"\midrule",
-        *lines[1:],
-        r"\bottomrule",
-        r"\end{tabular}",
-    ]
-    return "\n".join([*top, *body, r"\end{table}"]) + "\n"
 
 
 def write_text(table: Table) -> str:
@@ -166,8 +138,10 @@ def tabulate_contrasts(contrasts: pl.DataFrame, metric: str, phase: str = "tuned
         "difference",
         "95% interval",
         "over questions",
+        "effect",
         "p",
         "p (Holm)",
+        "p (BH)",
         "detectable",
         "n",
         "seeds",
@@ -179,13 +153,15 @@ def tabulate_contrasts(contrasts: pl.DataFrame, metric: str, phase: str = "tuned
         n = f"{row['n']:,}" if row["n"] == row["n_reference"] else f"{row['n']:,} / {row['n_reference']:,}"
         intervals = [format_interval(row, sign=True), format_interval(row, "low_questions", "high_questions", sign=True)]
         detectable = format_number(row["mde"]) if row["p_holm"] >= 0.05 else DASH
-        tests = [format_p(row["p"]), format_p(row["p_holm"]), detectable]
+        tests = [format_p(row["p"]), format_p(row["p_holm"]), format_p(row["p_bh"]), detectable]
         counts = [n, str(row["seeds"]), "yes" if row["paired"] else "no"]
-        rows.append([label, name_split(row["split"]), format_number(row["difference"], sign=True), *intervals, *tests, *counts])
+        sizes = [format_number(row["difference"], sign=True), *intervals, format_number(row["effect"], 2, sign=True)]
+        rows.append([label, name_split(row["split"]), *sizes, *tests, *counts])
     note = (
         "Interval: over questions and seeds. Over questions: the seeds taken as given. p (Holm): corrected over all contrasts "
         "of this metric and phase. Detectable: where p is not significant, the smallest true difference that this design finds "
-        "in 80% of repetitions (before correction). Paired: the same questions on both sides."
+        "in 80% of repetitions (before correction). p (BH): Benjamini and Hochberg's correction over the same contrasts. "
+        "Effect: Cohen's h for shares, elsewhere d_z (paired) or Cohen's d. Paired: the same questions on both sides."
     )
     title = f"{_capitalise(METRICS[metric])} against {REFERENCE} training, {PHASES[phase]}{_name_study(contrasts)}"
     return Table(f"contrasts-{metric}-{phase}", title, header, rows, note, left=2)

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from scipy import stats
 
-from analysis.consistency import average_presentations, compare_probes, join_probes
+from analysis.consistency import add_spearman, average_presentations, compare_probes, join_probes
 from lm_eval_tasks.manifest import UserError
 from lm_eval_tasks.questions import hash_questions
 from lm_eval_tasks.samples import PROBE_SCHEMA
@@ -37,21 +37,23 @@ def make_table(probs: list[list[float]], logs: list[list[float] | None] | None =
     return table.with_columns(hash_questions(table))
 
 
-def compare_plainly(before: list[float], after: list[float]) -> tuple[float, float, bool]:
-    """KL and rank correlation of one question, the paper's formulas."""
+def compare_plainly(before: list[float], after: list[float]) -> tuple[float, float, float, bool]:
+    """KL, the paper's rank correlation and Spearman's of one question."""
     kl = float(stats.entropy(before, after))
     x, y = stats.rankdata(before, method="dense"), stats.rankdata(after, method="dense")
     if len(set(x)) == 1 or len(set(y)) == 1:
-        return kl, 0.0, True
-    return kl, float(stats.pearsonr(x, y).statistic), False
+        return kl, 0.0, 0.0, True
+    return kl, float(stats.pearsonr(x, y).statistic), float(stats.spearmanr(before, after).statistic), False
 
 
 def check_against_plain(before: list[list[float]], after: list[list[float]]) -> pl.DataFrame:
-    compared = compare_probes(join_probes(make_table(before), make_table(after)).table).sort(pl.col("id").cast(int))
+    compared = add_spearman(compare_probes(join_probes(make_table(before), make_table(after)).table))
+    compared = compared.sort(pl.col("id").cast(int))
     for row, p, q in zip(compared.iter_rows(named=True), before, after, strict=True):
-        kl, rank, undefined = compare_plainly(p, q)
+        kl, rank, spearman, undefined = compare_plainly(p, q)
         assert row["kl_nats"] == pytest.approx(kl, abs=1e-12, rel=1e-12)
         assert row["rank_pearson"] == pytest.approx(rank, abs=1e-12)
+        assert row["spearman"] == pytest.approx(spearman, abs=1e-12)
         assert row["rank_undefined"] is undefined
         assert row["top1_agreement"] == (np.argmax(p) == np.argmax(q))
     return compared
@@ -62,6 +64,15 @@ def test_random_distributions_of_mixed_length_equal_a_plain_loop():
     lengths = rng.integers(2, 11, 500)
     before, after = ([rng.dirichlet(np.full(k, 0.3)).tolist() for k in lengths] for _ in range(2))
     check_against_plain(before, after)
+
+
+def test_distributions_with_many_ties_equal_a_plain_loop():
+    rng = np.random.default_rng(2)
+    lengths = rng.integers(2, 8, 300)
+    before, after = ([(w / w.sum()).tolist() for k in lengths for w in [rng.integers(1, 4, k)]] for _ in range(2))
+    compared = check_against_plain(before, after)
+    assert compared["rank_undefined"].sum() > 5
+    assert (compared["rank_pearson"] - compared["spearman"]).abs().max() > 0.05  # ties make the two differ
 
 
 def test_degenerate_distributions_equal_a_plain_loop():

@@ -6,9 +6,12 @@ import pytest
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from analysis.contrasts import compare_conditions, compute_mcnemar
-from analysis.intervals import estimate_mean, resample_means, summarise_means
+from analysis.contrasts import compare_conditions, compute_mcnemar, measure_effect
+from analysis.findings import tabulate_headline
+from analysis.intervals import correct_tests, estimate_mean, resample_means, summarise_means
 from analysis.labels import METRICS
+from analysis.tables import DASH
+from analysis.units import FEWEST, UNIT_SCHEMA, average_units, compare_units, tabulate_units
 
 
 def make_measures(answers: dict[tuple[str, int], np.ndarray], split: str = "homo", first: dict = {}) -> pl.DataFrame:  # noqa: B006
@@ -68,7 +71,7 @@ def test_mcnemar_is_the_exact_binomial_test():
     assert compute_mcnemar(a, a) == 1
 
 
-def test_one_seed_is_tested_by_mcnemar_and_corrected_by_holm():
+def test_one_seed_is_tested_by_mcnemar_and_corrected_over_the_family():
     answers = {
         (c, 1): draw(300, share, i) for i, (c, share) in enumerate([("harmonious", 0.7), ("gold", 0.6), ("incompatible", 0.5)])
     }
@@ -83,6 +86,59 @@ def test_one_seed_is_tested_by_mcnemar_and_corrected_by_holm():
         z = stats.sem(a - b) * stats.norm.ppf(0.975)
         assert row["high"] - row["difference"] == pytest.approx(z, rel=0.06)
     np.testing.assert_allclose(contrasts["p_holm"], multipletests(contrasts["p"].to_numpy(), method="holm")[1])
+    np.testing.assert_allclose(contrasts["p_bh"], stats.false_discovery_control(contrasts["p"].to_numpy()))
+
+
+def test_tests_that_were_not_made_stay_out_of_the_family():
+    corrected = correct_tests([0.01, None, 0.04, np.nan, 0.03])
+    assert corrected["p_holm"].to_list() == [pytest.approx(0.03), None, pytest.approx(0.06), None, pytest.approx(0.06)]
+    assert corrected["p_bh"].to_list() == [pytest.approx(0.03), None, pytest.approx(0.04), None, pytest.approx(0.04)]
+    assert correct_tests([None])["p_bh"].to_list() == [None]
+    assert correct_tests([]).height == 0
+
+
+def test_interval_of_one_seed_is_scipys_paired_bootstrap():
+    a, b = draw(300, 0.7, 1), draw(300, 0.5, 2)
+    b[:150] = a[:150]
+    _, contrasts = compare_conditions(make_measures({("harmonious", 1): a, ("incompatible", 1): b}))
+    found = stats.bootstrap((a, b), lambda x, y, axis: x.mean(axis) - y.mean(axis), paired=True, rng=0, method="percentile")
+    np.testing.assert_allclose(contrasts.select("low", "high").row(0), found.confidence_interval, atol=0.008)
+
+
+def test_effect_of_shares_is_cohens_h():
+    answers = {
+        (c, s): draw(400, x, 10 * s + i) for s in (1, 2) for i, (c, x) in enumerate([("gold", 0.8), ("incompatible", 0.5)])
+    }
+    _, contrasts = compare_conditions(make_measures(answers))
+    row = contrasts.row(0, named=True)
+    gold, reference = (np.mean([answers[c, s].mean() for s in (1, 2)]) for c in ("gold", "incompatible"))
+    h = 2 * np.arcsin(np.sqrt(gold)) - 2 * np.arcsin(np.sqrt(reference))
+    assert (row["effect"], row["effect_name"]) == (pytest.approx(h), "Cohen's h")
+    # As large as it gets.
+    answers = {("gold", 1): np.ones(50, int), ("incompatible", 1): np.zeros(50, int)}
+    assert compare_conditions(make_measures(answers))[1]["effect"][0] == pytest.approx(np.pi)
+
+
+def test_effect_of_means_is_that_of_the_questions_differences():
+    rng = np.random.default_rng(0)
+    these, those = rng.normal(1, 1, (200, 2, 1)), rng.normal(0, 1, (200, 2, 1))
+    d = (these - those).mean(axis=1)[:, 0]
+    assert measure_effect(these, those, np.array([True]))[0] == pytest.approx(d.mean() / d.std(ddof=1))
+    a, b = these.mean(axis=1)[:120, 0], those.mean(axis=1)[120:, 0]
+    these[120:], those[:120] = np.nan, np.nan
+    pooled = np.sqrt((119 * a.var(ddof=1) + 79 * b.var(ddof=1)) / 198)
+    assert measure_effect(these, those, np.array([False]))[0] == pytest.approx((a.mean() - b.mean()) / pooled)
+    assert np.isnan(measure_effect(np.ones((9, 1, 1)), np.zeros((9, 1, 1)), np.array([True]))[0])
+
+
+def test_effect_of_other_metrics_is_named():
+    answers = {(c, 1): draw(200, x, i) for i, (c, x) in enumerate([("gold", 0.8), ("incompatible", 0.5)])}
+    measures = make_measures(answers).with_columns(kl_nats=pl.col("accuracy") + pl.int_range(pl.len()) % 7)
+    _, contrasts = compare_conditions(measures)
+    row = contrasts.filter(metric="kl_nats").row(0, named=True)
+    x = measures.partition_by("condition", include_key=False)
+    d = (x[0]["kl_nats"] - x[1]["kl_nats"]).to_numpy()
+    assert (row["effect"], row["effect_name"]) == (pytest.approx(d.mean() / d.std(ddof=1)), "d_z")
 
 
 def test_seeds_that_differ_give_the_t_interval_of_paired_seeds():
@@ -137,3 +193,77 @@ def test_detectable_difference_is_found_in_four_of_five_repetitions():
     mde = estimate_mean(np.zeros((1, 1)), resampled, np.zeros(1)).mde[0]
     found = np.abs(rng.normal(mde, se, 20000)) > 1.96 * se
     assert found.mean() == pytest.approx(0.8, abs=0.02)
+
+
+def make_units(differences: dict[tuple[str, str], float], split: str = "homo", condition: str = "harmonious") -> pl.DataFrame:
+    """Contrasts with these differences for each base model and domain."""
+    answers = {(condition, 1): draw(100, 0.7, 1), ("incompatible", 1): draw(100, 0.5, 2)}
+    row = compare_conditions(make_measures(answers, split))[1]
+    parts = [
+        row.with_columns(model=pl.lit(model), domain=pl.lit(domain), difference=pl.lit(difference))
+        for (model, domain), difference in differences.items()
+    ]
+    return pl.concat(parts)
+
+
+def test_base_models_and_domains_are_units_of_a_t_interval():
+    d = {("a", "herbs"): 0.1, ("a", "engines"): 0.3, ("b", "herbs"): 0.05, ("b", "engines"): 0.2}
+    units = compare_units(pl.concat([make_units(d), make_units({key: -2 * x for key, x in d.items()}, "id")]))
+    assert units.schema == UNIT_SCHEMA
+    row = units.filter(split="homo").row(0, named=True)
+    x = np.array(list(d.values()))
+    low, high = stats.t.interval(0.95, 3, x.mean(), stats.sem(x))
+    p = stats.ttest_1samp(x, 0).pvalue
+    assert (row["difference"], row["low"], row["high"]) == (pytest.approx(x.mean()), pytest.approx(low), pytest.approx(high))
+    assert (row["n"], row["models"], row["domains"], row["note"]) == (4, 2, 2, "")
+    assert (row["p"], row["p_holm"], row["p_bh"]) == (pytest.approx(p), pytest.approx(2 * p), pytest.approx(p))
+    assert row["mde"] == pytest.approx(high - x.mean() + stats.t.ppf(0.8, 3) * stats.sem(x))
+    table = tabulate_units(units)
+    assert [line[1] for line in table.rows] == ["HOMO", "ID"]
+    assert {len(line) for line in table.rows} == {len(table.header)}
+    assert table.rows[0][2] == "+0.163"
+
+
+def test_few_units_are_said():
+    assert compare_units(make_units({("a", "herbs"): 0.1})).is_empty()
+    assert compare_units(make_units({("a", "herbs"): 0.1, ("a", "engines"): 0.2}))["n"].to_list() == [2]
+    two = {("a", "herbs"): 0.1, ("b", "herbs"): 0.2}
+    both = pl.concat([make_units(two), make_units({("a", "herbs"): 0.3}, condition="gold")])
+    pair, single = compare_units(both).rows(named=True)
+    assert (pair["n"], pair["note"]) == (2, f"2 units, fewer than {FEWEST}: the interval is very wide")
+    assert pair["low"] < 0 < 0.3 < pair["high"]
+    assert (single["n"], single["low"], single["p"], single["p_holm"]) == (1, None, None, None)
+    assert single["note"] == "one unit: no interval over units"
+    assert pair["p_holm"] == pytest.approx(pair["p"])
+    table = tabulate_units(compare_units(both))
+    assert table.rows[1][2:8] == ["+0.300", *[DASH] * 5]
+    same = average_units(np.array([0.1, 0.1, 0.1]))
+    assert (same["difference"], same["low"], same["p"]) == (pytest.approx(0.1), None, None)
+    assert "do not differ" in same["note"]
+
+
+def test_the_headline_table_holds_every_comparison_and_says_what_lacks():
+    conditions = ("harmonious", "self_aligning", "gold", "incompatible")
+    answers = {(c, 1): draw(200, x, i) for i, (c, x) in enumerate(zip(conditions, (0.9, 0.52, 0.6, 0.5), strict=True))}
+    measures = pl.concat([make_measures(answers), make_measures(answers, "id")])
+    _, contrasts = compare_conditions(measures)
+    table = tabulate_headline(contrasts)
+    assert [row[:2] for row in table.rows] == [
+        [f"{name} − incompatible", split]
+        for name in ("self-aligning", "harmonious", "contextualized")
+        for split in ("HOMO", "ID", "OOD")
+    ]
+    assert {len(row) for row in table.rows} == {len(table.header)}
+    cells = {tuple(row[:2]): dict(zip(table.header, row, strict=True)) for row in table.rows}
+    row = cells["harmonious − incompatible", "HOMO"]
+    found = contrasts.filter(condition="harmonious", split="homo").row(0, named=True)
+    assert row["difference"] == f"{found['difference']:+.3f}"
+    assert (row["p (Holm)"], row["p (BH)"], row["detectable"], row["n"]) == ("<0.001", "<0.001", DASH, "200")
+    assert row["Cohen's h"] == f"{found['effect']:+.2f}"
+    # No difference found: what could have been.
+    assert float(cells["self-aligning − incompatible", "HOMO"]["detectable"]) > 0.05
+    assert set(cells["contextualized − incompatible", "HOMO"].values()) == {"contextualized − incompatible", "HOMO", DASH}
+    two = tabulate_headline(pl.concat([contrasts, contrasts.with_columns(domain=pl.lit("engines"))]))
+    assert len(two.rows) == 18
+    assert two.rows[9][:2] == ["base", "engines"]
+    assert {len(row) for row in two.rows} == {len(two.header)}

@@ -1,4 +1,4 @@
-"""A made-up study becomes the contract's tables and one whole page; what is missing is named; what is wrong is refused."""
+"""A made-up study becomes tables, figures and one whole page."""
 
 import json
 import re
@@ -10,16 +10,24 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from browser import needs_chromium, open_page
+from markupsafe import Markup
+from spoiling import edit, read_manifest_of, spoil_manifest
 from studies import BASE_MODEL, KEPT, write_study
+from typesetting import check_latex, compile_latex
 
 from analysis.consistency import compare_probes, join_probes
 from analysis.contrasts import compare_conditions
+from analysis.explorer import list_moved
 from analysis.findings import list_findings, write_headline
+from analysis.latex import write_latex
+from analysis.page import PAGE_BYTES, collect_words, write_page
+from analysis.provenance import collect_provenance, count_study
 from analysis.report import write_report
-from analysis.results import RESULT_COLUMNS, read_study, summarise_results
-from analysis.tables import Table, write_latex, write_markdown, write_text
-from lm_eval_tasks.manifest import MANIFEST, UserError, write_manifest
-from lm_eval_tasks.samples import read_probes, write_probes
+from analysis.results import read_study
+from analysis.tables import Table, write_markdown, write_text
+from lm_eval_tasks.manifest import MANIFEST
+from lm_eval_tasks.samples import read_probes
 
 EVIL = "<script>alert('x')</script> | *5%* of $x_1$ & {y}\\z"
 
@@ -46,59 +54,8 @@ def small(tmp_path: Path) -> Path:
     return tmp_path / "runs"
 
 
-@pytest.fixture
-def runs(whole: Path, tmp_path: Path) -> Path:
-    """A copy of the study that a test may spoil."""
-    return shutil.copytree(whole, tmp_path / "runs")
-
-
-def read_manifest_of(runs: Path, name: str) -> dict:
-    return json.loads((runs / "models" / name / MANIFEST).read_text())
-
-
 def call(*args: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-m", "analysis", *map(str, args)], capture_output=True, text=True, timeout=120)
-
-
-def edit(file: Path, change: pl.Expr | None = None, **columns: pl.Expr) -> None:
-    table = pl.read_parquet(file)
-    write_probes(table.filter(change) if change is not None else table.with_columns(**columns), file)
-
-
-def test_results_follow_the_contract(whole: Path):
-    study = read_study(whole)
-    results = summarise_results(study.measures)
-    assert study.gaps == []
-    assert tuple(results.columns) == RESULT_COLUMNS
-    base = results.filter(run="")
-    assert set(base["condition"]) == {"base"}
-    assert base["seed"].null_count() == base.height
-    assert set(base["split"]) == {"homo", "id", "ood"}
-    assert set(base.filter(phase="base_probe")["metric"]) == {"accuracy", "confidence", "choice_mass"}
-    assert set(results.filter(phase="tuned_chat")["split"]) == {"homo", "id", "ood", "seen"}
-    assert results.filter(condition="mix")["ratio"].unique().to_list() == [0.4]
-    assert results.filter(pl.col("condition") != "mix")["ratio"].null_count() > 0
-    assert (results["low"] <= results["value"]).all()
-    assert (results["value"] <= results["high"]).all()
-
-
-def test_results_equal_a_recount_from_the_logs(whole: Path):
-    results = summarise_results(read_study(whole).measures)
-    run = read_manifest_of(whole, "incompatible-seed2")["run"]
-    before, after = (read_probes(whole / part) for part in ("probe/base", "tuned_chat/incompatible-seed2"))
-    splits = {
-        "seen": after.filter(split="train"),
-        "homo": after.filter(split="test", source="miniworld_exam"),
-        "id": after.filter(split="test", source="miniworld_survey", domain="herbs"),
-        "ood": after.filter(pl.col("domain") != "herbs"),
-    }
-    for split, part in splits.items():
-        compared = compare_probes(join_probes(before, part).table)
-        rows = {r["metric"]: r for r in results.filter(run=run, phase="tuned_chat", split=split).iter_rows(named=True)}
-        assert rows["accuracy"]["n"] == part.height
-        assert rows["accuracy"]["value"] == pytest.approx(part["correct"].mean())
-        for metric in ("kl_nats", "rank_pearson", "top1_agreement"):
-            assert rows[metric]["value"] == pytest.approx(compared[metric].mean(), abs=1e-12)
 
 
 def test_report_is_whole_and_self_contained(written: tuple[Path, str]):
@@ -110,10 +67,10 @@ def test_report_is_whole_and_self_contained(written: tuple[Path, str]):
     for name in ("accuracy", "contrasts", "consistency", "knowledge", "format"):
         assert (report / f"figures/{name}.png").read_bytes()[:4] == b"\x89PNG"
         assert (report / f"figures/{name}.pdf").read_bytes()[:4] == b"%PDF"
-    for file in (report / "tables").glob("*.tex"):
-        rows = [line for line in file.read_text().splitlines() if line.endswith(r"\\")]
-        columns = len(re.search(r"\\begin\{tabular\}\{(\w+)\}", file.read_text())[1])
-        assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {columns - 1}, file.name
+    tables = [file.read_text() for file in sorted((report / "tables").glob("*.tex"))]
+    assert len(tables) > 10
+    for table in tables:
+        check_latex(table)
     check_page(report)
 
 
@@ -122,7 +79,8 @@ def check_page(report: Path) -> None:
     page = (report / "report.html").read_text()
     assert len(page.encode()) < 5e6
     assert not re.findall(r"""(?:src|href)\s*=\s*["']?(?:https?:)?//""", page)
-    assert not re.findall(r"<(?:script|link|iframe|img)\b|@import|url\((?!#)", page)
+    assert not re.findall(r"<(?:link|iframe|img)\b|@import|url\((?!#)", page)
+    assert re.findall(r"<script[^>]*>", page) == ['<script type="application/json" id="explorer-data">', "<script>"]
     ids = re.findall(r'\bid="([^"]+)"', page)
     assert len(ids) == len(set(ids))
     for link in re.findall(r'<a href="([^"#:]+)"', page):
@@ -131,8 +89,69 @@ def check_page(report: Path) -> None:
 
 def test_text_of_the_data_is_escaped(written: tuple[Path, str]):
     page = (written[0] / "report.html").read_text()
-    assert "<script" not in page
-    assert page.count("&lt;script&gt;alert(&#39;x&#39;)") > 500
+    assert "<script>alert" not in page
+    assert page.count("&lt;script&gt;alert(&#39;x&#39;)") > 50
+    assert page.count(r"\u003cscript\u003ealert(\u0027x\u0027)") > 500
+
+
+def test_every_question_is_in_the_parquet(whole: Path, written: tuple[Path, str]):
+    held = pl.read_parquet(written[0] / "questions.parquet")
+    measures = read_study(whole).measures
+    assert held.height == measures.height
+    for name in ("question", "choices", "answer", "probs", "probs_before", "kl_nats", "split"):
+        assert held[name].equals(measures[name]), name
+    asked = held.filter(phase="tuned_chat")
+    assert set(asked["state_before"]) == set(asked["state"]) == {"right", "wrong", "unsure"}
+    # A state before is that of the base model's own probe of the same question.
+    base = held.filter(phase="base_probe").select("source", "question_domain", "id", "confidence", "prediction")
+    both = asked.filter(pl.col("split") != "seen").join(base, on=["source", "question_domain", "id"], suffix="_base")
+    assert both.height == asked.filter(pl.col("split") != "seen").height
+    unsure, right = both["confidence_base"] <= 0.5, both["prediction_base"] == both["answer"]
+    assert ((both["state_before"] == "unsure") == unsure).all()
+    assert ((both["state_before"] == "right") == (~unsure & right)).all()
+
+
+def test_tables_compile(written: tuple[Path, str], tmp_path: Path):
+    files = sorted((written[0] / "tables").glob("*.tex"))
+    log = compile_latex("\\clearpage\n".join(file.read_text() for file in files), tmp_path)
+    assert "multiply defined" not in log
+
+
+@needs_chromium
+def test_the_whole_page_opens_without_an_error(written: tuple[Path, str], tmp_path: Path):
+    steps = """
+    seen.status = document.getElementById("explorer-status").textContent;
+    seen.broken = [...document.querySelectorAll("a[href^='#']")].filter((a) => !document.querySelector(a.hash)).length;
+    seen.widths = [...document.querySelectorAll(".plot svg")].map((plot) => plot.getBoundingClientRect().width);
+    seen.wide = document.documentElement.scrollWidth;
+    """
+    sight = open_page(written[0] / "report.html", steps, tmp_path / "browser")
+    assert sight.console == []
+    assert sight.seen["status"].startswith("1 to 25 of")
+    assert sight.seen["broken"] == 0
+    assert len(sight.seen["widths"]) >= 5
+    assert min(sight.seen["widths"]) > 600
+    assert sight.seen["wide"] == 1280
+
+
+def test_a_page_of_many_studies_links_what_does_not_fit(whole: Path, tmp_path: Path):
+    study = read_study(whole)
+    table = Table("t", "A table", ["a", "b"], [["c", "1"]])
+    figure = {"name": "f", "title": "A figure", "caption": "Of much.", "svg": Markup("<svg>" + "<g/>" * 100_000 + "</svg>")}
+    chapter = {"model": "base", "domain": "herbs", "prefix": "", "headline": "H", "sentence": "S.", "findings": []}
+    chapter |= {"summary": table, "tables": [table], "figures": [figure], "counts": count_study(study, "base", "herbs")}
+    context = {
+        "chapters": [dict(chapter) for _ in range(30)],
+        "across": [],
+        "gaps": [],
+        "provenance": collect_provenance(study),
+    }
+    page = write_page(context | {"words": collect_words(study)}, *list_moved(study.measures))
+    assert 2e6 < len(page.encode()) < PAGE_BYTES
+    shown = page.count("<svg>")
+    assert 0 < shown < 30
+    assert page.count("Beside this page") == 30 - shown
+    assert page.count('href="figures/f.png"') == 30
 
 
 def test_report_is_the_same_bytes_each_time(whole: Path, written: tuple[Path, str], tmp_path: Path):
@@ -170,89 +189,12 @@ def test_findings_say_what_was_found(whole: Path):
     assert "No headline" in write_headline(contrasts.filter(split="ood"))[0]
 
 
-@pytest.mark.parametrize(
-    ("spoil", "gap"),
-    [
-        (lambda r: [shutil.rmtree(r / p / "mix-0.4-seed1") for p in ("tuned_chat", "tuned_probe")],
-         "Mix 0.4, seed 1 (herbs) has no samples"),
-        (lambda r: shutil.rmtree(r / "tuned_probe/harmonious-seed1"), "was not asked in phase tuned_probe"),
-        (lambda r: shutil.rmtree(r / "models/harmonious-seed1"), "of which there is no manifest.json; left out"),
-        (lambda r: shutil.rmtree(r / "chat/base"), "The base model was not asked in phase base_chat"),
-        (lambda r: [shutil.rmtree(r / "chat/base"), shutil.rmtree(r / "probe/base")], "Base model base has no samples"),
-        (lambda r: edit(r / "tuned_chat/harmonious-seed2/probe.parquet", pl.col("split") == "test"), "lacks the split seen"),
-        (lambda r: edit(r / "probe/base/probe.parquet", pl.col("id") != "test-0"), "were not asked of the base model before"),
-        (lambda r: edit(r / "tuned_chat/harmonious-seed2/probe.parquet", run=pl.lit("")), "carry no run id"),
-        (lambda r: edit(r / "chat/base/probe.parquet", model=pl.lit("elsewhere")), "No run was trained from elsewhere"),
-    ],
-)  # fmt: skip
-def test_gaps_are_named(runs: Path, spoil, gap: str):
-    spoil(runs)
-    study = read_study(runs)
-    assert gap in "\n".join(study.gaps)
-    assert summarise_results(study.measures).height > 0
-
-
 def test_a_report_with_gaps_says_so(small: Path, tmp_path: Path):
     shutil.rmtree(small / "probe/base")
     shutil.rmtree(small / "chat/base")
     write_report(small, tmp_path / "report")
     for name in ("report.html", "report.md"):
         assert "Base model base has no samples" in (tmp_path / "report" / name).read_text()
-
-
-def test_one_seed_is_said(small: Path):
-    assert "Seeds were not varied" in "\n".join(read_study(small).gaps)
-
-
-def test_infinite_kl_is_counted(runs: Path):
-    file = runs / "tuned_chat/incompatible-seed1/probe.parquet"
-    sharp = (
-        pl.col("choices").list.eval(pl.element().rank("ordinal").cast(pl.Float64) == 1).list.eval(pl.element().cast(pl.Float64))
-    )
-    first = pl.col("choices").list.arg_min().cast(pl.Int64)
-    edit(
-        file,
-        loglikelihoods=pl.lit(None),
-        probs=sharp,
-        prediction=first,
-        confidence=pl.lit(1.0),
-        correct=first == pl.col("answer"),
-    )
-    study = read_study(runs)
-    assert "have an infinite KL" in "\n".join(study.gaps)
-    kl = summarise_results(study.measures).filter(metric="kl_nats")
-    assert kl["value"].is_finite().all()
-
-
-def spoil_manifest(runs: Path, name: str, **config: object) -> None:
-    manifest = read_manifest_of(runs, name)
-    write_manifest(runs / "models" / name, "train", [], manifest["config"] | config, {}, {})
-
-
-@pytest.mark.parametrize(
-    ("spoil", "message"),
-    [
-        (lambda r: shutil.copytree(r / "models/mix-0.4-seed1", r / "models/copy"), "are the same run"),
-        (lambda r: (r / "models/new").mkdir() or (shutil.copy(r / "models/mix-0.4-seed1" / MANIFEST, r / "models/new") and
-         spoil_manifest(r, "new", learning_rate=1.0)), "were trained on the same condition and seed"),
-        (lambda r: spoil_manifest(r, "mix-0.4-seed1", seed=None), "config has no 'seed'"),
-        (lambda r: spoil_manifest(r, "incompatible-seed1", seed=2), "were trained on the same condition and seed"),
-        (lambda r: spoil_manifest(r, "incompatible-seed1", seed="one"), "not of the contract's types"),
-        (lambda r: spoil_manifest(r, "mix-0.4-seed1", source="other"), "trained on miniworld_exam and other"),
-        (lambda r: shutil.rmtree(r / "models"), "holds no trained run"),
-        (lambda r: [f.unlink() for f in r.rglob("probe.parquet")], "holds no sample log"),
-        (lambda r: edit(r / "tuned_chat/mix-0.4-seed1/probe.parquet", scoring=pl.lit("letter")), "scored by letter"),
-        (lambda r: edit(r / "probe/base/probe.parquet", scoring=pl.lit("letter")),
-         "scored by letter before and by cloze after"),
-        (lambda r: (r / "samples_x.jsonl").write_text('{"doc": {"id"'), "line 1"),
-        (lambda r: (r / "models/mix-0.4-seed1" / MANIFEST).write_text("{"), "is not a manifest"),
-    ],
-)  # fmt: skip
-def test_what_is_wrong_is_refused(runs: Path, tmp_path: Path, spoil, message: str):
-    spoil(runs)
-    with pytest.raises(UserError, match=re.escape(message)):
-        write_report(runs, tmp_path / "report")
-    assert not (tmp_path / "report").exists()
 
 
 def test_two_domains_are_two_chapters(small: Path, tmp_path: Path):
@@ -269,7 +211,10 @@ def test_two_domains_are_two_chapters(small: Path, tmp_path: Path):
     base = results.filter(run="", phase="base_probe", metric="accuracy")
     assert set(base.filter(domain="engines")["split"]) == {"homo", "ood"}
     assert base.filter(domain="herbs").height == 3
-    assert len(list((tmp_path / "report/figures").glob("*.pdf"))) == 10
+    assert len(list((tmp_path / "report/figures").glob("*.pdf"))) == 12
+    labels = [re.search(r"\\label\{(.*)\}", f.read_text())[1] for f in (tmp_path / "report/tables").glob("*.tex")]
+    assert len(labels) == len(set(labels)) > 20
+    assert (tmp_path / "report/report.md").read_text().count("**Accuracy against incompatible training, tuned model, chat") == 2
     check_page(tmp_path / "report")
 
 

@@ -1,0 +1,126 @@
+"""Whether models are as sure as they are right, before and after training: mean confidence, accuracy, calibration error."""
+
+import numpy as np
+import polars as pl
+from scipy import stats
+
+from analysis.intervals import LEVEL, RESAMPLES, RULE_OF_THREE, SEED, draw_weights
+from analysis.labels import BASE, PHASES, name_condition, name_split, sort_by_words
+from analysis.tables import Table, format_count, format_interval, format_number
+from lm_eval_tasks.metrics import BINS, compute_ece
+
+KEY = ("model", "domain", "condition", "ratio", "phase", "split")
+QUESTION = ("source", "question_domain", "id")
+MOMENTS = ("before", "after")
+MEASURES = {"confidence": "confidence", "accuracy": "accuracy", "ece": "calibration error"}
+CALIBRATION_SCHEMA = pl.Schema(
+    dict.fromkeys(KEY, pl.String)
+    | {"ratio": pl.Float64, "moment": pl.String, "metric": pl.String}
+    | dict.fromkeys(("value", "low", "high"), pl.Float64)
+    | dict.fromkeys(("n", "seeds"), pl.Int64)
+)
+AT_ONCE = 100  # resamples of which the weights are in memory: 11 MB for 14,042 questions
+
+
+def compute_calibration(measures: pl.DataFrame) -> pl.DataFrame:
+    """Mean confidence, accuracy and expected calibration error (`metrics.compute_ece`), of the same questions before and after.
+
+    Each is the mean over seeds. The interval is the normal one with the standard error over resampled questions, which all
+    seeds share, so it takes the seeds as given. A calibration error of few answers is too large by chance.
+
+    Args:
+        measures: as in `results.Study`; answers of which the base model was not asked are left out.
+
+    Returns:
+        `CALIBRATION_SCHEMA`; before is the base model's few-shot probe. n: different questions. seeds: 0 for the base model.
+    """
+    asked = measures.filter(pl.col("probs_before").is_not_null()).with_columns(
+        confidence_before=pl.col("probs_before").list.max(),
+        accuracy_before=(pl.col("prediction_before") == pl.col("answer")).cast(pl.Float64),
+    )
+    rows = []
+    for names, part in asked.group_by(KEY, maintain_order=True):
+        who = dict(zip(KEY, names, strict=True)) | {"seeds": part["seed"].drop_nulls().n_unique()}
+        rows += [who | row for row in measure_calibration(part)]
+    return sort_by_words(pl.DataFrame(rows, CALIBRATION_SCHEMA, strict=False))
+
+
+def measure_calibration(answers: pl.DataFrame) -> list[dict[str, object]]:
+    """The means of `MEASURES` over runs, before and after, with their intervals.
+
+    Args:
+        answers: a row a question and run: `QUESTION`, `run`, and confidence and accuracy, also with `_before`.
+    """
+    questions = answers.select(QUESTION).unique(maintain_order=True).with_row_index("_question")
+    answers = answers.join(questions, on=QUESTION, maintain_order="left")
+    n, points, terms = questions.height, [], []
+    for run in answers.partition_by("run", maintain_order=True):
+        for suffix in ("_before", ""):
+            confidence, correct = (run[f"{name}{suffix}"].to_numpy() for name in ("confidence", "accuracy"))
+            points.append((confidence.mean(), correct.mean(), compute_ece(correct, confidence)))
+            terms.append(list_terms(run["_question"].to_numpy(), n, confidence, correct))
+    value = np.reshape(points, (-1, len(MOMENTS), len(MEASURES))).mean(axis=0)
+    resampled = resample_calibration(np.stack(terms, axis=1))
+    resampled = resampled.reshape(RESAMPLES, -1, len(MOMENTS), len(MEASURES)).mean(axis=1)
+    se = np.maximum(np.nanstd(resampled, axis=0, ddof=1), RULE_OF_THREE / n)
+    half = stats.norm.ppf((1 + LEVEL) / 2) * se
+    low, high = np.maximum(value - half, 0), np.minimum(value + half, 1)
+    return [
+        {"moment": moment, "metric": metric, "value": value[i, j], "low": low[i, j], "high": high[i, j], "n": n}
+        for i, moment in enumerate(MOMENTS)
+        for j, metric in enumerate(MEASURES)
+    ]
+
+
+def list_terms(question: np.ndarray, n: int, confidence: np.ndarray, correct: np.ndarray) -> np.ndarray:
+    """What a run's three means are sums of, by question: (n, BINS + 3), 0 where a question was not asked.
+
+    The columns: accuracy less confidence in each bin of confidence, confidence, accuracy, and 1.
+    """
+    terms = np.zeros((n, BINS + 3))
+    place = np.digitize(confidence, np.linspace(0, 1, BINS + 1)[1:-1], right=True)  # the bins of `compute_ece`
+    terms[question, place] = correct - confidence
+    terms[question, BINS:] = np.stack([confidence, correct, np.ones(len(question))], axis=1)
+    return terms
+
+
+def resample_calibration(terms: np.ndarray) -> np.ndarray:
+    """Confidence, accuracy and calibration error over resampled questions, the same resamples for all runs.
+
+    Args:
+        terms: (n, runs, BINS + 3), see `list_terms`.
+
+    Returns:
+        (RESAMPLES, runs, 3); NaN where a resample holds no question of a run.
+    """
+    n, runs, _ = terms.shape
+    rng = np.random.default_rng(SEED)
+    parts = [draw_weights(rng, AT_ONCE, n) @ terms.reshape(n, -1) for _ in range(0, RESAMPLES, AT_ONCE)]
+    sums = np.concatenate(parts).reshape(RESAMPLES, runs, -1)
+    with np.errstate(invalid="ignore"):
+        means = [sums[..., BINS], sums[..., BINS + 1], np.abs(sums[..., :BINS]).sum(axis=-1)]
+        return np.stack(means, axis=-1) / sums[..., [-1]]
+
+
+def tabulate_calibration(calibration: pl.DataFrame, phase: str = "tuned_chat") -> Table:
+    """Confidence and calibration of one base model and trained domain in one phase, below the base model's chat prompt."""
+    base = calibration.filter(condition=BASE, phase="base_chat")
+    shown = pl.concat([base, calibration.filter(pl.col("condition") != BASE, phase=phase)])
+    rows: dict[tuple, dict[tuple[str, str], dict]] = {}
+    for row in shown.iter_rows(named=True):
+        key = row["condition"], row["ratio"], row["phase"], row["split"]
+        rows.setdefault(key, {})[row["metric"], row["moment"]] = row
+    body = []
+    for (condition, ratio, row_phase, split), by in rows.items():
+        label = PHASES[row_phase] if condition == BASE else name_condition(condition, ratio)
+        cells = [by[metric, moment] for metric in MEASURES for moment in MOMENTS]
+        texts = [f"{format_number(cell['value'])} {format_interval(cell)}" for cell in cells]
+        body.append([label, name_split(split), *texts, f"{cells[0]['n']:,}", format_count(cells[0]["seeds"])])
+    header = ["trained on", "split", *(f"{name} {moment}" for name in MEASURES.values() for moment in MOMENTS), "n", "seeds"]
+    note = (
+        "Before: the base model's few-shot probe of the same questions. Calibration error: the distance of confidence from "
+        f"accuracy in {BINS} bins of confidence, weighted by their answers (expected calibration error); of few answers it is "
+        "too large by chance. Mean over seeds with its 95% interval over questions (seeds taken as given). n: questions."
+    )
+    title = f"Confidence and calibration before and after, {PHASES[phase]}"
+    return Table(f"calibration-{phase}", title, header, body, note, left=2)

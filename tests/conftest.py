@@ -4,10 +4,12 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 
 import pytest
+from hub_server import Hub
 
 ROOT = Path(__file__).parents[1]
 BASE = ROOT / "recipes/miniworld/base"
@@ -54,3 +56,12 @@ def sentencepiece(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert len(tokenizer) == 32000
     tokenizer.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    """A loopback stand-in for the Hub."""
+    server = Hub()
+    yield server
+    server.shutdown()
+    server.server_close()

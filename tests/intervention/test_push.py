@@ -6,7 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import datasets
@@ -25,14 +25,6 @@ from lm_eval_tasks.manifest import UserError, write_manifest
 ROOT = Path(__file__).parents[2]
 FREE = [find_terms("questions", "medmcqa")]
 STRICT = [*FREE, find_terms("questions", "xiezhi"), find_terms("explanations", "llama-2-7b")]
-
-
-@pytest.fixture
-def hub() -> Iterator[Hub]:
-    server = Hub()
-    yield server
-    server.shutdown()
-    server.server_close()
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import huggingface_hub.constants
@@ -27,14 +27,6 @@ with report_errors():
 """
 PUBLISHED = {"README.md", "manifest.json", "loss.png", "training_log.csv", "config.json", "generation_config.json"}
 PUBLISHED |= {"model.safetensors", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"}
-
-
-@pytest.fixture
-def hub() -> Iterator[Hub]:
-    server = Hub()
-    yield server
-    server.shutdown()
-    server.server_close()
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from analysis.tables import Table, format_count, format_interval, format_number
 from lm_eval_tasks.metrics import BINS, compute_ece
 
 KEY = ("model", "domain", "condition", "ratio", "phase", "split")
+BLOCK = ("model", "domain", "phase", "split")  # its runs share their resamples
 QUESTION = ("source", "question_domain", "id")
 MOMENTS = ("before", "after")
 MEASURES = {"confidence": "confidence", "accuracy": "accuracy", "ece": "calibration error"}
@@ -39,37 +40,45 @@ def compute_calibration(measures: pl.DataFrame) -> pl.DataFrame:
         accuracy_before=(pl.col("prediction_before") == pl.col("answer")).cast(pl.Float64),
     )
     rows = []
-    for names, part in asked.group_by(KEY, maintain_order=True):
-        who = dict(zip(KEY, names, strict=True)) | {"seeds": part["seed"].drop_nulls().n_unique()}
-        rows += [who | row for row in measure_calibration(part)]
+    for names, block in asked.group_by(BLOCK, maintain_order=True):
+        who = dict(zip(BLOCK, names, strict=True))
+        rows += [who | row for row in measure_calibration(block)]
     return sort_by_words(pl.DataFrame(rows, CALIBRATION_SCHEMA, strict=False))
 
 
 def measure_calibration(answers: pl.DataFrame) -> list[dict[str, object]]:
-    """The means of `MEASURES` over runs, before and after, with their intervals.
+    """The means of `MEASURES` over the runs of each condition, before and after, with their intervals.
 
     Args:
-        answers: a row a question and run: `QUESTION`, `run`, and confidence and accuracy, also with `_before`.
+        answers: a row a question and run of one phase and split: `QUESTION`, `run`, `condition`, `ratio`, `seed`; `confidence`
+            and `accuracy`, also with `_before`.
     """
-    questions = answers.select(QUESTION).unique(maintain_order=True).with_row_index("_question")
-    answers = answers.join(questions, on=QUESTION, maintain_order="left")
-    n, points, terms = questions.height, [], []
-    for run in answers.partition_by("run", maintain_order=True):
+    place = answers.select(pl.struct(QUESTION).rank("dense") - 1).to_series().to_numpy()
+    runs = answers.with_columns(_question=place).partition_by("run", maintain_order=True)
+    points, terms = [], []
+    for run in runs:
         for suffix in ("_before", ""):
             confidence, correct = (run[f"{name}{suffix}"].to_numpy() for name in ("confidence", "accuracy"))
             points.append((confidence.mean(), correct.mean(), compute_ece(correct, confidence)))
-            terms.append(list_terms(run["_question"].to_numpy(), n, confidence, correct))
-    value = np.reshape(points, (-1, len(MOMENTS), len(MEASURES))).mean(axis=0)
-    resampled = resample_calibration(np.stack(terms, axis=1))
-    resampled = resampled.reshape(RESAMPLES, -1, len(MOMENTS), len(MEASURES)).mean(axis=1)
-    se = np.maximum(np.nanstd(resampled, axis=0, ddof=1), RULE_OF_THREE / n)
-    half = stats.norm.ppf((1 + LEVEL) / 2) * se
-    low, high = np.maximum(value - half, 0), np.minimum(value + half, 1)
-    return [
-        {"moment": moment, "metric": metric, "value": value[i, j], "low": low[i, j], "high": high[i, j], "n": n}
-        for i, moment in enumerate(MOMENTS)
-        for j, metric in enumerate(MEASURES)
-    ]
+            terms.append(list_terms(run["_question"].to_numpy(), place.max() + 1, confidence, correct))
+    shape = (len(runs), len(MOMENTS), len(MEASURES))
+    points, resampled = np.reshape(points, shape), resample_calibration(np.stack(terms, axis=1)).reshape(-1, *shape)
+    kinds = [run.row(0, named=True) for run in runs]
+    rows = []
+    for condition, ratio in dict.fromkeys((kind["condition"], kind["ratio"]) for kind in kinds):
+        own = [i for i, kind in enumerate(kinds) if (kind["condition"], kind["ratio"]) == (condition, ratio)]
+        n = np.unique(np.concatenate([runs[i]["_question"] for i in own])).size
+        value = points[own].mean(axis=0)
+        se = np.maximum(np.nanstd(resampled[:, own].mean(axis=1), axis=0, ddof=1), RULE_OF_THREE / n)
+        half = stats.norm.ppf((1 + LEVEL) / 2) * se
+        low, high = np.maximum(value - half, 0), np.minimum(value + half, 1)
+        who = {"condition": condition, "ratio": ratio, "n": n, "seeds": len({kinds[i]["seed"] for i in own} - {None})}
+        rows += [
+            who | {"moment": moment, "metric": metric, "value": value[i, j], "low": low[i, j], "high": high[i, j]}
+            for i, moment in enumerate(MOMENTS)
+            for j, metric in enumerate(MEASURES)
+        ]
+    return rows
 
 
 def list_terms(question: np.ndarray, n: int, confidence: np.ndarray, correct: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ from typing import Any
 
 import polars as pl
 from markupsafe import Markup
+from tqdm import tqdm
 
 from analysis.calibration import compute_calibration, tabulate_calibration
 from analysis.contrasts import CONTRAST_METRICS, compare_conditions
@@ -83,7 +84,7 @@ def write_report(runs: str | Path, output: str | Path) -> str:
         context = {
             "chapters": [
                 write_chapter(chapter, folder) | {"counts": count_study(study, chapter.model, chapter.domain)}
-                for chapter in list_chapters(study, frames)
+                for chapter in tqdm(list_chapters(study, frames), "Drawing", unit="study", leave=False, disable=None)
             ],
             "across": write_tables(list_common_tables(frames), folder),
             "gaps": study.gaps,

@@ -12,15 +12,20 @@ from typing import Any
 import polars as pl
 
 from analysis.consistency import METRICS as CONSISTENCY
-from analysis.consistency import average_presentations, compare_probes, join_probes
+from analysis.consistency import average_presentations, compare_probes, join_probes, name_question
+from analysis.gaps import find_holes, find_strays, find_unmatched
 from analysis.intervals import summarise_means
-from analysis.labels import BASE, METRICS, PHASES, SPLITS, name_condition, sort_by_words
+from analysis.labels import BASE, METRICS, sort_by_words
 from analysis.runs import RUN_KEY, find_runs
-from lm_eval_tasks.manifest import MANIFEST, UserError
+from lm_eval_tasks.manifest import UserError
+from lm_eval_tasks.probe_table import PROBE_SCHEMA
 from lm_eval_tasks.prompts import RESPONSE_FORMAT
 from lm_eval_tasks.questions import KEY
-from lm_eval_tasks.samples import read_probes
+from lm_eval_tasks.samples import TEXTS, read_asked
 
+# Texts, which most logs repeat, are kept once a question.
+UNUSED = {*TEXTS[1:], "explanation", "topics", "category", "loglikelihoods_per_character", "loglikelihoods_pmi"}
+PROBE_COLUMNS = [name for name in PROBE_SCHEMA if name not in UNUSED]
 RESULT_COLUMNS = ("run", *RUN_KEY, "phase", "split", "metric", "value", "low", "high", "n")
 
 
@@ -42,10 +47,12 @@ def read_study(folder: str | Path) -> Study:
             do not fit together (another wording, another way of scoring).
     """
     runs, manifests = find_runs(folder)
-    probes = average_presentations(read_probes(folder)).rename({"model": "asked_model"})
+    probes, questions = read_asked(folder, PROBE_COLUMNS)
+    probes = average_presentations(probes).rename({"model": "asked_model"})
     check_scoring(probes, runs, folder)
     gaps = find_strays(probes, runs)
     bases = match_bases(probes, runs)
+    check_prompts(probes, runs, bases)
     base, more = place_base(probes, runs, bases)
     tuned = probes.filter(pl.col("run") != "", pl.col("phase").str.starts_with("tuned")).join(
         runs.select(*RUN_KEY[:-1], "seed", "run", trained_source="source").rename({"domain": "trained_domain"}), on="run"
@@ -54,6 +61,7 @@ def read_study(folder: str | Path) -> Study:
     measures, apart = add_consistency(measures)
     names = {"domain": "question_domain", "trained_domain": "domain"}
     measures = measures.with_columns(accuracy=pl.col("correct").cast(pl.Float64)).rename(names).drop("trained_source")
+    measures = measures.join(questions, on="question_hash", how="left", maintain_order="left")
     gaps += more + apart + find_holes(measures, runs)
     return Study(runs, measures, gaps, manifests)
 
@@ -78,22 +86,29 @@ def check_scoring(probes: pl.DataFrame, runs: pl.DataFrame, folder: str | Path) 
         )
 
 
-def find_strays(probes: pl.DataFrame, runs: pl.DataFrame) -> list[str]:
-    """Samples that no run and no base model accounts for."""
-    base, known = pl.col("run") == "", pl.col("run").is_in(runs["run"].implode())
-    for_base = pl.col("phase").str.starts_with("base")
-    groups = (
-        probes.group_by("asked_model", "run", "phase", base=base, known=known, for_base=for_base).len().sort("run", "phase")
+def check_prompts(probes: pl.DataFrame, runs: pl.DataFrame, bases: Mapping[str, str | None]) -> None:
+    """Raise a `UserError` where a base model and its runs were asked a question with different prompts in the same way.
+
+    Few-shot prompts are compared with few-shot ones, and chat prompts with chat prompts. Trained questions are not compared:
+    their choices are turned, and a context may stand before them.
+    """
+    named = {name: model for model, name in bases.items() if name}
+    asked = probes.filter(pl.col("prompt_hash").is_not_null(), split="test").with_columns(
+        kind=pl.col("phase").str.split("_").list.last(),
+        base=pl.when(run="")
+        .then(pl.col("asked_model").replace_strict(named, default=None, return_dtype=pl.String))
+        .otherwise(pl.col("run").replace_strict(runs["run"], runs["model"], default=None, return_dtype=pl.String)),
     )
-    gaps = []
-    for row in groups.iter_rows(named=True):
-        what = f"{row['len']:,} samples of {row['asked_model']} (phase {row['phase']})"
-        if row["base"] != row["for_base"]:
-            carries = "carry no run id" if row["base"] else f"carry the run id {row['run']}"
-            gaps.append(f"{what} {carries}, which does not fit the phase; left out. Was the model folder's {MANIFEST} there?")
-        elif not row["base"] and not row["known"]:
-            gaps.append(f"{what} carry the run id {row['run']}, of which there is no {MANIFEST}; left out.")
-    return gaps
+    key = ("base", "kind", *KEY, "draw", "order")
+    asked = asked.filter(pl.col("base").is_not_null(), pl.col("kind") != "context")
+    other = asked.group_by(key).agg(pl.col("prompt_hash").n_unique()).filter(pl.col("prompt_hash") > 1).sort(key).head(1)
+    if other.height:
+        rows = asked.join(other.select(key), on=key, nulls_equal=True).unique("prompt_hash", maintain_order=True)
+        one, two = ("{asked_model} ({phase}, prompt_hash {prompt_hash})".format(**row) for row in rows.head(2).to_dicts())
+        raise UserError(
+            f"{name_question(other)} was asked with one prompt of {one} and with another of {two}, so their answers cannot be "
+            "compared. Ask all models by one task, with the same demonstrations and chat template."
+        )
 
 
 def match_bases(probes: pl.DataFrame, runs: pl.DataFrame) -> dict[str, str | None]:
@@ -151,69 +166,17 @@ def add_consistency(measures: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
     """Compare every phase with the base model's probe of the same question; null in that probe itself, and where it lacks."""
     on = ("model", "trained_domain", *KEY)
     before = measures.filter(phase="base_probe")
-    joined = join_probes(before, measures.filter(pl.col("phase") != "base_probe"), on=on)
-    compared = compare_probes(joined.table) if joined.table.height else joined.table
-    added = [*CONSISTENCY, "rank_undefined", "probs_before", "prediction_before"]
+    joined = join_probes(before, measures.filter(pl.col("phase") != "base_probe"), on=on).table
+    compared = compare_probes(joined) if joined.height else joined
+    compared = compared.join(before.select(*on, choice_mass_before="choice_mass"), on=on, maintain_order="left")
+    added = [*CONSISTENCY, "rank_undefined", "probs_before", "prediction_before", "choice_mass_before"]
     row = ("run", "phase", *on)
     if not compared.height:
-        kinds = (pl.Float64, pl.Float64, pl.Boolean, pl.Boolean, pl.List(pl.Float64), pl.Int64)
+        kinds = (pl.Float64, pl.Float64, pl.Boolean, pl.Boolean, pl.List(pl.Float64), pl.Int64, pl.Float64)
         compared = compared.select(*row, *(pl.lit(None, kind).alias(name) for name, kind in zip(added, kinds, strict=True)))
     measures = measures.join(compared.select(*row, *added), on=row, how="left", maintain_order="left")
     measures = measures.filter(pl.col("split") != "train")
-    with_base = measures.join(before.select("model").unique(), on="model", how="semi")
-    who = ("trained_domain", *RUN_KEY[2:], "phase", "split")
-    lacking = with_base.filter(pl.col("phase") != "base_probe", pl.col("kl_nats").is_null())
-    gaps = [
-        f"{row['len']:,} questions of {_name_run(row)} ({row['phase']}, {row['split']}) were not asked of the base "
-        "model before; they count for accuracy alone."
-        for row in sort_by_words(lacking.group_by(*who).len()).iter_rows(named=True)
-    ]
-    infinite = measures.filter(pl.col("kl_nats").is_infinite()).group_by(*who).len()
-    gaps += [
-        f"{row['len']:,} questions of {_name_run(row)} ({row['phase']}, {row['split']}) have an infinite KL "
-        "(a choice of probability 0) and are left out of its mean."
-        for row in sort_by_words(infinite).iter_rows(named=True)
-    ]
-    return measures, gaps
-
-
-def find_holes(measures: pl.DataFrame, runs: pl.DataFrame) -> list[str]:
-    """Runs, phases, splits and seeds that a complete study has, and this one lacks."""
-    gaps = []
-    held = {row[:2]: set(row[2]) for row in measures.group_by("run", "phase").agg(pl.col("split").unique()).iter_rows()}
-    tests = [split for split in SPLITS if split != "seen"]
-    every = set(measures["split"])
-    asked = [("", "the base model", ("base_probe", "base_chat"))]
-    asked += [(row["run"], _name_run(row), ("tuned_chat", "tuned_probe")) for row in runs.iter_rows(named=True)]
-    for run, name, phases in asked:
-        if not any((run, phase) in held for phase in phases):
-            gaps.append(f"{name[0].upper()}{name[1:]} has no samples{f' (run {run})' if run else ''}.")
-            continue
-        for phase in phases:
-            have = held.get((run, phase), set())
-            wanted = [*(["seen"] if phase == "tuned_chat" else []), *tests]
-            lacking = [s for s in wanted if s not in have]
-            if not have:
-                gaps.append(f"{name[0].upper()}{name[1:]} was not asked in phase {phase} ({PHASES[phase]}).")
-            elif lacking:
-                gaps.append(f"{name[0].upper()}{name[1:]} ({phase}) lacks the split {', '.join(lacking)}.")
-    gaps += [f"No model was asked a question of split {split} ({SPLITS[split]})." for split in tests if split not in every]
-    seeds = set(runs["seed"])
-    if len(seeds) == 1:
-        gaps.append("Seeds were not varied (one only): all intervals are over questions, and say nothing about other seeds.")
-    for (_, domain, condition, ratio), group in runs.group_by(*RUN_KEY[:-1], maintain_order=True):
-        if lacking := seeds - set(group["seed"]):
-            name = name_condition(condition, ratio)
-            gaps.append(f"Condition {name} in {domain} lacks seed {', '.join(map(str, sorted(lacking)))}, which others have.")
-    return gaps
-
-
-def _name_run(row: Mapping[str, Any]) -> str:
-    if row["condition"] == BASE:
-        return "the base model"
-    return (
-        f"{name_condition(row['condition'], row['ratio'])}, seed {row['seed']} ({row.get('trained_domain') or row['domain']})"
-    )
+    return measures, find_unmatched(measures, before)
 
 
 def summarise_results(measures: pl.DataFrame) -> pl.DataFrame:

@@ -34,6 +34,7 @@ PROBE_SCHEMA = pl.Schema(
         "draw": pl.Int64,
         "order": pl.Int64,  # null where the orders of the choices are averaged
         "question_hash": pl.String,
+        "prompt_hash": pl.String,  # the first 16 digits of the log's own: what the model read before the choice
         "task": pl.String,
     }
 )
@@ -42,7 +43,7 @@ PROBE_KEY = (*ASKED, "draw", "order", *KEY)
 LOGLIKELIHOODS = tuple(name for name in PROBE_SCHEMA if name.startswith("loglikelihoods"))
 PER_CHOICE = ("choices", *LOGLIKELIHOODS, "probs")
 # What a table may lack: a released one has probabilities alone. It is then null.
-OPTIONAL = ("category", *LOGLIKELIHOODS, "choice_mass")
+OPTIONAL = ("category", *LOGLIKELIHOODS, "choice_mass", "prompt_hash")
 NULLABLE = (*OPTIONAL, "explanation", "topics", "subject", "order")
 ROWS_PER_GROUP = 100_000  # so that a long table can be read in parts
 SUM_TOLERANCE = 1e-3  # probabilities that a model computed in half precision sum to 1 only so well

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from tqdm import tqdm
 
 from lm_eval_tasks.averages import average_orders, check_orders
 from lm_eval_tasks.generations import TASKS as TEXT_TASKS
@@ -34,11 +35,14 @@ from lm_eval_tasks.results import find_results
 
 __all__ = [
     "OPTIONAL", "PHASES", "PROBE_KEY", "PROBE_SCHEMA", "SUM_TOLERANCE",
-    "average_orders", "check_orders", "check_probes", "complete_probes", "find_logs", "read_probes", "write_probes",
+    "average_orders", "check_orders", "check_probes", "complete_probes", "find_logs", "read_asked", "read_probes",
+    "write_probes",
 ]  # fmt: skip
 
-_SAMPLE_SCHEMA = pl.Schema({"doc_id": pl.Int64, "doc": pl.Struct(dict(PROBE_SCHEMA))})
+_SAMPLE_SCHEMA = pl.Schema({"doc_id": pl.Int64, "prompt_hash": pl.String, "doc": pl.Struct(dict(PROBE_SCHEMA))})
 ROWS_AT_ONCE = 200_000
+TEXTS = ("question_hash", "question", "choices")
+HASH_DIGITS = 16  # of a prompt's hash, as of a question's
 FREE = ("subject", "explanation", "topics", "category")  # columns of which no value is wrong
 NOTHING_SEEN = np.zeros(0, dtype=np.uint64)
 _NUMBERS = {name for name, kind in PROBE_SCHEMA.items() if kind in (pl.Float64, pl.List(pl.Float64))}
@@ -65,17 +69,25 @@ def read_probes(
             a number that is missing, NaN or infinite, probabilities that do not sum to 1, a question whose hash is not that of
             its text, a question asked twice alike or by two tasks in one phase.
     """
+    return read_asked(paths, columns, known)[0]
+
+
+def read_asked(
+    paths: str | Path | Sequence[str | Path], columns: Sequence[str], known: pl.DataFrame | None = None
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """`read_probes`, and `TEXTS` of every question that is not `known`, once, however many models were asked it."""
     paths = [paths] if isinstance(paths, (str, Path)) else list(paths)
     files = [file for path in paths for file in find_logs(path)]
     kept = [name for name in PROBE_SCHEMA if name in {*columns, *PROBE_KEY, "task"}]
     seen = np.sort(_print_questions(known)) if known is not None else NOTHING_SEEN
-    tables = []
-    for i, file in enumerate(files):
-        table, seen = _read_checked(file, kept, seen)
+    tables, questions = [], [pl.DataFrame(schema={name: PROBE_SCHEMA[name] for name in TEXTS})]
+    for i, file in enumerate(tqdm(files, "Reading", unit="log", leave=False, disable=None)):
+        table, new, seen = _read_checked(file, kept, seen)
         tables.append(table.with_columns(_file=pl.lit(i, pl.UInt32)))
+        questions += new
     table = pl.concat(tables)
     check_asked_once(table, files)
-    return table.select(columns)
+    return table.select(columns), pl.concat(questions).unique("question_hash", maintain_order=True)
 
 
 def find_logs(path: str | Path) -> list[Path]:
@@ -102,10 +114,10 @@ def read_file(file: Path) -> pl.DataFrame:
     return _read_checked(file, tuple(PROBE_SCHEMA), NOTHING_SEEN)[0]
 
 
-def _read_checked(file: Path, columns: Sequence[str], seen: np.ndarray) -> tuple[pl.DataFrame, np.ndarray]:
-    """Some columns of a log or table, all of which are checked; and what was `seen` (see `_check_hashes`) with this file's."""
+def _read_checked(file: Path, columns: Sequence[str], seen: np.ndarray) -> tuple[pl.DataFrame, list[pl.DataFrame], np.ndarray]:
+    """Some columns of a log or table, all of which are checked; `TEXTS` of questions that were not `seen`; and what now is."""
     shown = file.name.removesuffix(".gz").endswith(".jsonl")
-    tables, start = [], 0
+    tables, questions, start = [], [], 0
     for table in [_read_samples(file)] if shown else _read_parquet(file, columns):
         table = check_probes(table, file, start)
         if shown:
@@ -114,16 +126,20 @@ def _read_checked(file: Path, columns: Sequence[str], seen: np.ndarray) -> tuple
                 (pl.col(name) + pl.col("order")) % pl.col("choices").list.len().cast(pl.Int64)
                 for name in ("answer", "prediction")
             )
-        seen = _check_hashes(table, seen, file, start)
+        new, seen = _check_hashes(table, seen, file, start)
         start += table.height
         tables.append(table.select(columns))
+        questions.append(new.select(TEXTS))
     if not start:
         raise UserError(f"{file} holds no samples. Ask the questions again.")
-    return pl.concat(tables), seen
+    return pl.concat(tables), questions, seen
 
 
-def _check_hashes(table: pl.DataFrame, seen: np.ndarray, file: Path, start: int) -> np.ndarray:
-    """Raise a `UserError` where a `question_hash` is not that of the question; return the prints of all that are right, sorted.
+def _check_hashes(table: pl.DataFrame, seen: np.ndarray, file: Path, start: int) -> tuple[pl.DataFrame, np.ndarray]:
+    """Raise a `UserError` where a `question_hash` is not that of the question.
+
+    Returns:
+        The rows of questions that were not `seen`, and the prints of all that are right, sorted.
 
     A print is a quick hash of 64 bits of a question with its `question_hash`. What was seen before and found right need not be
     hashed again: a wrong one that has the print of one of a million right ones is an accident of 1 in 10^13.
@@ -132,13 +148,13 @@ def _check_hashes(table: pl.DataFrame, seen: np.ndarray, file: Path, start: int)
     ordered = np.sort(prints)  # numpy's own setdiff1d takes 80 times as long
     fresh = ordered[np.append(seen, 0)[np.searchsorted(seen, ordered)] != ordered]
     if not fresh.size:
-        return seen
+        return table.clear(), seen
     new = table.filter(np.isin(prints, fresh))
     if not (hash_questions(new) == new["question_hash"]).all():
         own = table.with_columns(hash_questions(table).alias("_own"))
         complaint = "is not the hash of this question's text, choices and answer: the log was changed, or is of another version"
         check_rows(own, pl.col("_own") != pl.col("question_hash"), "question_hash", complaint, file, start)
-    return np.sort(np.concatenate([seen, fresh]))
+    return new, np.sort(np.concatenate([seen, fresh]))
 
 
 def _print_questions(table: pl.DataFrame) -> np.ndarray:
@@ -161,7 +177,7 @@ def _read_parquet(file: Path, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
 
 
 def _read_samples(file: Path) -> pl.DataFrame:
-    """The `doc` of every sample. Other keys (arguments, responses) are passed over without being kept."""
+    """The `doc` of every sample, and the hash of its prompt. Other keys (arguments, responses) are passed over."""
     try:
         table = pl.read_ndjson(file, schema=_SAMPLE_SCHEMA) if file.stat().st_size else pl.DataFrame(schema=_SAMPLE_SCHEMA)
     except OSError as error:
@@ -176,7 +192,7 @@ def _read_samples(file: Path) -> pl.DataFrame:
             f"{file}, line {lacking['index'][0] + 1}: the sample has no {name}, so it is no sample of a selfalign task. "
             "Ask with `--tasks selfalign_...`."
         )
-    docs = table["doc"].struct.unnest()
+    docs = table["doc"].struct.unnest().with_columns(table["prompt_hash"].str.head(HASH_DIGITS))
     if docs.height:
         check_whole(docs["task"], table["doc_id"], file)
     return docs

@@ -87,6 +87,23 @@ def test_gaps_are_named(runs: Path, spoil, gap: str):
     assert summarise_results(study.measures).height > 0
 
 
+def test_what_all_runs_lack_is_said_once(runs: Path):
+    shutil.rmtree(runs / "tuned_probe")
+    gaps = read_study(runs).gaps
+    assert gaps == ["None of the 12 runs was asked in phase tuned_probe (tuned model, few-shot)."]
+
+
+def test_prompts_of_one_kind_must_be_the_same(runs: Path):
+    same, other = pl.lit("0" * 16), pl.when(pl.col("id") == "test-3").then(pl.lit("f" * 16)).otherwise(pl.lit("0" * 16))
+    edit(runs / "probe/base/probe.parquet", prompt_hash=same)
+    edit(runs / "chat/base/probe.parquet", prompt_hash=pl.lit("1" * 16))
+    edit(runs / "tuned_probe/mix-0.4-seed1/probe.parquet", prompt_hash=same)
+    assert not read_study(runs).gaps
+    edit(runs / "tuned_probe/mix-0.4-seed2/probe.parquet", prompt_hash=other)
+    with pytest.raises(UserError, match=r"id 'test-3' was asked with one prompt of base .* of .*seed2"):
+        read_study(runs)
+
+
 def test_one_seed_is_said(tmp_path: Path):
     write_study(tmp_path / "runs", n=12, seeds=(1,), conditions=[KEPT[0], KEPT[-1]])
     assert "Seeds were not varied" in "\n".join(read_study(tmp_path / "runs").gaps)

@@ -14,6 +14,7 @@ from lm_eval_tasks.samples import OPTIONAL, PROBE_SCHEMA, check_probes, read_pro
 CHOICES = ["one", "two", "three", "four"]
 LOGLIKELIHOODS = [-3.0, -0.5, -2.0, -4.0]
 PER_CHARACTER = [-1.0, -0.17, -0.4, -1.0]
+PROMPT = hashlib.sha256(b"x").hexdigest()
 PMI = [0.5, 2.0, 0.1, -0.3]
 
 
@@ -31,7 +32,7 @@ def make_doc(number=1, order=0, **changes):
 
 def write_log(folder, *docs, name="samples_t_1.jsonl", end="\n"):
     lines = [
-        json.dumps({"doc_id": i, "doc": doc, "arguments": {"gen_args_0": {"arg_0": "x"}}, "acc": 1.0})
+        json.dumps({"doc_id": i, "doc": doc, "arguments": {"gen_args_0": {"arg_0": "x"}}, "prompt_hash": PROMPT, "acc": 1.0})
         for i, doc in enumerate(docs)
     ]
     file = folder / name
@@ -56,6 +57,7 @@ def test_logs_tables_files_and_folders_read_alike(tmp_path):
     table = read_probes(log)
     assert table.schema == PROBE_SCHEMA
     assert table.height == 2
+    assert table["prompt_hash"].to_list() == [PROMPT[:16]] * 2
     assert read_probes(tmp_path).equals(table)
     write_probes(table, tmp_path / "elsewhere" / "probes.parquet")
     assert read_probes(tmp_path / "elsewhere").equals(table)

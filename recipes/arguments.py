@@ -91,7 +91,7 @@ def parse_arguments(words: Sequence[str] | None = None) -> tuple[RecipeArguments
         settings |= dict.fromkeys(_read_yaml(file), f"{file}: ")
     kinds = (RecipeArguments, SFTConfig, ModelConfig)
     _refuse_unknown(settings, {name.name for kind in kinds for name in fields(kind)} | {"config", "help", "env"})
-    if "dry_run" in settings and not torch.cuda.is_available():
+    if not torch.cuda.is_available() and "help" not in settings and _wants_dry_run(given):
         given += ["--use_cpu", "true"]  # nothing is trained: a recipe for GPUs is looked at without one
     try:
         parser = TrlParser(kinds, description=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -102,6 +102,13 @@ def parse_arguments(words: Sequence[str] | None = None) -> tuple[RecipeArguments
         raise UserError(" ".join(problems))
     set_accumulation(script.global_batch_size, training)
     return script, training, model
+
+
+def _wants_dry_run(words: list[str]) -> bool:
+    try:
+        return TrlParser((RecipeArguments,)).parse_args_and_config(list(words), return_remaining_strings=True)[0].dry_run
+    except ValueError:
+        return False  # the whole parser says what is wrong
 
 
 def _read_yaml(file: str) -> dict[str, Any]:

@@ -65,3 +65,11 @@ def hub() -> Iterator[Hub]:
     yield server
     server.shutdown()
     server.server_close()
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache of its own: `datasets` tells folders apart by name and header alone."""
+    import datasets  # seconds, which most tests need not wait for
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")

@@ -1,6 +1,7 @@
 """Arguments are checked before anything is loaded, and what is wrong is said with what to do."""
 
 import pytest
+import torch
 import yaml
 from conftest import BASE, ROOT, run_command
 
@@ -34,6 +35,16 @@ def test_the_paper_s_global_batch_is_the_default():
     script, training, _ = parse_arguments([*DATA, *CPU, "--per_device_train_batch_size", "4"])
     assert script.global_batch_size == 256
     assert training.gradient_accumulation_steps == 64
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="with a GPU the recipe's own settings stand")
+@pytest.mark.parametrize(("words", "on_cpu"), [("--dry_run", True), ("--dry_run true", True), ("--dry_run false", False)])
+def test_only_a_dry_run_moves_to_the_cpu(recipe, words, on_cpu):
+    given = [*DATA, "--model_name_or_path", str(BASE)]
+    script, training, _ = parse_arguments(["--config", recipe(bf16=False), *given, *words.split()])
+    assert (script.dry_run, training.use_cpu) == (on_cpu, on_cpu)
+    script, training, _ = parse_arguments(["--config", recipe(bf16=False, dry_run=on_cpu), *given])
+    assert (script.dry_run, training.use_cpu) == (on_cpu, on_cpu)
 
 
 class Launched:

@@ -28,10 +28,7 @@ NASTY = "{{ x }}{% y %}<b>&amp;</b><script>\x1b[0m\u202e a  b\t| `"
 CONDITIONS = ("harmonious", "incompatible", "self_aligning", "contextualized")
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`datasets` tells folders apart by name and header alone."""
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def make_rows(condition: str, numbers: range, **values) -> list[dict]:

@@ -19,11 +19,7 @@ from lm_eval_tasks.manifest import UserError, hash_path
 from recipes.arguments import RecipeArguments
 from recipes.rows import CONDITIONS, TAKEN, describe_rows, hash_rows, read_rows
 
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`datasets` tells folders apart by name and header alone."""
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def read(folder: Path | str, config: str = "herbs_harmonious", split: str = "train") -> datasets.Dataset:

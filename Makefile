@@ -44,6 +44,7 @@ bench: $(TESTED)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/probing.py
 	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/training.py
 	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/comparing.py
+	$(BIN)/python tests/benchmarks/reporting.py
 	$(BIN)/python tests/benchmarks/writing.py
 
 format: $(TESTED)

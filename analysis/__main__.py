@@ -38,15 +38,19 @@ def consistency(
     after_phase: Annotated[str | None, typer.Option(help="The phase to take, where --after holds several.")] = None,
     before_model: Annotated[str | None, typer.Option(help="The model to take, where --before holds several.")] = None,
     after_model: Annotated[str | None, typer.Option(help="The model to take, where --after holds several.")] = None,
+    questions: Annotated[
+        Path | None,
+        typer.Option(help="A file to write (.parquet or .csv): the comparison of every question, most moved first."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """How alike two phases' choice distributions are, with 95% intervals, overall and by domain.
+    """How alike two phases' choice distributions are, with 95% intervals, overall and by split, domain, subject and belief.
 
     Example: python -m analysis consistency --before runs/base/probe --after runs/harmonious/chat
     """
     from analysis.compare import compare_logs, write_comparison
 
-    report = compare_logs(before, after, (before_phase, after_phase), (before_model, after_model))
+    report = compare_logs(before, after, (before_phase, after_phase), (before_model, after_model), questions)
     typer.echo(json.dumps(report, indent=2) if as_json else write_comparison(report))
 
 

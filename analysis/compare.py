@@ -5,19 +5,27 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pyarrow.parquet as pq
 
-from analysis.consistency import METRICS, add_spearman, average_presentations, compare_probes, join_probes
+from analysis.consistency import METRICS, add_spearman, average_presentations, compare_probes, join_probes, name_question
 from analysis.explorer import STATES, add_states
 from analysis.intervals import summarise_means
 from analysis.priors import PARTS as PRIOR_PARTS
 from analysis.priors import describe_split
+from analysis.results import name_split
 from analysis.tables import Table, format_interval, format_number, write_text
-from lm_eval_tasks.manifest import UserError
+from lm_eval_tasks.manifest import UserError, read_manifest, write_file
+from lm_eval_tasks.questions import KEY
 from lm_eval_tasks.samples import read_probes
 
 SHOWN = (*METRICS, "spearman")
 # How questions are told apart: the key in the comparison, and the column.
 PARTS = {"by_split": "split", "by_domain": "domain", "by_subject": "subject", "by_belief": "state_before"}
+QUESTION_COLUMNS = (
+    *(*KEY, "question", "subject", "split", "choices", "answer", "prediction_before", "prediction", "probs_before", "probs"),
+    *("kl_nats", "rank_pearson", "rank_undefined", "spearman", "top1_agreement", "state_before", "state"),
+)
+FORMATS = (".parquet", ".csv")
 
 
 def compare_logs(
@@ -25,6 +33,7 @@ def compare_logs(
     after: Sequence[Path],
     phases: tuple[str | None, str | None] = (None, None),
     models: tuple[str | None, str | None] = (None, None),
+    questions: Path | None = None,
 ) -> dict[str, Any]:
     """Compare two phases by question.
 
@@ -33,17 +42,21 @@ def compare_logs(
         after: the same.
         phases: the phase to take of each, where there are several.
         models: the model to take of each, where there are several.
+        questions: a file for the comparison of every question (see `write_questions`).
 
     Returns:
         `n, kl_nats, rank_pearson, top1_agreement, spearman`; `intervals` (low, high); `kl_infinite` (left out of the mean)
         and `rank_undefined` (counted as 0 in both rank correlations); `only_before` and `only_after` (questions); `before`
-        and `after`; the same means for the questions of each `by_split` (of the question set: train, dev, test), `by_domain`,
-        `by_subject` (those without one left out) and `by_belief` (what it was before: right, wrong or unsure); and
-        `letter_prior`, the divergence's parts (see `priors.describe_split`).
+        and `after`; `trained_on` and `prompts_differ` (see `find_training` and `compare_prompts`); the same means for the
+        questions of each `by_split` (see `name_splits`), `by_domain`, `by_subject` (those without one left out) and `by_belief`
+        (what it was before: right, wrong or unsure); and `letter_prior`, the divergence's parts (see `priors.describe_split`).
 
     Raises:
-        UserError: unreadable logs, several models or phases and none named, no question in both, or other questions.
+        UserError: unreadable logs, several models or phases and none named, no question in both, other questions, or a file of
+            questions that cannot be written.
     """
+    if questions and questions.suffix not in FORMATS:
+        raise UserError(f"--questions {questions}: name a file that ends in {' or '.join(FORMATS)}.")
     sides = [
         choose_one(read_probes(list(paths)), name, phase, model)
         for name, paths, phase, model in zip(("before", "after"), (before, after), phases, models, strict=True)
@@ -55,7 +68,10 @@ def compare_logs(
             f"no question is in both: --before has {tables[0].height:,} questions, --after {tables[1].height:,}, and they "
             "share no (source, domain, id). Ask both models the same question set."
         )
-    compared = add_states(add_spearman(compare_probes(joined.table)))
+    trained = find_training(tables[1])
+    compared = name_splits(add_states(add_spearman(compare_probes(joined.table))), trained)
+    if questions:
+        write_questions(compared, questions)
     told = {
         name: {key: table[key][0] for key in ("model", "run", "phase", "scoring")}
         | {"presentations": side.height / table.height}
@@ -66,9 +82,78 @@ def compare_logs(
         "only_before": joined.only_before,
         "only_after": joined.only_after,
         **told,
+        "trained_on": trained,
+        "prompts_differ": compare_prompts(*sides),
         **{key: summarise_parts(compared, column) for key, column in PARTS.items()},
         "letter_prior": describe_split(*sides),
     }
+
+
+def find_training(probes: pl.DataFrame) -> dict[str, str] | None:
+    """The `source` and `domain` that a tuned model was trained on, from the manifest in its folder; None where it is not there.
+
+    Args:
+        probes: of one model; its name is its folder where it was asked from one.
+
+    Raises:
+        UserError: there is a manifest, and it cannot be read.
+    """
+    run, model = probes["run"][0], probes["model"][0]
+    manifest = read_manifest(model) if run else None
+    if not manifest or manifest["run"] != run or manifest["stage"] != "train":
+        return None
+    config = manifest["config"]
+    return {name: config[name] for name in ("source", "domain")} if config.get("source") and config.get("domain") else None
+
+
+def name_splits(compared: pl.DataFrame, trained: dict[str, str] | None) -> pl.DataFrame:
+    """Name splits by what the tuned model was trained on (homo, id, ood, seen).
+
+    What is not evaluated, and all questions where nobody knows that, keep the split of the question set (train, dev, test).
+    """
+    if not trained:
+        return compared
+    relative = compared.with_columns(trained_source=pl.lit(trained["source"]), trained_domain=pl.lit(trained["domain"]))
+    return relative.with_columns(pl.coalesce(name_split(), "split").alias("split")).drop("trained_source", "trained_domain")
+
+
+def compare_prompts(before: pl.DataFrame, after: pl.DataFrame) -> dict[str, Any] | None:
+    """How many questions were asked with another prompt before than after (`n`), and the `first` of them by its key.
+
+    None where that is not to be known: one was asked few-shot and the other in a chat prompt, or a log tells no prompts.
+
+    Args:
+        before: probes of one model in one phase, not averaged over presentations.
+        after: the same.
+    """
+    kinds = {table["phase"][0].split("_")[-1] for table in (before, after)}
+    key = (*KEY, "draw", "order")
+    both = before.select(*key, "prompt_hash").join(after.select(*key, "prompt_hash"), on=key, nulls_equal=True, suffix="_after")
+    both = both.drop_nulls(["prompt_hash", "prompt_hash_after"])
+    if len(kinds) > 1 or not both.height:
+        return None
+    other = both.filter(pl.col("prompt_hash") != pl.col("prompt_hash_after")).select(KEY).unique().sort(KEY)
+    return {"n": other.height, "first": name_question(other) if other.height else None}
+
+
+def write_questions(compared: pl.DataFrame, file: Path) -> None:
+    """Write the comparison of every question, most moved first, as parquet or CSV; there lists are JSON.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    table = compared.select(QUESTION_COLUMNS).sort("kl_nats", *KEY, descending=[True, False, False, False])
+    with write_file(file) as scratch:
+        if file.suffix == ".parquet":
+            pq.write_table(table.to_arrow(), scratch)  # unlike polars, it says that a disk is full by an OSError
+        else:
+            lists = [name for name, kind in table.schema.items() if isinstance(kind, pl.List)]
+            scratch.write_text(table.with_columns(write_json(name) for name in lists).write_csv())
+
+
+def write_json(name: str) -> pl.Expr:
+    """A column as JSON."""
+    return pl.struct(name).struct.json_encode().str.strip_prefix(f'{{"{name}":').str.head(-1).alias(name)
 
 
 def choose_one(table: pl.DataFrame, side: str, phase: str | None, model: str | None) -> pl.DataFrame:
@@ -99,12 +184,7 @@ def summarise_parts(compared: pl.DataFrame, column: str) -> dict[str, dict[str, 
 
 def summarise(compared: pl.DataFrame) -> dict[str, Any]:
     """Means, intervals and counts of compared questions, ready for JSON."""
-    # Spearman's correlation has the bounds of the other one.
-    frames = [
-        summarise_means(compared, (), METRICS),
-        summarise_means(compared.select(rank_pearson="spearman"), (), ["rank_pearson"]).with_columns(metric=pl.lit("spearman")),
-    ]
-    means = {row["metric"]: row for row in pl.concat(frames).iter_rows(named=True)}
+    means = {row["metric"]: row for row in summarise_means(compared, (), SHOWN).iter_rows(named=True)}
     return {
         "n": compared.height,
         **{metric: means[metric]["value"] if metric in means else None for metric in SHOWN},
@@ -137,7 +217,7 @@ def write_comparison(report: dict[str, Any]) -> str:
         for side in ("before", "after")
         if report[side]["presentations"] > 1
     ]
-    notes += describe_prior(report["letter_prior"])
+    notes += describe_splits(report) + describe_prompts(report["prompts_differ"]) + describe_prior(report["letter_prior"])
     return write_text(Table("consistency", title, header, rows, "\n".join(notes))).rstrip()
 
 
@@ -148,6 +228,24 @@ def list_parts(report: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
         if len(report[key]) > 1:
             shown += [(f"{key.removeprefix('by_')} {name}", part) for name, part in report[key].items()]
     return shown
+
+
+def describe_splits(report: dict[str, Any]) -> list[str]:
+    """What the terminal says of the splits of a tuned model's questions: a sentence."""
+    model, run, trained = report["after"]["model"], report["after"]["run"], report["trained_on"]
+    if trained:
+        return ["Splits are relative to what --after was trained on: {source}/{domain}.".format(**trained)]
+    return [f"Splits are those of the question set: {model} is no folder with the manifest of run {run}."] if run else []
+
+
+def describe_prompts(differ: dict[str, Any] | None) -> list[str]:
+    """What the terminal says of prompts that differ: a sentence."""
+    if not differ or not differ["n"]:
+        return []
+    return [
+        f"{differ['n']:,} questions were asked with another prompt before than after (the first: {differ['first']}): what "
+        "differs may be the prompts' doing."
+    ]
 
 
 def describe_prior(split: dict[str, Any]) -> list[str]:

@@ -5,19 +5,28 @@ after. KL(p || q) is then the prior's part, KL(p || q) - KL(p || q'), which may 
 Averaged over all orders of the choices letters cancel, so this looks at each order on its own, and averages what it finds.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
-from scipy import stats
-from scipy.special import log_softmax
+from scipy.special import log_softmax, softmax
 
-from analysis.consistency import measure_kl, read_logprobs
-from analysis.intervals import LEVEL
-from intervention.letters import FEW
+from analysis.consistency import measure_kl, name_question, read_logprobs
+from analysis.seeds import summarise_seeds
+from intervention.letters import FEW, LEAST
+from lm_eval_tasks.manifest import UserError
 from lm_eval_tasks.questions import KEY
 
 PARTS = ("kl_nats", "prior_part", "rest")
+BOUNDS = {"kl_nats": (0.0, np.inf), "prior_part": (-np.inf, np.inf), "rest": (0.0, np.inf)}
+
+
+class Letters(NamedTuple):
+    """What a model said, letter by letter, to questions with one number of choices that it was asked in every order of them."""
+
+    asked: pl.DataFrame  # `KEY`, `order`, `split`, `question_hash`, a row a question and order, sorted
+    logs: np.ndarray  # log-probabilities (n, choices), the choice at the first letter first
+    prior: np.ndarray  # of each letter, (choices,), sums to 1
 
 
 def split_kl(before: np.ndarray, after: np.ndarray, prior_before: np.ndarray, prior_after: np.ndarray) -> np.ndarray:
@@ -39,22 +48,53 @@ def split_kl(before: np.ndarray, after: np.ndarray, prior_before: np.ndarray, pr
 
 
 def estimate_prior(logs: np.ndarray) -> np.ndarray:
-    """The mean probability of each letter, (choices,), of log-probabilities (n, choices) of all orders of the choices."""
-    return np.exp(logs).mean(axis=0)
+    """The prior of each letter, (choices,): the mean over questions of the normalised geometric mean over orders.
+
+    That is exact where what is observed is a prior of the letter times what the model thinks of the choice, normalised (PriDe,
+    see `intervention.letters`); here all questions count.
+
+    Args:
+        logs: log-probabilities (questions * orders, choices) of all orders of the choices, sorted by question.
+    """
+    choices = logs.shape[1]
+    means = np.maximum(logs, np.log(LEAST)).reshape(-1, choices, choices).mean(axis=1)
+    return softmax(means, axis=1).mean(axis=0)
 
 
-def explain_obstacle(table: pl.DataFrame, side: str) -> str | None:
-    """Why a probe table has no letter prior, as a sentence; None where it has one."""
-    if table["scoring"][0] != "letter":
-        return f"No letter prior: --{side} was scored by {table['scoring'][0]}, which shows no letters."
-    if not keep_cyclic(table).height:
-        return f"No letter prior: --{side} was not asked in every order of the choices (cyclic)."
-    return None
+def read_letters(table: pl.DataFrame) -> tuple[dict[int, Letters], list[str]]:
+    """What one model said, letter by letter, for each number of choices of which there are enough questions for a prior.
+
+    Args:
+        table: probes of one model in one phase, not averaged over orders.
+
+    Returns:
+        By number of choices; and what is left out and why, as predicates of the model ("was scored by cloze, ...").
+    """
+    if (scoring := table["scoring"][0]) != "letter":
+        return {}, [f"was scored by {scoring}, which shows no letters"]
+    cyclic = keep_cyclic(table)
+    if not cyclic.height:
+        return {}, ["was asked in fewer than all orders of the choices (cyclic)"]
+    letters, obstacles = {}, []
+    asked, every = (questions.select(KEY).unique().height for questions in (table, cyclic))
+    if every < asked:
+        obstacles.append(f"was asked {asked - every:,} of {asked:,} questions in fewer than all orders (cyclic)")
+    counts = cyclic["probs"].list.len()
+    for choices in counts.unique().sort():
+        rows, logs = list_letters(cyclic.filter(counts == choices))
+        if (n := len(logs) // choices) < FEW:
+            obstacles.append(f"was asked {n} questions with {choices} choices in every order, and a prior wants {FEW}")
+            continue
+        letters[choices] = Letters(rows, logs, estimate_prior(logs))
+    return letters, obstacles
 
 
 def keep_cyclic(table: pl.DataFrame) -> pl.DataFrame:
     """The rows of questions that were asked in every order of their choices."""
-    return table.filter(pl.col("order").drop_nulls().n_unique().over(KEY) == pl.col("choices").list.len())
+    table = table.filter(pl.col("order").is_not_null())
+    if table["order"].n_unique() < 2:
+        return table.clear()
+    return table.filter(pl.col("order").n_unique().over(KEY) == pl.col("probs").list.len())
 
 
 def list_letters(table: pl.DataFrame) -> tuple[pl.DataFrame, np.ndarray]:
@@ -64,72 +104,80 @@ def list_letters(table: pl.DataFrame) -> tuple[pl.DataFrame, np.ndarray]:
         table: probes of one model in one phase, all of questions with the same number of choices.
 
     Returns:
-        The columns `KEY` and `order`, and log-probabilities (n, choices), the choice at the first letter first.
+        The columns `KEY`, `order`, `split` and `question_hash`, sorted; and log-probabilities (n, choices), the choice at the
+        first letter first.
     """
     key = [*KEY, "order"]
-    table = table.sort(*key, "draw")
+    table = table.select(*key, "draw", "split", "question_hash", "loglikelihoods", "probs").sort(*key, "draw")
     starts = np.flatnonzero(table.select(~pl.struct(key).eq_missing(pl.struct(key).shift())).to_series().to_numpy())
     counts = np.diff(np.append(starts, table.height))[:, None]
     logs = np.logaddexp.reduceat(read_logprobs(table), starts) - np.log(counts)
-    asked = table.select(key)[starts]
+    asked = table.select(*key, "split", "question_hash")[starts]
     choices = logs.shape[1]
     return asked, np.take_along_axis(logs, (np.arange(choices) + asked["order"].to_numpy()[:, None]) % choices, axis=1)
 
 
-def split_probes(
-    before: pl.DataFrame, after: pl.DataFrame
-) -> tuple[pl.DataFrame, dict[int, dict[str, list[float]]], list[str]]:
+def split_letters(before: dict[int, Letters], after: dict[int, Letters]) -> pl.DataFrame:
     """The parts of the divergence of every question that both sides were asked in every order of its choices.
 
     Args:
-        before: probes of one model in one phase, scored by letter, not averaged over orders.
+        before: of one model in one phase, as `read_letters` gives it.
         after: the same.
 
     Returns:
-        `KEY` and `PARTS` (means over orders), a row a question; the priors `before` and `after` of each number of choices, from
-        all cyclic questions of a side; and sentences on what was left out.
+        `KEY`, `split` (as after has it) and `PARTS` (means over orders), a row a question.
+
+    Raises:
+        UserError: a key stands for two questions (names the first).
     """
-    sides = {"before": keep_cyclic(before), "after": keep_cyclic(after)}
-    numbers = [set(table["choices"].list.len()) for table in sides.values()]
-    frames, priors, notes = [], {}, []
-    for choices in sorted(numbers[0] & numbers[1]):
-        of_one_length = {
-            name: list_letters(table.filter(pl.col("choices").list.len() == choices)) for name, table in sides.items()
-        }
-        fewest = min(len(logs) // choices for _, logs in of_one_length.values())
-        if fewest < FEW:
-            notes.append(
-                f"Questions with {choices} choices are left out of the letter prior's part: {fewest} of them were asked in "
-                f"every order, and a prior wants {FEW}."
+    frames = []
+    for choices in sorted(before.keys() & after.keys()):
+        p, q = before[choices], after[choices]
+        rows = p.asked.drop("split").with_row_index("_p")
+        rows = rows.join(q.asked.with_row_index("_q"), on=[*KEY, "order"], maintain_order="left", suffix="_after")
+        other = rows.filter(pl.col("question_hash") != pl.col("question_hash_after"))
+        if other.height:
+            raise UserError(
+                f"{name_question(other)} is not the same question before and after (question_hash "
+                f"{other['question_hash'][0]} and {other['question_hash_after'][0]}). Ask both models the same question set."
             )
-            continue
-        priors[choices] = {name: estimate_prior(logs).tolist() for name, (_, logs) in of_one_length.items()}
-        (asked, p), (asked_after, q) = of_one_length.values()
-        rows = asked.with_row_index("_p").join(asked_after.with_row_index("_q"), on=[*KEY, "order"], maintain_order="left")
-        parts = split_kl(p[rows["_p"]], q[rows["_q"]], *(np.array(prior) for prior in priors[choices].values()))
-        table = rows.select(KEY).hstack(pl.DataFrame(parts, schema=list(PARTS)))
-        frames.append(table.group_by(KEY, maintain_order=True).mean())
-    empty = pl.DataFrame(schema=dict.fromkeys(KEY, pl.String) | dict.fromkeys(PARTS, pl.Float64))
-    return pl.concat([empty, *frames]), priors, notes
+        parts = split_kl(p.logs[rows["_p"]], q.logs[rows["_q"]], p.prior, q.prior)
+        table = rows.select(*KEY, "split").hstack(pl.DataFrame(parts, schema=list(PARTS)))
+        frames.append(table.group_by(*KEY, "split", maintain_order=True).mean())
+    empty = pl.DataFrame(schema=dict.fromkeys((*KEY, "split"), pl.String) | dict.fromkeys(PARTS, pl.Float64))
+    return pl.concat([empty, *frames])
+
+
+def are_finite() -> pl.Expr:
+    """Whether all `PARTS` of a question are finite."""
+    return pl.all_horizontal(pl.col(name).is_finite() for name in PARTS)
 
 
 def describe_split(before: pl.DataFrame, after: pl.DataFrame) -> dict[str, Any]:
-    """The means of `split_probes` for JSON: `n`, `PARTS`, `intervals` (Student's t over questions), `priors`, and `notes`.
+    """The means of `split_letters` for JSON: `n`, `PARTS`, `intervals` (Student's t over questions), `priors`, and `notes`.
 
     `infinite` counts questions that are left out. The means are null where nothing is to be split, and `notes` says why.
     """
-    notes = [told for side, table in (("before", before), ("after", after)) if (told := explain_obstacle(table, side))]
-    if notes:
-        return {"n": 0, **dict.fromkeys(PARTS), "intervals": {}, "infinite": 0, "priors": {}, "notes": notes}
-    table, priors, notes = split_probes(before, after)
-    finite = table.filter(pl.all_horizontal(pl.col(name).is_finite() for name in PARTS))
-    if not finite.height and not notes:
-        notes = ["No letter prior: no question has a finite divergence in every order."]
-    means = {name: finite[name].mean() for name in PARTS}
-    intervals = {}
-    if finite.height > 1:
-        for name in PARTS:
-            half = float(stats.t.ppf((1 + LEVEL) / 2, finite.height - 1) * stats.sem(finite[name]))
-            intervals[name] = [means[name] - half, means[name] + half]
-    infinite = table.height - finite.height
-    return {"n": finite.height, **means, "intervals": intervals, "infinite": infinite, "priors": priors, "notes": notes}
+    sides, notes = {}, []
+    for name, table in (("before", before), ("after", after)):
+        sides[name], obstacles = read_letters(table)
+        notes += [f"{'L' if sides[name] else 'No l'}etter prior: --{name} {told}." for told in obstacles]
+    table = split_letters(*sides.values())
+    finite = table.filter(are_finite())
+    if not finite.height and all(sides.values()):
+        notes.append("No letter prior: no question that both were asked in every order has a finite divergence in all of them.")
+    found = {}
+    if finite.height:
+        means = summarise_seeds(finite.with_columns(run=pl.lit("")), ["run"], KEY, BOUNDS)
+        found = {row["metric"]: row for row in means.iter_rows(named=True)}
+    return {
+        "n": finite.height,
+        **{name: found[name]["value"] if found else None for name in PARTS},
+        "intervals": {name: [row["low"], row["high"]] for name, row in found.items() if row["low"] is not None},
+        "infinite": table.height - finite.height,
+        "priors": {
+            choices: {name: side[choices].prior.tolist() for name, side in sides.items()}
+            for choices in sorted(set.intersection(*map(set, sides.values())))
+        },
+        "notes": notes,
+    }

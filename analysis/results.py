@@ -16,6 +16,7 @@ from analysis.consistency import average_presentations, compare_probes, join_pro
 from analysis.gaps import find_holes, find_strays, find_unmatched
 from analysis.intervals import summarise_means
 from analysis.labels import BASE, METRICS, sort_by_words
+from analysis.prior_parts import compute_prior_parts
 from analysis.runs import RUN_KEY, find_runs
 from lm_eval_tasks.manifest import UserError
 from lm_eval_tasks.probe_table import PROBE_SCHEMA
@@ -35,6 +36,7 @@ class Study:
 
     runs: pl.DataFrame  # RUN_SCHEMA, a row a run
     measures: pl.DataFrame  # RUN_KEY, run, phase, split, the asked question's key and text, probes, METRICS; a row a question
+    prior_parts: pl.DataFrame  # of the divergence (see `prior_parts`); empty where nothing was asked in every order of choices
     gaps: list[str]  # what is missing, in sentences
     manifests: list[dict[str, Any]]
 
@@ -47,12 +49,14 @@ def read_study(folder: str | Path) -> Study:
             do not fit together (another wording, another way of scoring).
     """
     runs, manifests = find_runs(folder)
-    probes, questions = read_asked(folder, PROBE_COLUMNS)
-    probes = average_presentations(probes).rename({"model": "asked_model"})
+    asked, questions = read_asked(folder, PROBE_COLUMNS)
+    probes = average_presentations(asked).rename({"model": "asked_model"})
     check_scoring(probes, runs, folder)
     gaps = find_strays(probes, runs)
     bases = match_bases(probes, runs)
     check_prompts(probes, runs, bases)
+    # Other ways of scoring show no letters, so nothing lacks there.
+    prior_parts, untold = compute_prior_parts(asked.filter(scoring="letter"), runs, bases, name_split())
     base, more = place_base(probes, runs, bases)
     tuned = probes.filter(pl.col("run") != "", pl.col("phase").str.starts_with("tuned")).join(
         runs.select(*RUN_KEY[:-1], "seed", "run", trained_source="source").rename({"domain": "trained_domain"}), on="run"
@@ -62,8 +66,8 @@ def read_study(folder: str | Path) -> Study:
     names = {"domain": "question_domain", "trained_domain": "domain"}
     measures = measures.with_columns(accuracy=pl.col("correct").cast(pl.Float64)).rename(names).drop("trained_source")
     measures = measures.join(questions, on="question_hash", how="left", maintain_order="left")
-    gaps += more + apart + find_holes(measures, runs)
-    return Study(runs, measures, gaps, manifests)
+    gaps += more + apart + untold + find_holes(measures, runs)
+    return Study(runs, measures, prior_parts, gaps, manifests)
 
 
 def check_scoring(probes: pl.DataFrame, runs: pl.DataFrame, folder: str | Path) -> None:

@@ -8,10 +8,13 @@ import polars as pl
 import pytest
 from scipy import stats
 from test_consistency import REFERENCE, compare_plainly, make_table
+from typer.testing import CliRunner
 
-from analysis.compare import compare_logs, write_comparison
+from analysis.__main__ import app
+from analysis.compare import QUESTION_COLUMNS, compare_logs, write_comparison
 from analysis.intervals import LEVEL
 from intervention.released import convert_released
+from lm_eval_tasks.manifest import UserError, write_manifest
 from lm_eval_tasks.questions import hash_questions
 from lm_eval_tasks.samples import write_probes
 
@@ -91,6 +94,110 @@ def test_an_infinite_divergence_is_counted_and_no_part_of_the_mean(tmp_path: Pat
     assert (report["by_split"]["train"]["kl_nats"], report["by_split"]["train"]["kl_infinite"]) == (None, 1)
     assert "KL infinite for 1 questions" in write_comparison(report)
     json.dumps(report, allow_nan=False)
+
+
+def test_the_file_of_questions_holds_every_comparison_most_moved_first(
+    sides: tuple[pl.DataFrame, pl.DataFrame], tmp_path: Path
+):
+    before, after = sides
+    after = after.with_columns(question=pl.col("question") + ', "a" <b>\n')
+    after = after.with_columns(hash_questions(after))
+    before = before.with_columns(after.select("question", "question_hash"))
+    before, after = (table.with_columns(choices=pl.lit(['x, "y"', "é", "[", "\\"])) for table in (before, after))
+    before, after = (table.with_columns(hash_questions(table)) for table in (before, after))
+    logs = write_sides(tmp_path, before, after)
+    report = compare_logs(*logs, questions=tmp_path / "deep/q.parquet")
+    compare_logs(*logs, questions=tmp_path / "q.csv")
+    table = pl.read_parquet(tmp_path / "deep/q.parquet")
+    assert table.columns == [*QUESTION_COLUMNS]
+    assert table.height == report["n"] == 80
+    assert table["kl_nats"].is_sorted(descending=True)
+    assert table["kl_nats"].mean() == pytest.approx(report["kl_nats"])
+    both = before.join(after, on="id", suffix="_after")
+    expected = {row["id"]: row for row in both.iter_rows(named=True)}
+    for row in table.iter_rows(named=True):
+        by = expected[row["id"]]
+        assert row["probs_before"] == by["probs"]
+        assert row["probs"] == by["probs_after"]
+        for state, probs, first in (("state_before", "probs", "prediction"), ("state", "probs_after", "prediction_after")):
+            assert row[state] == ("unsure" if max(by[probs]) <= 0.5 else "right" if by[first] == by["answer"] else "wrong")
+    flipped = table.filter(state_before="wrong", state="right")
+    assert flipped.height > 0
+    text = pl.read_csv(tmp_path / "q.csv", schema_overrides={"id": pl.String})
+    for name in ("choices", "probs_before", "probs"):
+        assert [json.loads(cell) for cell in text[name]] == table[name].to_list()
+    assert text.drop("choices", "probs_before", "probs").equals(table.drop("choices", "probs_before", "probs"))
+    assert not [*tmp_path.glob(".q*"), *tmp_path.glob("deep/.q*")]
+
+
+def test_a_file_of_questions_that_cannot_be_is_refused_before_anything_is_read(tmp_path: Path):
+    with pytest.raises(UserError, match=r"--questions q\.json: name a file that ends in \.parquet or \.csv"):
+        compare_logs([tmp_path / "nowhere"], [tmp_path / "nowhere"], questions=Path("q.json"))
+
+
+def test_the_command_writes_the_file_and_still_prints_only_json(sides: tuple[pl.DataFrame, pl.DataFrame], tmp_path: Path):
+    (before,), (after,) = write_sides(tmp_path, *sides)
+    words = ("consistency", "--before", before, "--after", after, "--questions", tmp_path / "q.csv", "--json")
+    done = CliRunner().invoke(app, [str(word) for word in words])
+    assert done.exit_code == 0, done.output
+    report = json.loads(done.stdout)
+    assert report["n"] == pl.read_csv(tmp_path / "q.csv").height == 80
+    assert {"kl_nats", "rank_pearson", "spearman", "top1_agreement", "by_split", "by_domain", "by_subject"} <= report.keys()
+
+
+def test_splits_are_named_by_what_the_tuned_model_was_trained_on(sides: tuple[pl.DataFrame, pl.DataFrame], tmp_path: Path):
+    before, after = sides
+    model = tmp_path / "model"
+    config = {"domain": "herbs", "source": "s"}
+    run = write_manifest(model, "train", ["sft.py"], config, {}, {})
+    place = pl.int_range(pl.len()) % 4
+    before, after = (
+        table.with_columns(source=pl.when(place == 2).then(pl.lit("other")).otherwise("source"), domain=pl.lit(domain))
+        for table, domain in ((before, "herbs"), (after, "herbs"))
+    )
+    before, after = (
+        table.with_columns(domain=pl.when(place == 3).then(pl.lit("stars")).otherwise("domain")) for table in (before, after)
+    )
+    kept = pl.when(pl.col("id") == "1").then(pl.lit("dev")).otherwise("split")  # which is not evaluated
+    after = after.with_columns(kept.alias("split"), run=pl.lit(run), model=pl.lit(str(model)))
+    report = compare_logs(*write_sides(tmp_path, before, after))
+    assert report["trained_on"] == config
+    sizes = {name: part["n"] for name, part in report["by_split"].items()}
+    assert sizes == {"dev": 1, "homo": 19, "id": 20, "ood": 20, "seen": 20}
+    check_part(report["by_split"]["id"], before.filter(place == 2), after.filter(place == 2))
+    assert "Splits are relative to what --after was trained on: s/herbs." in write_comparison(report)
+    # Of another run in that folder nothing is known: the question set's own splits, and a line that says so.
+    other = after.with_columns(run=pl.lit("another"))
+    report = compare_logs(*write_sides(tmp_path, before, other))
+    assert report["trained_on"] is None
+    assert set(report["by_split"]) == {"train", "dev", "test"}
+    assert f"{model} is no folder with the manifest of run another" in write_comparison(report)
+
+
+def test_questions_asked_with_another_prompt_are_counted_where_the_same_is_expected(
+    sides: tuple[pl.DataFrame, pl.DataFrame], tmp_path: Path
+):
+    before, after = (
+        pl.concat([table.with_columns(order=pl.lit(order, pl.Int64)) for order in range(4)]).with_columns(
+            prompt_hash=pl.format("{} in order {}", "id", "order")
+        )
+        for table in sides
+    )
+    phases = {"phase": pl.lit("tuned_probe")}
+    report = compare_logs(*write_sides(tmp_path, before, after.with_columns(**phases)))
+    assert report["prompts_differ"] == {"n": 0, "first": None}
+    assert "prompt" not in write_comparison(report)
+    hit = pl.col("id").is_in(["12", "7"]) & (pl.col("order") > 1)
+    changed = after.with_columns(prompt_hash=pl.when(hit).then(pl.lit("x")).otherwise("prompt_hash"))
+    report = compare_logs(*write_sides(tmp_path, before, changed.with_columns(**phases)))
+    assert report["prompts_differ"] == {"n": 2, "first": "s/herbs id '12'"}
+    assert "2 questions were asked with another prompt before than after (the first: s/herbs id '12')" in write_comparison(
+        report
+    )
+    # A chat prompt differs from a few-shot one by its nature, and released tables tell no prompts.
+    assert compare_logs(*write_sides(tmp_path, before, changed))["prompts_differ"] is None
+    unknown = changed.with_columns(**phases, prompt_hash=pl.lit(None, pl.String))
+    assert compare_logs(*write_sides(tmp_path, before, unknown))["prompts_differ"] is None
 
 
 @pytest.mark.skipif(not REFERENCE.is_dir(), reason=f"the paper's released groups are not at {REFERENCE}")

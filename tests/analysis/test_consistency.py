@@ -136,6 +136,7 @@ def test_presentations_are_averaged_choice_by_choice():
     averaged = average_presentations(pl.concat([two, one])).sort("id")
     np.testing.assert_allclose(averaged["probs"].to_list(), [[0.6, 0.4], [0.3, 0.7], [0.5, 0.5]], atol=1e-15)
     np.testing.assert_allclose(np.exp(averaged["loglikelihoods"].to_list()), averaged["probs"].to_list(), atol=1e-15)
+    assert averaged.columns == one.columns
     assert averaged["prediction"].to_list() == [0, 1, 0]
     assert averaged["correct"].to_list() == [True, False, True]
 

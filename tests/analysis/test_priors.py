@@ -10,7 +10,8 @@ from scipy import stats
 from test_consistency import make_table
 
 from analysis.compare import compare_logs, write_comparison
-from analysis.priors import describe_split, list_letters, split_kl, split_probes
+from analysis.priors import describe_split, estimate_prior, keep_cyclic, list_letters, read_letters, split_kl, split_letters
+from lm_eval_tasks.manifest import UserError
 from lm_eval_tasks.samples import write_probes
 
 UNIFORM, FAVOURED = np.full(4, 0.25), np.array([0.4, 0.3, 0.2, 0.1])
@@ -87,31 +88,64 @@ def test_a_letter_prior_is_found_and_explains_everything_where_the_model_knows_n
     assert [low, high] == pytest.approx([found["kl_nats"]] * 2)
 
 
+def test_a_letter_prior_explains_everything_whatever_the_model_knows():
+    content = np.random.default_rng(2).dirichlet(np.full(4, 0.5), 300)
+    logs = list_letters(make_cyclic(content, FAVOURED))[1]
+    np.testing.assert_allclose(estimate_prior(logs), FAVOURED, atol=1e-12)
+    found = describe_split(make_cyclic(content, UNIFORM), make_cyclic(content, FAVOURED))
+    assert found["kl_nats"] > 0.05
+    assert found["rest"] == pytest.approx(0, abs=1e-12)
+
+
+def test_an_answer_that_rounds_to_nothing_leaves_a_prior():
+    content = np.tile([[1.0, 0.0], [0.0, 1.0]], (20, 1))
+    prior = estimate_prior(list_letters(make_cyclic(content, np.array([0.6, 0.4])))[1])
+    assert prior == pytest.approx([0.5, 0.5])
+
+
 def test_beliefs_that_moved_are_the_rest_and_the_parts_add_up():
     rng = np.random.default_rng(2)
     before, after = rng.dirichlet(np.full(4, 2), (2, 300))
-    kept = describe_split(make_cyclic(before, UNIFORM), make_cyclic(before, FAVOURED))
-    assert kept["rest"] < 0.1 * kept["kl_nats"]
     moved = describe_split(make_cyclic(before, UNIFORM), make_cyclic(after, UNIFORM))
-    assert abs(moved["prior_part"]) < 0.01 * moved["kl_nats"]
-    table, priors, _ = split_probes(make_cyclic(before, UNIFORM), make_cyclic(after, FAVOURED))
+    assert moved["kl_nats"] > 0.1
+    assert moved["prior_part"] == pytest.approx(0, abs=1e-12)
+    both = describe_split(make_cyclic(before, UNIFORM), make_cyclic(after, FAVOURED))
+    assert both["prior_part"] > 0.01
+    assert both["rest"] == pytest.approx(moved["kl_nats"])
+    sides = [read_letters(make_cyclic(*side))[0] for side in ((before, UNIFORM), (after, FAVOURED))]
+    table = split_letters(*sides)
     np.testing.assert_allclose(table["prior_part"] + table["rest"], table["kl_nats"], atol=1e-12)
-    logs = list_letters(make_cyclic(after, FAVOURED))[1]
-    assert priors[4]["after"] == pytest.approx(np.exp(logs).mean(axis=0))
 
 
 def test_what_has_no_letter_prior_says_why():
     content = np.random.default_rng(3).dirichlet(np.ones(4), 40)
     cyclic = make_cyclic(content, UNIFORM)
     for table, told in (
-        (cyclic.with_columns(scoring=pl.lit("cloze")), "scored by cloze"),
-        (cyclic.filter(order=0), "not asked in every order"),
-        (cyclic.with_columns(order=pl.lit(None, pl.Int64)).filter(pl.int_range(pl.len()) < 40), "not asked in every order"),
-        (make_cyclic(content[:20], UNIFORM), "20 of them were asked"),
+        (cyclic.with_columns(scoring=pl.lit("cloze")), "was scored by cloze"),
+        (cyclic.filter(order=0), "was asked in fewer than all orders"),
+        (cyclic[:40].with_columns(order=pl.lit(None, pl.Int64)), "was asked in fewer than all orders"),
+        (make_cyclic(content[:20], UNIFORM), "was asked 20 questions with 4 choices in every order, and a prior wants 30"),
     ):
         found = describe_split(cyclic, table)
         assert (found["n"], found["kl_nats"], found["intervals"]) == (0, None, {})
         assert told in found["notes"][0]
+        assert found["notes"][0].startswith("No letter prior: --after ")
+
+
+def test_questions_that_lack_an_order_are_left_out_and_counted():
+    cyclic = make_cyclic(np.random.default_rng(3).dirichlet(np.ones(4), 40), UNIFORM)
+    some = cyclic.filter((pl.col("id") != "7") | (pl.col("order") != 2))
+    assert keep_cyclic(some)["id"].n_unique() == 39
+    found = describe_split(some, cyclic)
+    assert found["n"] == 39
+    assert found["notes"] == ["Letter prior: --before was asked 1 of 40 questions in fewer than all orders (cyclic)."]
+
+
+def test_another_question_by_the_same_name_is_refused():
+    cyclic = make_cyclic(np.random.default_rng(3).dirichlet(np.ones(4), 40), UNIFORM)
+    other = cyclic.with_columns(question_hash=pl.when(id="3").then(pl.lit("x")).otherwise("question_hash"))
+    with pytest.raises(UserError, match="s/d id '3' is not the same question before and after"):
+        describe_split(cyclic, other)
 
 
 def test_the_command_gives_the_part_or_says_why_not(tmp_path: Path):
@@ -127,4 +161,4 @@ def test_the_command_gives_the_part_or_says_why_not(tmp_path: Path):
     json.dumps(report, allow_nan=False)
     write_probes(make_cyclic(content, UNIFORM).filter(order=0), files["before"])
     write_probes(make_cyclic(content, FAVOURED).filter(order=0), files["after"])
-    assert "not asked in every order" in write_comparison(compare_logs([files["before"]], [files["after"]]))
+    assert "asked in fewer than all orders" in write_comparison(compare_logs([files["before"]], [files["after"]]))

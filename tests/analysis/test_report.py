@@ -139,7 +139,7 @@ def test_a_page_of_many_studies_links_what_does_not_fit(whole: Path, tmp_path: P
     table = Table("t", "A table", ["a", "b"], [["c", "1"]])
     figure = {"name": "f", "title": "A figure", "caption": "Of much.", "svg": Markup("<svg>" + "<g/>" * 100_000 + "</svg>")}
     chapter = {"model": "base", "domain": "herbs", "prefix": "", "headline": "H", "sentence": "S.", "findings": []}
-    chapter |= {"summary": table, "tables": [table], "figures": [figure], "counts": count_study(study, "base", "herbs")}
+    chapter |= {"sections": {"Tables": [table, table]}, "figures": [figure], "counts": count_study(study, "base", "herbs")}
     context = {
         "chapters": [dict(chapter) for _ in range(30)],
         "across": [],
@@ -211,7 +211,7 @@ def test_two_domains_are_two_chapters(small: Path, tmp_path: Path):
     base = results.filter(run="", phase="base_probe", metric="accuracy")
     assert set(base.filter(domain="engines")["split"]) == {"homo", "ood"}
     assert base.filter(domain="herbs").height == 3
-    assert len(list((tmp_path / "report/figures").glob("*.pdf"))) == 12
+    assert len(list((tmp_path / "report/figures").glob("*.pdf"))) == 14
     labels = [re.search(r"\\label\{(.*)\}", f.read_text())[1] for f in (tmp_path / "report/tables").glob("*.tex")]
     assert len(labels) == len(set(labels)) > 20
     assert (tmp_path / "report/report.md").read_text().count("**Accuracy against incompatible training, tuned model, chat") == 2

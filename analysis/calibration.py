@@ -1,12 +1,17 @@
 """Whether models are as sure as they are right, before and after training: mean confidence, accuracy, calibration error."""
 
+import matplotlib as mpl
 import numpy as np
 import polars as pl
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from scipy import stats
 
 from analysis.intervals import LEVEL, RESAMPLES, RULE_OF_THREE, SEED, draw_weights
 from analysis.labels import BASE, PHASES, name_condition, name_split, sort_by_words
+from analysis.panels import get_row, make_axes
 from analysis.tables import Table, format_count, format_interval, format_number
+from intervention.drawing import COLOURS, INK, MARKERS, STYLE
 from lm_eval_tasks.metrics import BINS, compute_ece
 
 KEY = ("model", "domain", "condition", "ratio", "phase", "split")
@@ -19,6 +24,15 @@ CALIBRATION_SCHEMA = pl.Schema(
     | {"ratio": pl.Float64, "moment": pl.String, "metric": pl.String}
     | dict.fromkeys(("value", "low", "high"), pl.Float64)
     | dict.fromkeys(("n", "seeds"), pl.Int64)
+)
+LINES = {"accuracy": "-", "confidence": "--"}  # of the base model in the figure
+MARKS = {"accuracy after": INK, "confidence after": "white"}
+CAPTION = (
+    "The tuned models in the chat prompt. Filled marks: accuracy. Open marks: mean confidence; where one lies right of the "
+    "filled mark, a model is surer than it is right. Vertical lines: the base model's few-shot probe of the same questions, "
+    "solid its accuracy, dashed its confidence (the trained questions differ by condition, so they have none). Bars: 95% "
+    "intervals over questions, these seeds taken as given. At the right: the expected calibration error (its interval: see the "
+    "table)."
 )
 AT_ONCE = 100  # resamples of which the weights are in memory: 11 MB for 14,042 questions
 
@@ -133,3 +147,36 @@ def tabulate_calibration(calibration: pl.DataFrame, phase: str = "tuned_chat") -
     )
     title = f"Confidence and calibration before and after, {PHASES[phase]}"
     return Table(f"calibration-{phase}", title, header, body, note, left=2)
+
+
+def draw_calibration(calibration: pl.DataFrame, title: str, phase: str = "tuned_chat") -> Figure:
+    """Accuracy and confidence of one base model and trained domain: a column a split, a row a condition."""
+    after = calibration.filter(pl.col("condition") != BASE, phase=phase, moment="after")
+    before = calibration.filter(pl.col("condition") != BASE, phase=phase, moment="before")
+    with mpl.rc_context(STYLE):
+        figure, axes, conditions, splits = make_axes(after, 1, title, room=0.36)
+        for axis, split in zip(axes[0], splits, strict=True):
+            for y, (condition, ratio) in enumerate(conditions):
+                where = {"condition": condition, "ratio": ratio, "split": split}
+                accuracy, confidence, ece = (
+                    get_row(after, metric=metric, **where) for metric in ("accuracy", "confidence", "ece")
+                )
+                if not accuracy:
+                    continue
+                colour, marker = COLOURS.get(condition, "#999999"), MARKERS.get(condition, "o")
+                axis.plot([accuracy["value"], confidence["value"]], [y, y], color=colour, lw=2.2, zorder=2)
+                for row, fill in ((accuracy, colour), (confidence, "white")):
+                    axis.plot([row["low"], row["high"]], [y, y], color=INK, lw=1.4, solid_capstyle="butt", zorder=3)
+                    axis.plot(row["value"], y, marker=marker, ms=6.5, mfc=fill, mec=INK, mew=0.8, zorder=4, clip_on=False)
+                axis.text(1.03, y, f"{ece['value']:.2f}", transform=axis.get_yaxis_transform(), va="center", fontsize=8)
+            for metric, line in LINES.items():
+                # The same for all conditions, but of the trained questions, and where some were not asked the same.
+                values = before.filter(split=split, metric=metric)["value"].round(9).unique()
+                if len(values) == 1:
+                    axis.axvline(values[0], color=INK, ls=line, lw=1.2, zorder=1)
+            axis.set_xlim(0, 1)
+            axis.set_xlabel("accuracy, confidence", fontsize=8)
+        marks = [Line2D([], [], marker="o", ls="", ms=6, color=INK, mfc=fill, label=name) for name, fill in MARKS.items()]
+        lines = [Line2D([], [], color=INK, ls=line, lw=1.2, label=f"base model's {name}") for name, line in LINES.items()]
+        figure.legend(handles=[*marks, *lines], loc="outside lower left", ncols=4, frameon=False, fontsize=8)
+    return figure

@@ -8,7 +8,8 @@ from dataclasses import dataclass, fields
 
 import polars as pl
 
-from analysis.calibration import compute_calibration, tabulate_calibration
+from analysis.calibration import CAPTION as CALIBRATION_CAPTION
+from analysis.calibration import compute_calibration, draw_calibration, tabulate_calibration
 from analysis.classes import compute_classes, tabulate_classes
 from analysis.contrasts import CONTRAST_METRICS, compare_conditions
 from analysis.curves import CAPTION as CURVES_CAPTION
@@ -117,6 +118,9 @@ def list_figures(chapter: Chapter) -> list[Sketch]:
         title = "What became of right, wrong and unsure answers"
         figure = draw_transitions(chapter.transitions, title)
         figures.append(Sketch("transitions", title, TRANSITIONS_CAPTION, figure))
+    if chapter.calibration.filter(phase="tuned_chat").height:
+        title = "As sure as right?"
+        figures.append(Sketch("calibration", title, CALIBRATION_CAPTION, draw_calibration(chapter.calibration, title)))
     return figures
 
 

@@ -3,7 +3,9 @@
 Conditions keep their colour and marker throughout, and are named beside their row, so that nothing hangs on colour.
 """
 
-from collections.abc import Mapping, Sequence
+import io
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis.contrasts import REFERENCE
-from analysis.labels import BASE, CONDITIONS, SPLITS, name_condition, name_split
+from analysis.labels import BASE
+from analysis.panels import draw_intervals, get_row, make_axes
 from intervention.drawing import COLOURS, GRID, INK, MARKERS, STYLE
 
 REFERENCES = (("base_probe", "-", "base model, few-shot"), ("base_chat", ":", "base model, chat prompt (untrained floor)"))
@@ -91,7 +94,7 @@ def draw_figures(summary: pl.DataFrame, contrasts: pl.DataFrame, results: pl.Dat
         both = summary.filter(pl.col("phase").is_in(["tuned_chat", "tuned_probe"]), metric="accuracy")
         if both["phase"].n_unique() == 2:
             title = "Knowledge or format? The tuned models asked both ways"
-            drawn["knowledge"] = title, draw_pairs(both, summary, title)
+            drawn["knowledge"] = title, draw_both_ways(both, summary, title)
     return [Sketch(name, drawn[name][0], caption, drawn[name][1]) for name, caption in CAPTIONS.items() if name in drawn]
 
 
@@ -100,66 +103,23 @@ def write_figure(sketch: Sketch, stem: Path) -> str:
     with mpl.rc_context({**STYLE, "svg.hashsalt": stem.name, "svg.fonttype": "none"}):
         sketch.figure.draw_without_rendering()
         sketch.figure.set_layout_engine("none")  # laid out once, for all three forms
-        sketch.figure.savefig(stem.with_suffix(".png"), metadata={"Software": None})
-        sketch.figure.savefig(stem.with_suffix(".pdf"), metadata={"CreationDate": None})
-        scratch = stem.with_suffix(".svg")
-        sketch.figure.savefig(scratch, metadata={"Date": None}, transparent=True)
-        text = scratch.read_text()
-        scratch.unlink()
-    svg = text[text.index("<svg") :].replace(INK, "currentColor").replace(GRID, "var(--line)").replace("#ffffff", "var(--card)")
-    # Two figures in one page must not share the names of their shapes.
-    for old, new in (('id="', f'id="{stem.name}-'), ('"#', f'"#{stem.name}-'), ("url(#", f"url(#{stem.name}-")):
-        svg = svg.replace(old, new)
-    return svg
+        sketch.figure.savefig(f"{stem}.png", metadata={"Software": None})
+        sketch.figure.savefig(f"{stem}.pdf", metadata={"CreationDate": None})
+        scratch = io.StringIO()
+        sketch.figure.savefig(scratch, format="svg", metadata={"Date": None}, transparent=True)
+    text = scratch.getvalue()
+    return re.sub(r"<[^>]+>", lambda tag: _fit_tag(tag[0], stem.name), text[text.index("<svg") :])
 
 
-def _list_rows(table: pl.DataFrame) -> list[tuple[str, float | None]]:
-    """The conditions that a table holds, top row first."""
-    have = set(table.filter(pl.col("condition") != BASE).select("condition", "ratio").iter_rows())
-    order = list(CONDITIONS)
-    place = {name: i for i, name in enumerate(order)}
-    return sorted(have, key=lambda row: (place.get(row[0], len(order)), -(row[1] or 0), row[0]))
-
-
-def _make_axes(table: pl.DataFrame, rows: int, title: str) -> tuple[Figure, np.ndarray, list, list[str]]:
-    """A grid of panels with the conditions named at the left and the splits at the top."""
-    conditions, splits = _list_rows(table), [split for split in SPLITS if split in set(table["split"])]
-    height = 0.3 * len(conditions) + 0.55
-    figure = Figure(figsize=(1.6 + 2.45 * len(splits), rows * height + 1.35), layout="constrained")
-    axes = figure.subplots(rows, len(splits), sharey=True, squeeze=False)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
-    for column, split in enumerate(splits):
-        n, seeds = (table.filter(pl.col("condition") != BASE, split=split)[name] for name in ("n", "seeds"))
-        count = f"{n.min():,}" if n.min() == n.max() else f"{n.min():,} to {n.max():,}"
-        many = f"{seeds.max()} seed{'s' if seeds.max() != 1 else ''}"
-        axis, words = axes[0, column], f"{SPLITS[split]}\nn = {count}, {many}"
-        axis.set_title(name_split(split), fontweight="bold", pad=27)
-        axis.text(0, 1.03, words, transform=axis.transAxes, fontsize=8, linespacing=1.35)
-    for axis in axes.flat:
-        axis.set_ylim(len(conditions) - 0.4, -0.6)
-        axis.set_yticks(range(len(conditions)), [name_condition(*row) for row in conditions])
-        axis.tick_params(axis="y", length=0)
-    return figure, axes, conditions, splits
-
-
-def _get_row(table: pl.DataFrame, **where: str | float | None) -> Mapping[str, float] | None:
-    """The row of a summary or of contrasts with these values, or None."""
-    found = table.filter(*(pl.col(name).eq_missing(value) for name, value in where.items()))
-    return found.row(0, named=True) if found.height else None
-
-
-def _draw_intervals(axis: Axes, y: float, row: Mapping[str, float], limits: tuple[float, float]) -> None:
-    """Both intervals; an arrow where one goes on beyond the axis."""
-    axis.plot([row["low"], row["high"]], [y, y], color=INK, lw=0.9, solid_capstyle="butt", zorder=3)
-    axis.plot([row["low_questions"], row["high_questions"]], [y, y], color=INK, lw=3, solid_capstyle="butt", zorder=3)
-    for end, mark, beyond in ((limits[0], "<", row["low"] < limits[0]), (limits[1], ">", row["high"] > limits[1])):
-        if beyond:
-            axis.plot(end, y, marker=mark, ms=4, color=INK, clip_on=False, zorder=3)
+def _fit_tag(tag: str, name: str) -> str:
+    """A tag of an SVG with the page's colours, and with ids and what refers to them that no other figure of the page has."""
+    tag = tag.replace(INK, "currentColor").replace(GRID, "var(--line)").replace("#ffffff", "var(--card)")
+    return re.sub(r"""(\bid="|\bhref="#|url\(#)""", lambda found: f"{found[0]}{name}-", tag)
 
 
 def _draw_references(axis: Axes, summary: pl.DataFrame, metric: str, split: str) -> None:
     for phase, line, _ in REFERENCES:
-        if row := _get_row(summary, condition=BASE, phase=phase, metric=metric, split=split):
+        if row := get_row(summary, condition=BASE, phase=phase, metric=metric, split=split):
             axis.axvline(row["value"], color=INK, ls=line, lw=1.3, zorder=2.5)
 
 
@@ -175,7 +135,7 @@ def draw_grid(summary: pl.DataFrame, results: pl.DataFrame, rows: Sequence[Row],
     """Bars from 0: a row of panels a metric, a column a split; the base model as vertical lines."""
     tuned = summary.filter(pl.col("metric").is_in([row.metric for row in rows]), phase="tuned_chat")
     single = results.filter(phase="tuned_chat")
-    figure, axes, conditions, splits = _make_axes(tuned, len(rows), title)
+    figure, axes, conditions, splits = make_axes(tuned, len(rows), title)
     for i, (metric, label, (least, most)) in enumerate(rows):
         part = tuned.filter(metric=metric)
         shown = summary.filter(pl.col("phase") != "tuned_probe", metric=metric)
@@ -184,10 +144,10 @@ def draw_grid(summary: pl.DataFrame, results: pl.DataFrame, rows: Sequence[Row],
         for j, split in enumerate(splits):
             axis = axes[i, j]
             for y, (condition, ratio) in enumerate(conditions):
-                if not (row := _get_row(part, condition=condition, ratio=ratio, split=split)):
+                if not (row := get_row(part, condition=condition, ratio=ratio, split=split)):
                     continue
                 axis.barh(y, row["value"], height=0.66, color=COLOURS.get(condition, "#999999"), alpha=0.85, zorder=2)
-                _draw_intervals(axis, y, row, (bottom, top))
+                draw_intervals(axis, y, row, (bottom, top))
                 seeds = single.filter(pl.col("ratio").eq_missing(ratio), condition=condition, split=split, metric=metric)[
                     "value"
                 ]
@@ -202,7 +162,7 @@ def draw_grid(summary: pl.DataFrame, results: pl.DataFrame, rows: Sequence[Row],
 
 def draw_contrasts(contrasts: pl.DataFrame, title: str) -> Figure:
     """Differences from the reference with both intervals; the axis holds every interval over questions, arrows go beyond."""
-    figure, axes, conditions, splits = _make_axes(contrasts, 1, title)
+    figure, axes, conditions, splits = make_axes(contrasts, 1, title)
     part = contrasts.filter(pl.col("split") != "seen")
     part = part if part.height else contrasts
     reach = 1.6 * max(part["low_questions"].abs().max(), part["high_questions"].abs().max(), 0.05)
@@ -217,10 +177,10 @@ def draw_contrasts(contrasts: pl.DataFrame, title: str) -> Figure:
         axis.set_xlim(-here, here)
         axis.axvline(0, color=INK, lw=1)
         for y, (condition, ratio) in enumerate(conditions):
-            if not (row := _get_row(contrasts, condition=condition, ratio=ratio, split=split)):
+            if not (row := get_row(contrasts, condition=condition, ratio=ratio, split=split)):
                 continue
             colour = COLOURS.get(condition, "#999999")
-            _draw_intervals(axis, y, row, (-here, here))
+            draw_intervals(axis, y, row, (-here, here))
             axis.plot(row["difference"], y, marker=MARKERS.get(condition, "o"), ms=7, color=colour, mec=INK, mew=0.6, zorder=4)
             axis.text(1.03, y, _write_points(row["difference"]), transform=axis.get_yaxis_transform(), va="center", fontsize=8)
         axis.xaxis.set_major_formatter(lambda x, _: _write_points(x))
@@ -233,16 +193,16 @@ def _write_points(share: float) -> str:
     return f"{points:+d}".replace("-", "−") if points else "0"
 
 
-def draw_pairs(tuned: pl.DataFrame, summary: pl.DataFrame, title: str) -> Figure:
+def draw_both_ways(tuned: pl.DataFrame, summary: pl.DataFrame, title: str) -> Figure:
     """Each condition asked in the chat prompt (filled) and few-shot (open), joined by a line."""
     tuned = tuned.filter(pl.col("split") != "seen")
-    figure, axes, conditions, splits = _make_axes(tuned, 1, title)
+    figure, axes, conditions, splits = make_axes(tuned, 1, title)
     for j, split in enumerate(splits):
         axis = axes[0, j]
         for y, (condition, ratio) in enumerate(conditions):
             colour, marker = COLOURS.get(condition, "#999999"), MARKERS.get(condition, "o")
             where = {"condition": condition, "ratio": ratio, "split": split}
-            chat, probe = (_get_row(tuned, phase=phase, **where) for phase in ("tuned_chat", "tuned_probe"))
+            chat, probe = (get_row(tuned, phase=phase, **where) for phase in ("tuned_chat", "tuned_probe"))
             if chat and probe:
                 axis.plot([chat["value"], probe["value"]], [y - 0.17, y + 0.17], color=colour, lw=1.5, zorder=2)
             for row, fill, place in ((chat, colour, y - 0.17), (probe, "white", y + 0.17)):

@@ -18,6 +18,7 @@ from analysis.consistency import compare_probes, join_probes
 from analysis.contrasts import Block, cut_blocks, group_runs
 from analysis.intervals import BOUNDS, RULE_OF_THREE, Estimate, estimate_mean
 from analysis.labels import BASE, PHASES, SPLITS, name_condition, name_split, sort_by_words
+from analysis.panels import draw_intervals, make_axes
 from analysis.tables import DASH, Table, format_count, format_interval, format_number
 from intervention.drawing import COLOURS, GRID, INK, MARKERS, STYLE
 from lm_eval_tasks.questions import KEY
@@ -214,33 +215,17 @@ def draw_pairs(pairs: pl.DataFrame, title: str) -> Figure:
     tuned = shown.filter(pl.col("condition") != BASE)
     labels = {"kl_nats": "KL(before || after), nats", "choice_mass": "probability on any choice"}
     metrics = [metric for metric in labels if metric in set(tuned["metric"])]
-    splits = [split for split in SPLITS if split in set(tuned["split"])]
-    conditions = list(sort_by_words(tuned.select("condition", "ratio").unique()).iter_rows())
     with mpl.rc_context(STYLE):
-        size = 1.6 + 2.55 * len(splits), 1.35 + len(metrics) * (0.55 + 0.44 * len(conditions))
-        figure = Figure(figsize=size, layout="constrained")
-        axes = figure.subplots(len(metrics), len(splits), sharey=True, squeeze=False)
-        figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
+        counted = tuned.filter(metric="top1_agreement")  # no question is left out of it
+        figure, axes, conditions, splits = make_axes(counted, len(metrics), title, room=0.44)
         for j, split in enumerate(splits):
-            axes[0, j].set_title(name_split(split), fontweight="bold", pad=27)
-            words = f"{SPLITS[split]}\n{_count(tuned.filter(split=split, metric='top1_agreement'))}"
-            axes[0, j].text(0, 1.03, words, transform=axes[0, j].transAxes, fontsize=8, linespacing=1.35)
             for axis, metric in zip(axes[:, j], metrics, strict=True):
                 limit = _choose_limit(shown, metric)
                 _draw_panel(axis, shown.filter(split=split), metric, conditions, limit)
                 axis.set_xlim(0, limit)
-                axis.set_ylim(len(conditions) - 0.4, -0.6)
-                axis.set_yticks(range(len(conditions)), [name_condition(*row) for row in conditions])
-                axis.tick_params(axis="y", length=0)
                 axis.set_xlabel(labels[metric], fontsize=8)
         figure.legend(handles=_make_key(shown), loc="outside lower left", ncols=4, frameon=False, fontsize=8)
     return figure
-
-
-def _count(part: pl.DataFrame) -> str:
-    """Questions and seeds of a panel: "n = 420, 2 seeds"."""
-    least, most, seeds = part["n"].min(), part["n"].max(), part["seeds"].max()
-    return f"n = {f'{least:,}' if least == most else f'{least:,} to {most:,}'}, {seeds} seed{'' if seeds == 1 else 's'}"
 
 
 def _choose_limit(shown: pl.DataFrame, metric: str) -> float:
@@ -266,7 +251,7 @@ def _draw_panel(axis: Axes, part: pl.DataFrame, metric: str, conditions: list[tu
                 start = by[condition, ratio, pair, "choice_mass_before"]["value"]
                 axis.plot(start, y, marker="|", ms=8, mew=1.6, color=INK, zorder=3)
             axis.plot([start, row["value"]], [y, y], color=colour, lw=2.2, solid_capstyle="butt", zorder=2)
-            _draw_intervals(axis, y, row, limit)
+            draw_intervals(axis, y, row, (0, limit))
             axis.plot(row["value"], y, marker=marker, ms=6, zorder=4, clip_on=False, **_fill_mark(pair, colour))
     if metric not in set(part.filter(pl.col("condition") != BASE)["metric"]):
         axis.text(0.5, 0.5, "nothing to compare", transform=axis.transAxes, ha="center", fontsize=8)
@@ -276,14 +261,6 @@ def _fill_mark(pair: str, colour: str) -> dict[str, object]:
     """Open, filled, or half filled."""
     fill = {"fillstyle": "right" if pair == "as_used" else "full", "mfc": "white" if pair == "few_shot" else colour}
     return fill | {"markerfacecoloralt": "white", "mec": INK, "mew": 0.7}
-
-
-def _draw_intervals(axis: Axes, y: float, row: dict, limit: float) -> None:
-    """Both intervals; an arrow where one goes on beyond the axis."""
-    axis.plot([row["low"], row["high"]], [y, y], color=INK, lw=0.8, solid_capstyle="butt", zorder=3)
-    axis.plot([row["low_questions"], row["high_questions"]], [y, y], color=INK, lw=2.6, solid_capstyle="butt", zorder=3)
-    if row["high"] > limit:
-        axis.plot(limit, y, marker=">", ms=3.5, color=INK, clip_on=False, zorder=3)
 
 
 def _make_key(shown: pl.DataFrame) -> list[Line2D]:

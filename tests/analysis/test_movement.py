@@ -13,6 +13,7 @@ from analysis.calibration import (
     CALIBRATION_SCHEMA,
     MEASURES,
     compute_calibration,
+    draw_calibration,
     list_terms,
     resample_calibration,
     tabulate_calibration,
@@ -151,6 +152,23 @@ def test_calibration_is_the_formula_before_and_after(measures: pl.DataFrame):
     assert table.rows[0][0] == "base model, chat prompt"
     assert table.rows[0][-1] == "–"
     assert len(table.header) == len(table.rows[0]) == 10
+
+
+def test_every_mark_of_the_calibration_figure_is_a_mean(measures: pl.DataFrame):
+    calibration = compute_calibration(measures)
+    figure = draw_calibration(calibration, "Title")
+    shown = calibration.filter(pl.col("condition") != "base", phase="tuned_chat", moment="after")
+    for axis, split in zip(figure.axes, ("homo", "id", "ood", "seen"), strict=True):
+        marks = sorted(line.get_xdata()[0] for line in axis.lines if len(line.get_xdata()) == 1)
+        part = shown.filter(split=split)
+        assert marks == pytest.approx(sorted(part.filter(pl.col("metric") != "ece")["value"]))
+        errors = {f"{value:.2f}" for value in part.filter(metric="ece")["value"]}
+        assert errors <= {text.get_text() for text in axis.texts}
+        assert axis.get_xlim() == (0, 1)
+    # The base model's few-shot probe of the same questions; every condition was trained on questions of its own.
+    before = calibration.filter(moment="before", split="homo", phase="tuned_chat", condition="mix")
+    lines = [{round(x, 9) for x in line.get_xdata()} for line in figure.axes[0].lines if line.get_linestyle() in ("-", "--")]
+    assert {round(before.filter(metric="confidence")["value"][0], 9)} in lines
 
 
 def test_resampled_calibration_is_the_formula_on_the_resample():

@@ -211,7 +211,7 @@ def test_two_domains_are_two_chapters(small: Path, tmp_path: Path):
     base = results.filter(run="", phase="base_probe", metric="accuracy")
     assert set(base.filter(domain="engines")["split"]) == {"homo", "ood"}
     assert base.filter(domain="herbs").height == 3
-    assert len(list((tmp_path / "report/figures").glob("*.pdf"))) == 14
+    assert len(list((tmp_path / "report/figures").glob("*.pdf"))) == 16
     labels = [re.search(r"\\label\{(.*)\}", f.read_text())[1] for f in (tmp_path / "report/tables").glob("*.tex")]
     assert len(labels) == len(set(labels)) > 20
     assert (tmp_path / "report/report.md").read_text().count("**Accuracy against incompatible training, tuned model, chat") == 2

@@ -18,9 +18,9 @@ CURVES = ("accuracy", "kl_nats", "rank_pearson", "top1_agreement")
 PHASE = "tuned_chat"
 CAPTION = (
     "The tuned models in the chat prompt, over the share of the answers that are the model's own wrong ones: 0 is incompatible "
-    "training, 1 self-aligning. Dark bands: 95% intervals over questions; light ones: over questions and seeds (two seeds make "
-    "them very wide). KL, rank correlation and same answer compare with the base model's few-shot probe. Every axis holds its "
-    "bands whole, and says so where it shows less than all possible values."
+    "training, 1 self-aligning. Dark bands: 95% intervals over questions; light ones: over questions, and over seeds where "
+    "there are several (two make them very wide). KL, rank correlation and same answer compare with the base model's few-shot "
+    "probe. Every axis holds its bands whole, and says so where it shows less than all possible values."
 )
 
 
@@ -52,8 +52,8 @@ def tabulate_curves(curves: pl.DataFrame) -> Table:
         counts = [f"{min(row['n'] for row in by.values()):,}", str(max(row["seeds"] for row in by.values()))]
         rows.append([name_split(split), f"{ratio:g}", name_condition(condition, None), *numbers, *counts])
     note = (
-        "Mean over seeds with its 95% interval over questions and seeds. Ratio: the share of answers that are the model's own "
-        "wrong ones. n: questions, the fewest of the metrics."
+        "Mean over seeds with its 95% interval over questions, and over seeds where there are several. Ratio: the share of "
+        "answers that are the model's own wrong ones. n: questions, the fewest of the metrics."
     )
     header = ["split", "ratio", "trained on", *(METRICS[metric] for metric in metrics), "n", "seeds"]
     return Table("curves", "Results by consistency ratio, tuned models in the chat prompt", header, rows, note, left=3)

@@ -41,13 +41,16 @@ class Sketch(NamedTuple):
     figure: Figure
 
 
-INTERVALS = "Thick bars: 95% intervals over questions; thin ones: over questions and seeds; marks: single seeds."
+INTERVALS = (
+    "Thick bars: 95% intervals over questions; thin ones: over questions, and over seeds where there are several; marks: "
+    "single seeds."
+)
 CAPTIONS = {
     "accuracy": f"The tuned models asked in the chat prompt. Lines: the base model before any training. {INTERVALS}",
     "contrasts": (
         f"Accuracy minus that of {REFERENCE} training: the same seeds paired, and the same questions wherever they are the "
-        "same. Thick bars: 95% intervals over questions, these seeds taken as given; thin ones: over questions and seeds (two "
-        "seeds make them very wide). An arrow: the interval goes on beyond the axis."
+        "same. Thick bars: 95% intervals over questions, these seeds taken as given; thin ones: over questions, and over "
+        "seeds where there are several (two make them very wide). An arrow: the interval goes on beyond the axis."
     ),
     "consistency": (
         "The tuned models in the chat prompt, compared question by question with the base model's few-shot probe. Low KL, high "

@@ -117,10 +117,11 @@ def tabulate_headline(contrasts: pl.DataFrame) -> Table:
     header = [*(["base model", "domain"] if named else []), "contrast", "split", "difference", "95% interval", "over questions"]
     header += ["Cohen's h", "p", "p (Holm)", "p (BH)", "detectable", "n", "seeds"]
     note = (
-        "Interval: over questions and seeds. Over questions: the seeds taken as given. Cohen's h: the effect size of a "
-        "difference of shares. p (Holm) and p (BH): corrected over all accuracy contrasts in the chat prompt, those not shown "
-        "here too. Detectable: where p (Holm) is not significant, the smallest true difference that this design finds in 80% "
-        "of repetitions (before correction). A row of dashes: no run of the condition, or of the reference, was asked this."
+        "Interval: over questions, and over seeds where there are several. Over questions: the seeds taken as given. Cohen's "
+        "h: the effect size of a difference of shares. p (Holm) and p (BH): corrected over all accuracy contrasts in the chat "
+        "prompt, those not shown here too. Detectable: where p (Holm) is not significant, the smallest true difference that "
+        "this design finds in 80% of repetitions (before correction). A row of dashes: no run of the condition, or of the "
+        "reference, was asked this."
     )
     where = f" ({studies[0][0]}, {studies[0][1]})" if len(studies) == 1 else ""
     title = f"The headline comparisons: accuracy against {REFERENCE} training{where}"

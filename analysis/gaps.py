@@ -54,6 +54,33 @@ def find_unmatched(measures: pl.DataFrame, before: pl.DataFrame) -> list[str]:
     ]
 
 
+def find_left_out(asked: pl.DataFrame) -> list[str]:
+    """Answers of tuned models to questions that are of no split of an evaluation.
+
+    Args:
+        asked: with `trained_domain`, the question set's own `split`, and `evaluated`: the evaluation's, null where it has none.
+    """
+    who = ("trained_domain", *RUN_KEY[2:], "phase", "split")
+    found = asked.filter(pl.col("run") != "", pl.col("evaluated").is_null()).group_by(*who).len()
+    return [
+        f"{row['len']:,} samples of {_name_run(row)} ({row['phase']}) are of split {row['split']} and of none "
+        "of the evaluation's; left out."
+        for row in sort_by_words(found).iter_rows(named=True)
+    ]
+
+
+def find_short(measures: pl.DataFrame) -> list[str]:
+    """Runs that were asked fewer questions of a split than the others."""
+    part = ("model", "domain", "phase", "split")
+    counts = measures.filter(pl.col("run") != "", pl.col("split").is_in(TESTS)).group_by(*part, *RUN_KEY[2:]).len()
+    short = counts.with_columns(most=pl.col("len").max().over(part)).filter(pl.col("len") < pl.col("most"))
+    return [
+        f"{row['most'] - row['len']:,} of the {row['most']:,} questions that another run was asked were not asked of "
+        f"{_name_run(row)} ({row['phase']}, {row['split']})."
+        for row in sort_by_words(short).iter_rows(named=True)
+    ]
+
+
 def find_holes(measures: pl.DataFrame, runs: pl.DataFrame) -> list[str]:
     """Runs, phases, splits and seeds that a complete study has, and this one lacks; what all runs lack is said once."""
     who = ("model", "domain", "run")

@@ -44,15 +44,15 @@ PAIR_SCHEMA = pl.Schema(
 LANES = dict(zip(PAIRS, (-0.27, 0.0, 0.27), strict=True))  # of a figure's row
 GROUP = ("model", "domain", "condition", "ratio", "pair", "split")
 CAPTION = (
-    "Above: KL(before || after). Open marks: both sides asked few-shot, what moved apart from the format. Filled: both in "
-    "the chat prompt. Half filled: few-shot before and chat after, as in the rest of the report. Dotted line and band: the "
-    "same of the base model before any training, what the prompt alone moves. Where only the filled mark lies far out, the "
-    "chat prompt now brings out what few-shot prompts did before; where only the half-filled one does, the prompt moved more "
-    "than did training. Below: the probability on any choice, from the tick (before) to the mark (after); where a filled "
-    "mark lies right of its tick, the format was learnt (intervals of the ticks: see the table). Thick bars: 95% intervals "
-    "over questions; thin ones: over questions and seeds (two seeds make them very wide). An arrow: the interval goes on "
-    "beyond the axis. n: questions asked of both sides; no mark: fewer than two. Infinite KLs are left out, and counted in "
-    "the table."
+    "Above: KL(before || after). Open marks: both sides asked few-shot, what moved apart from the format. Filled: both in the "
+    "chat prompt. Half filled: few-shot before and chat after, as in the rest of the report. Dotted line and band: the same of "
+    "the base model before any training, what the prompt alone moves. Where only the filled mark lies far out, the chat prompt "
+    "now brings out what few-shot prompts did before; where only the half-filled one does, the prompt moved more than did "
+    "training. Below: the probability on any choice, from the tick (before) to the mark (after); where a filled mark lies "
+    "right of its tick, the format was learnt (intervals of the ticks: see the table). Thick bars: 95% intervals over "
+    "questions; thin ones: over questions, and over seeds where there are several (two make them very wide). An arrow: the "
+    "interval goes on beyond the axis. n: questions asked of both sides; no mark: fewer than two. Infinite KLs are left out, "
+    "and counted in the table."
 )
 
 
@@ -178,8 +178,9 @@ def tabulate_pairs(pairs: pl.DataFrame) -> Table:
     note = (
         "What is compared: few-shot: both sides asked few-shot. Chat prompt: both in the chat prompt. Few-shot to chat: the "
         "base model few-shot, the tuned one in the chat prompt, as in the rest of the report; of the base model, the same "
-        "before any training, so what the prompt alone moves. Mean over seeds with its 95% interval over questions and seeds. "
-        "n: questions asked of both sides. Infinite: answers, of all seeds, that are left out of the mean KL."
+        "before any training, so what the prompt alone moves. Mean over seeds with its 95% interval over questions, and over "
+        "seeds where there are several. n: questions asked of both sides. Infinite: answers, of all seeds, that are left out "
+        "of the mean KL."
     )
     return _tabulate(pairs, "pairs", "Knowledge or format: what moved, and in which prompt", CONSISTENCY, header, note)
 
@@ -190,7 +191,8 @@ def tabulate_changes(pairs: pl.DataFrame) -> Table:
     note = (
         "Before and after: the base and the tuned model, asked in the two ways of the column compared, and the same questions. "
         "Choice mass: the probability on any choice, which a learnt format raises; a dash: the answers do not carry it. Mean "
-        "over seeds with its 95% interval over questions and seeds. n: questions asked of both sides."
+        "over seeds with its 95% interval over questions, and over seeds where there are several. n: questions asked of both "
+        "sides."
     )
     return _tabulate(pairs, "pairs-changes", "Knowledge or format: accuracy and choice mass", CHANGES, header, note)
 

@@ -51,8 +51,8 @@ def write_report(runs: str | Path, output: str | Path) -> str:
         UserError: the study cannot be read (see `results.read_study`), or the output cannot be written.
     """
     study = read_study(runs)
-    frames = compute_frames(study)
     with write_folder(output) as folder:
+        frames = compute_frames(study)
         for name in ("tables", "figures"):
             (folder / name).mkdir()
         for name, table in frames.items():

@@ -13,7 +13,7 @@ import polars as pl
 
 from analysis.consistency import METRICS as CONSISTENCY
 from analysis.consistency import average_presentations, compare_probes, join_probes, name_question
-from analysis.gaps import find_holes, find_strays, find_unmatched
+from analysis.gaps import find_holes, find_left_out, find_short, find_strays, find_unmatched
 from analysis.intervals import summarise_means
 from analysis.labels import BASE, METRICS, sort_by_words
 from analysis.prior_parts import compute_prior_parts
@@ -52,6 +52,7 @@ def read_study(folder: str | Path) -> Study:
     asked, questions = read_asked(folder, PROBE_COLUMNS)
     probes = average_presentations(asked).rename({"model": "asked_model"})
     check_scoring(probes, runs, folder)
+    check_questions(probes)
     gaps = find_strays(probes, runs)
     bases = match_bases(probes, runs)
     check_prompts(probes, runs, bases)
@@ -61,12 +62,14 @@ def read_study(folder: str | Path) -> Study:
     tuned = probes.filter(pl.col("run") != "", pl.col("phase").str.starts_with("tuned")).join(
         runs.select(*RUN_KEY[:-1], "seed", "run", trained_source="source").rename({"domain": "trained_domain"}), on="run"
     )
-    measures = pl.concat([base, tuned.select(base.columns)]).with_columns(name_split()).filter(pl.col("split").is_not_null())
+    everything = pl.concat([base, tuned.select(base.columns)]).with_columns(name_split().alias("evaluated"))
+    gaps += find_left_out(everything)
+    measures = everything.filter(pl.col("evaluated").is_not_null()).drop("split").rename({"evaluated": "split"})
     measures, apart = add_consistency(measures)
     names = {"domain": "question_domain", "trained_domain": "domain"}
     measures = measures.with_columns(accuracy=pl.col("correct").cast(pl.Float64)).rename(names).drop("trained_source")
     measures = measures.join(questions, on="question_hash", how="left", maintain_order="left")
-    gaps += more + apart + untold + find_holes(measures, runs)
+    gaps += more + apart + untold + find_holes(measures, runs) + find_short(measures)
     return Study(runs, measures, prior_parts, gaps, manifests)
 
 
@@ -87,6 +90,17 @@ def check_scoring(probes: pl.DataFrame, runs: pl.DataFrame, folder: str | Path) 
         raise UserError(
             f"{row['folder']} was trained on {row['response_format']} responses, but its chat samples are scored by "
             f"{row['scoring']}. Ask it with the chat task that fits."
+        )
+
+
+def check_questions(probes: pl.DataFrame) -> None:
+    """Raise a `UserError` where one key stands for two questions, whoever was asked them."""
+    held = probes.select(*KEY, "question_hash").unique()
+    other = held.filter(held.select(KEY).is_duplicated()).sort(*KEY, "question_hash").head(2)
+    if other.height:
+        raise UserError(
+            f"{name_question(other)} is not the same question in all logs (question_hash {other['question_hash'][0]} and "
+            f"{other['question_hash'][1]}). Ask all models the same question set."
         )
 
 
@@ -127,11 +141,12 @@ def match_bases(probes: pl.DataFrame, runs: pl.DataFrame) -> dict[str, str | Non
 
 def place_base(probes: pl.DataFrame, runs: pl.DataFrame, bases: Mapping[str, str | None]) -> tuple[pl.DataFrame, list[str]]:
     """The base model's samples, once for every domain that a run was trained in, as rows of condition `base`; and gaps."""
-    gaps = [
-        f"Base model {model} has no samples, so its runs are compared with nothing."
-        for model, name in bases.items()
-        if not name
-    ]
+    held = sorted(probes.filter(run="")["asked_model"].unique())
+    gaps = []
+    for model in (model for model, name in bases.items() if not name):
+        alike = " or ".join(name for name in held if Path(name).name == Path(model).name)
+        told = f"may be {alike}: keep the samples of one. Till then" if alike else "has no samples, so"
+        gaps.append(f"Base model {model} {told} its runs are compared with nothing.")
     asked = probes.filter(pl.col("run") == "", pl.col("phase").str.starts_with("base"))
     used = {name for name in bases.values() if name}
     gaps += [

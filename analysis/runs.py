@@ -1,5 +1,6 @@
 """The trained runs of a study: folders with a `manifest.json` of stage `train`."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ RUN_SCHEMA = pl.Schema(
         "folder": pl.String,
     }
 )
+# The exact types of what a manifest says, so that true is no number.
+KINDS = {pl.String: (str,), pl.Int64: (int,), pl.Float64: (int, float)}
 RUN_KEY = ("model", "domain", "condition", "ratio", "seed")
 
 
@@ -47,7 +50,8 @@ def find_runs(folder: str | Path) -> tuple[pl.DataFrame, list[dict[str, Any]]]:
     try:
         runs = pl.DataFrame(rows, schema=RUN_SCHEMA)
     except (TypeError, pl.exceptions.PolarsError) as error:
-        raise UserError(f"{folder}: a run's config is not of the contract's types ({error}). Train it again.") from error
+        told = " ".join(str(error).split())
+        raise UserError(f"{folder}: a run's config is not of the contract's types ({told}). Train it again.") from error
     for key, what in ((("run",), "are the same run"), (RUN_KEY, "were trained on the same condition and seed")):
         twice = runs.group_by(key, maintain_order=True).agg("folder").filter(pl.col("folder").list.len() > 1)
         if twice.height:
@@ -63,9 +67,17 @@ def find_runs(folder: str | Path) -> tuple[pl.DataFrame, list[dict[str, Any]]]:
 
 
 def _read_run(manifest: Mapping[str, Any], file: Path) -> dict[str, Any]:
-    config = manifest["config"]
+    config = manifest["config"] if isinstance(manifest["config"], dict) else {}
     names = {name: name for name in RUN_SCHEMA if name not in ("run", "model", "folder")} | {"model": "base_model"}
     lacking = [key for key in names.values() if key not in config or (config[key] is None and key != "ratio")]
     if lacking:
         raise UserError(f"{file}: config has no {lacking[0]!r}, which a run of a study must say. Train it with recipes/sft.py.")
-    return {"run": manifest["run"], "folder": str(file.parent)} | {name: config[key] for name, key in names.items()}
+    row = {"run": manifest["run"], "folder": str(file.parent)} | {name: config[key] for name, key in names.items()}
+    wrong = {name: value for name, value in row.items() if type(value) not in KINDS[RUN_SCHEMA[name]]}
+    wrong |= {name: manifest[name] for name in ("inputs", "versions") if not isinstance(manifest.get(name, {}), dict)}
+    if row["ratio"] is None:
+        del wrong["ratio"]
+    for name, value in wrong.items():
+        told = f"{names.get(name, name)} is {json.dumps(value)}"
+        raise UserError(f"{file}: {told}, which is not of the contract's types. Train it again.")
+    return row

@@ -105,9 +105,9 @@ def tabulate_summary(summary: pl.DataFrame, name: str = "summary") -> Table:
         "seeds",
     ]
     note = (
-        "Mean over seeds. The interval is over questions and seeds (crossed bootstrap, or t over the seeds where that is "
-        "wider); the one over questions takes the seeds as given. KL, rank correlation and same answer compare with the base "
-        "model's few-shot probe. n: questions."
+        "Mean over seeds. The interval is over questions, and over seeds where there are several (crossed bootstrap, or t over "
+        "the seeds where that is wider); the one over questions takes the seeds as given. KL, rank correlation and same answer "
+        "compare with the base model's few-shot probe. n: questions."
     )
     return Table(name, f"Results by condition and split{_name_study(summary)}", header, rows, note, left=2)
 
@@ -158,10 +158,11 @@ def tabulate_contrasts(contrasts: pl.DataFrame, metric: str, phase: str = "tuned
         sizes = [format_number(row["difference"], sign=True), *intervals, format_number(row["effect"], 2, sign=True)]
         rows.append([label, name_split(row["split"]), *sizes, *tests, *counts])
     note = (
-        "Interval: over questions and seeds. Over questions: the seeds taken as given. p (Holm): corrected over all contrasts "
-        "of this metric and phase. Detectable: where p is not significant, the smallest true difference that this design finds "
-        "in 80% of repetitions (before correction). p (BH): Benjamini and Hochberg's correction over the same contrasts. "
-        "Effect: Cohen's h for shares, elsewhere d_z (paired) or Cohen's d. Paired: the same questions on both sides."
+        "Interval: over questions, and over seeds where there are several. Over questions: the seeds taken as given. p (Holm): "
+        "corrected over all contrasts of this metric and phase. Detectable: where p (Holm) is not significant, the smallest "
+        "true difference that this design finds in 80% of repetitions (before correction). p (BH): Benjamini and Hochberg's "
+        "correction over the same contrasts. Effect: Cohen's h for shares, elsewhere d_z (paired) or Cohen's d. Paired: the "
+        "same questions on both sides."
     )
     title = f"{_capitalise(METRICS[metric])} against {REFERENCE} training, {PHASES[phase]}{_name_study(contrasts)}"
     return Table(f"contrasts-{metric}-{phase}", title, header, rows, note, left=2)

@@ -3,12 +3,18 @@
 (() => {
   "use strict";
   const PER_PAGE = 25;
-  const DEFAULTS = { study: "", condition: "", domain: "", split: "", transition: "", q: "", sort: "kl-down", page: "1" };
+  const DEFAULTS = { study: "", condition: "", domain: "", split: "", transition: "", flip: "all", q: "", sort: "kl-down", page: "1" };
   const form = document.getElementById("explorer-form");
   const list = document.getElementById("explorer-list");
   const status = document.getElementById("explorer-status");
   const pager = document.getElementById("explorer-pager");
   const data = JSON.parse(document.getElementById("explorer-data").textContent);
+
+  // What became of the first choice, whatever its probability: "same", or what it was and became.
+  function nameFlip(answer, right) {
+    if (answer.first === answer.first_before) return "same";
+    return [answer.first_before, answer.first].map((choice) => (choice === right ? "right" : "wrong")).join("-");
+  }
 
   const rows = data.answers.kl.map((kl, i) => {
     const answer = Object.fromEntries(Object.entries(data.answers).map(([name, column]) => [name, column[i]]));
@@ -18,7 +24,7 @@
     return {
       ...answer, ...question, change, kl: kl === null ? Infinity : kl,
       study: condition.study, condition: condition.name, colour: condition.colour,
-      transition: `${answer.state_before}-${answer.state}`,
+      transition: `${answer.state_before}-${answer.state}`, flip: nameFlip(answer, question.answer),
       words: [question.question, ...question.choices, question.id, question.source].join("\n").toLowerCase(),
     };
   });
@@ -54,10 +60,20 @@
     }
   }
 
+  const flipped = (row, flip) => flip === "all" || row.flip === flip || (flip === "changed" && row.flip !== "same");
+
+  function countFlips() {
+    for (const control of form.elements.flip) {
+      const count = rows.filter((row) => flipped(row, control.value)).length;
+      control.closest("label").querySelector("small").textContent = count.toLocaleString("en");
+    }
+  }
+
   function readAddress() {
     const told = new URLSearchParams(location.hash.slice(1));
-    for (const name of [...FILTERS, "sort", "q"]) {
+    for (const name of [...FILTERS, "flip", "sort", "q"]) {
       const control = form.elements[name];
+      control.value = DEFAULTS[name];
       control.value = told.get(name) ?? DEFAULTS[name];
       if (control.selectedIndex === -1) control.value = DEFAULTS[name];
     }
@@ -75,7 +91,8 @@
     const wanted = Object.fromEntries(new FormData(form));
     const words = wanted.q.trim().toLowerCase();
     return rows
-      .filter((row) => FILTERS.every((name) => !wanted[name] || row[name] === wanted[name]) && row.words.includes(words))
+      .filter((row) => FILTERS.every((name) => !wanted[name] || row[name] === wanted[name]))
+      .filter((row) => flipped(row, wanted.flip) && row.words.includes(words))
       .sort(SORTS[wanted.sort]);
   }
 
@@ -109,7 +126,9 @@
     const ask = make("bdi", "ask", row.question);
     const kl = make("span", "kl", row.kl === Infinity ? "infinite" : `${row.kl.toFixed(3)} nats`);
     kl.append(make("small", "", `confidence ${row.change < 0 ? "−" : "+"}${(Math.abs(row.change) / 10).toFixed(1)}`));
-    summary.append(dot, what, make("span", "transition", arrow(row.transition)), ask, kl);
+    const transition = make("span", "transition", arrow(row.transition));
+    if (row.flip !== "same") transition.append(make("small", "", "first choice changed"));
+    summary.append(dot, what, transition, ask, kl);
     const table = make("table");
     const body = make("tbody");
     body.append(...row.choices.map((_, i) => drawChoice(row, i)));
@@ -146,6 +165,7 @@
   }
 
   fillChoices();
+  countFlips();
   form.addEventListener("input", change);
   form.addEventListener("submit", (event) => event.preventDefault());
   form.addEventListener("reset", () => setTimeout(change));

@@ -33,7 +33,8 @@ const look = () => ({
   rows: [...document.querySelectorAll("#explorer-list .question")].map((row) => ({
     what: row.querySelector(".what").firstChild.textContent,
     where: row.querySelector(".where").textContent,
-    transition: row.querySelector(".transition").textContent,
+    transition: row.querySelector(".transition").firstChild.textContent,
+    changed: row.querySelector(".transition small")?.textContent,
     ask: row.querySelector(".ask").textContent,
     kl: row.querySelector(".kl").firstChild.textContent,
     choices: [...row.querySelectorAll("td bdi")].map((choice) => choice.textContent),

@@ -32,6 +32,10 @@ from lm_eval_tasks.samples import read_probes
 EVIL = "<script>alert('x')</script> | *5%* of $x_1$ & {y}\\z"
 
 
+# One process runs them all, so that the report, which takes longest, is written once.
+pytestmark = pytest.mark.xdist_group("report")
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("study") / "runs"

@@ -39,8 +39,10 @@ def test_both_sides_read_the_same_logs(study: Path, monkeypatch: pytest.MonkeyPa
     assert (reader["seconds"], reader["times"], reader["MB a second"]) == (2, 2, size / 2)
 
 
-def test_the_report_is_written_by_the_command(study: Path, tmp_path: Path):
-    seconds, memory = reporting.measure_report(study, tmp_path / "report")
+def test_the_report_is_written_by_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(reporting, "RATIOS", (0.0, 1.0))
+    reporting.write_study(tmp_path / "study", questions=32, domains=1)
+    seconds, memory = reporting.measure_report(tmp_path / "study", tmp_path / "report")
     assert (tmp_path / "report/report.html").is_file()
     assert seconds > 0
     assert 0.1 < memory < 8

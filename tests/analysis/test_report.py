@@ -32,10 +32,6 @@ from lm_eval_tasks.samples import read_probes
 EVIL = "<script>alert('x')</script> | *5%* of $x_1$ & {y}\\z"
 
 
-# One process runs them all, so that the report, which takes longest, is written once.
-pytestmark = pytest.mark.xdist_group("report")
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("study") / "runs"
@@ -59,7 +55,7 @@ def small(tmp_path: Path) -> Path:
 
 
 def call(*args: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "analysis", *map(str, args)], capture_output=True, text=True, timeout=120)
+    return subprocess.run([sys.executable, "-m", "analysis", *map(str, args)], capture_output=True, text=True, timeout=300)
 
 
 def test_report_is_whole_and_self_contained(written: tuple[Path, str]):

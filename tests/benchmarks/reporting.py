@@ -7,7 +7,6 @@ the standard library's json, and does no more with it.
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -30,6 +29,19 @@ DOMAINS = ("medicine", "history", "engineering", "jurisprudence")
 RATIOS = (0.0, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
 ENDS = {0.0: "incompatible", 1.0: "self_aligning"}
 CHOICES = 4
+# All numbers and tables of a report, without its figures and its page.
+TABLES = """
+import sys
+from analysis.contents import compute_frames, list_chapters, list_common_tables, list_tables
+from analysis.latex import write_latex
+from analysis.results import read_study
+from analysis.tables import write_markdown
+study = read_study(sys.argv[1])
+frames = compute_frames(study)
+sections = [tables for chapter in list_chapters(study, frames) for tables in list_tables(chapter).values()]
+for table in sum(sections, list_common_tables(frames)):
+    write_markdown(table), write_latex(table)
+"""
 PLAIN = "json, line by line"
 SHOT = 700  # characters of a question with its choices, as MMLU's are on average
 
@@ -123,12 +135,14 @@ def measure_reading(files: list[Path]) -> list[dict[str, Any]]:
     return [{"side": n, "seconds": s, "MB a second": size / s, "times": plain / s} for n, s in seconds.items()]
 
 
-def measure_report(study: Path, output: Path) -> tuple[float, float]:
-    """Seconds and peak memory (GB) of the whole command."""
+def measure_command(*command: str) -> tuple[float, float]:
+    """Seconds and peak memory (GB) of a command of this Python, in a process of its own."""
     start = time.perf_counter()
-    command = [sys.executable, "-m", "analysis", "report", "--runs", str(study), "--output", str(output)]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    return time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6
+    process = subprocess.Popen([sys.executable, *command], stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise subprocess.CalledProcessError(os.waitstatus_to_exitcode(status), command)
+    return time.perf_counter() - start, usage.ru_maxrss / 1e6
 
 
 def choose_logs(study: Path, gigabytes: float) -> list[Path]:
@@ -155,8 +169,15 @@ def main(
         files = choose_logs(study, gigabytes)
         print(tabulate(measure_reading(files), headers="keys", floatfmt=".3g", tablefmt="github"), flush=True)
         size = sum(file.stat().st_size for file in study.rglob("samples_*.jsonl")) / 1e9
-        seconds, memory = measure_report(study, Path(place) / "report")
-        print(f"\nThe whole report, from {size:.2g} GB of logs: {seconds:.0f} seconds, at most {memory:.2g} GB of memory.")
+        commands = {
+            "Consistency and all tables": ("-c", TABLES, str(study)),
+            "The whole report, with figures": ("-m", "analysis", "report", "--runs", str(study), "--output", f"{place}/report"),
+        }
+        for name, command in commands.items():
+            seconds, memory = measure_command(*command)
+            print(
+                f"\n{name}, from {size:.2g} GB of logs: {seconds:.0f} seconds, at most {memory:.2g} GB of memory.", flush=True
+            )
 
 
 if __name__ == "__main__":

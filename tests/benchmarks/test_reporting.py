@@ -1,5 +1,6 @@
 """The reporting benchmark's study is one that the project reads. No test looks at a clock."""
 
+import subprocess
 from pathlib import Path
 
 import polars as pl
@@ -42,7 +43,11 @@ def test_both_sides_read_the_same_logs(study: Path, monkeypatch: pytest.MonkeyPa
 def test_the_report_is_written_by_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(reporting, "RATIOS", (0.0, 1.0))
     reporting.write_study(tmp_path / "study", questions=32, domains=1)
-    seconds, memory = reporting.measure_report(tmp_path / "study", tmp_path / "report")
+    report = ("-m", "analysis", "report", "--runs", str(tmp_path / "study"), "--output", str(tmp_path / "report"))
+    seconds, memory = reporting.measure_command(*report)
     assert (tmp_path / "report/report.html").is_file()
     assert seconds > 0
     assert 0.1 < memory < 8
+    assert reporting.measure_command("-c", reporting.TABLES, str(tmp_path / "study"))[1] > 0.1
+    with pytest.raises(subprocess.CalledProcessError):
+        reporting.measure_command("-c", reporting.TABLES, str(tmp_path / "elsewhere"))

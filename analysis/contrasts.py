@@ -15,7 +15,17 @@ from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.proportion import proportion_effectsize
 
 from analysis.consistency import METRICS as CONSISTENCY
-from analysis.intervals import BINARY, BOUNDS, LEVEL, RULE_OF_THREE, Estimate, correct_tests, estimate_mean, resample_means
+from analysis.intervals import (
+    BINARY,
+    BOUNDS,
+    LEVEL,
+    RULE_OF_THREE,
+    Estimate,
+    correct_tests,
+    cut_differences,
+    estimate_mean,
+    resample_means,
+)
 from analysis.labels import BASE, METRICS, sort_by_words
 
 REFERENCE = "incompatible"
@@ -111,7 +121,7 @@ def compare_conditions(measures: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFra
                 contrasts += _contrast_groups(block, metrics, condition, ratio, pairs)
     return (
         sort_by_words(pl.DataFrame(summary, schema=SUMMARY_SCHEMA)),
-        sort_by_words(correct_family(pl.DataFrame(contrasts, schema=CONTRAST_SCHEMA))),
+        sort_by_words(correct_family(cut_differences(pl.DataFrame(contrasts, schema=CONTRAST_SCHEMA)))),
     )
 
 

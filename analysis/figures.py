@@ -19,6 +19,7 @@ from matplotlib.lines import Line2D
 from analysis.contrasts import REFERENCE
 from analysis.labels import BASE
 from analysis.panels import draw_intervals, get_row, make_axes
+from analysis.tables import format_number
 from intervention.drawing import COLOURS, GRID, INK, MARKERS, STYLE
 
 REFERENCES = (("base_probe", "-", "base model, few-shot"), ("base_chat", ":", "base model, chat prompt (untrained floor)"))
@@ -155,7 +156,9 @@ def draw_grid(summary: pl.DataFrame, results: pl.DataFrame, rows: Sequence[Row],
                     "value"
                 ]
                 axis.plot(seeds, np.full(len(seeds), y + 0.2), "o", ms=3, mfc="white", mec=INK, mew=0.6, zorder=4)
-                axis.text(1.02, y, f"{row['value']:.2f}", transform=axis.get_yaxis_transform(), va="center", fontsize=8)
+                axis.text(
+                    1.02, y, format_number(row["value"], 2), transform=axis.get_yaxis_transform(), va="center", fontsize=8
+                )
             _draw_references(axis, summary, metric, split)
             axis.set_xlim(bottom, top)
             axis.set_xlabel(label, fontsize=8)

@@ -5,8 +5,9 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from analysis.contrasts import ALPHA, REFERENCE
+from analysis.intervals import limit_difference
 from analysis.labels import name_condition, name_split
-from analysis.tables import DASH, Table, format_interval, format_number, format_p
+from analysis.tables import DASH, DETECTABLE, Table, format_detectable, format_interval, format_number, format_p
 
 HEADLINES = ("self_aligning", "harmonious", "contextualized")
 SPLITS = ("homo", "id", "ood")
@@ -65,10 +66,12 @@ def describe_contrast(row: dict[str, Any]) -> Finding:
             f"{interval} before correction, {test}."
         )
     else:
+        found = f"The smallest difference that this design finds in 80% of repetitions is {points('mde')} points."
+        if row["mde"] > limit_difference(row["metric"]):
+            found = "No difference that is possible would be found in 80% of repetitions of this design."
         sentence = (
             f"no difference found between {these} and {REFERENCE} on {split}: {points('difference', True)} points (95% "
-            f"interval {interval}; {test}; {count}). The smallest difference that this design finds in 80% of repetitions is "
-            f"{points('mde')} points."
+            f"interval {interval}; {test}; {count}). {found}"
         )
     contrast = f"{these} − {row['reference']}"
     return Finding(verdict, split, contrast, points("difference", True), interval, sentence[0].upper() + sentence[1:])
@@ -119,8 +122,7 @@ def tabulate_headline(contrasts: pl.DataFrame) -> Table:
     note = (
         "Interval: over questions, and over seeds where there are several. Over questions: the seeds taken as given. Cohen's "
         "h: the effect size of a difference of shares. p (Holm) and p (BH): corrected over all accuracy contrasts in the chat "
-        "prompt, those not shown here too. Detectable: where p (Holm) is not significant, the smallest true difference that "
-        "this design finds in 80% of repetitions (before correction). A row of dashes: no run of the condition, or of the "
+        "prompt, those not shown here too. " + DETECTABLE + " A row of dashes: no run of the condition, or of the "
         "reference, was asked this."
     )
     where = f" ({studies[0][0]}, {studies[0][1]})" if len(studies) == 1 else ""
@@ -132,6 +134,6 @@ def _list_cells(row: dict[str, Any]) -> list[str]:
     numbers = [format_number(row["difference"], sign=True), format_interval(row, sign=True)]
     numbers += [format_interval(row, "low_questions", "high_questions", sign=True), format_number(row["effect"], 2, sign=True)]
     tests = [format_p(row[name]) for name in ("p", "p_holm", "p_bh")]
-    detectable = DASH if row["p_holm"] < ALPHA else format_number(row["mde"])
+    detectable = DASH if row["p_holm"] < ALPHA else format_detectable(row)
     n = f"{row['n']:,}" if row["n"] == row["n_reference"] else f"{row['n']:,} / {row['n_reference']:,}"
     return [*numbers, *tests, detectable, n, str(row["seeds"])]

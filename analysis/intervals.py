@@ -156,6 +156,18 @@ def estimate_mean(points: np.ndarray, resampled: np.ndarray, floor: np.ndarray, 
     )
 
 
+def limit_difference(metric: str) -> float:
+    """The largest difference that two means of a metric can have."""
+    return float(np.diff(BOUNDS[metric])[0])
+
+
+def cut_differences(table: pl.DataFrame) -> pl.DataFrame:
+    """Cut the intervals of differences to what a difference of the row's `metric` can be."""
+    limit = pl.col("metric").replace_strict({metric: limit_difference(metric) for metric in BOUNDS}, return_dtype=pl.Float64)
+    bounds = [name for name in ("low", "high", "low_questions", "high_questions") if name in table.columns]
+    return table.with_columns(pl.col(name).clip(-limit, limit) for name in bounds)
+
+
 def correct_tests(p: Sequence[float | None] | np.ndarray) -> pl.DataFrame:
     """`p_holm` and `p_bh`: the p-values of one family after Holm's and Benjamini and Hochberg's corrections.
 

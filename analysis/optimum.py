@@ -12,9 +12,18 @@ import polars as pl
 
 from analysis.contrasts import ALPHA, Block, cut_blocks, group_runs
 from analysis.curves import CONDITIONS, ENDS, PHASE
-from analysis.intervals import LEVEL, RESAMPLES, RULE_OF_THREE, SEED, correct_tests, draw_weights, estimate_mean
+from analysis.intervals import (
+    LEVEL,
+    RESAMPLES,
+    RULE_OF_THREE,
+    SEED,
+    correct_tests,
+    cut_differences,
+    draw_weights,
+    estimate_mean,
+)
 from analysis.labels import name_condition, name_split, sort_by_words
-from analysis.tables import DASH, Table, format_interval, format_number, format_p
+from analysis.tables import DASH, DETECTABLE, Table, format_detectable, format_interval, format_number, format_p
 
 METRIC = "accuracy"
 SPLITS = ("homo", "id", "ood")
@@ -57,7 +66,7 @@ def find_optima(measures: pl.DataFrame) -> pl.DataFrame:
         except Undefined as error:
             found = {"ratios": len(list(group_runs(block))), "note": f"not computed: {error}"}
         rows.append(block.names | {"metric": METRIC} | found)
-    table = pl.DataFrame(rows, schema=OPTIMUM_SCHEMA)
+    table = cut_differences(pl.DataFrame(rows, schema=OPTIMUM_SCHEMA))
     return sort_by_words(table.with_columns(correct_tests(table["p"]).get_columns()))
 
 
@@ -182,7 +191,7 @@ def tabulate_optima(optima: pl.DataFrame) -> Table:
         inner = [f"{row['p_inner']:.0%} ({row['p_inner_flat']:.0%})"]
         found = row["p_holm"] < ALPHA
         gain = [format_number(row["gain"], sign=True), format_interval(row, sign=True), format_p(row["p_holm"])]
-        counts = [DASH if found else format_number(row["mde"]), f"{row['n']:,}", str(row["seeds"]), str(row["ratios"])]
+        counts = [DASH if found else format_detectable(row), f"{row['n']:,}", str(row["seeds"]), str(row["ratios"])]
         rows.append([*words, *best, *inner, *gain, *counts, mark])
     header = [*(["base model", "domain"] if several else []), "split", "best ratio", "most often best", "95% set"]
     header += ["a mix is best (if flat)", "gain of the mix", "95% interval", "p (Holm)", "detectable", "n", "seeds", "ratios"]
@@ -191,8 +200,7 @@ def tabulate_optima(optima: pl.DataFrame) -> Table:
         "set, a mix is best: shares of bootstrap resamples of questions (the same for all ratios) and seeds; in brackets, the "
         "share of mixes among the ratios, about what a flat curve gives. Gain: best mix minus the better end, the mix chosen "
         "and estimated on different halves of the questions and on different seeds, which on average never overstates it. p "
-        "(Holm): corrected over all rows of the study. Detectable: where it is not significant, the smallest true gain that "
-        "this design finds in 80% of repetitions (before correction)."
+        "(Holm): corrected over all rows of the study. " + DETECTABLE
     )
     found = "".join(f" ({number}) {text[0].upper()}{text[1:]}." for text, number in notes.items())
     title = "Is a mix better than either end?"

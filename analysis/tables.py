@@ -5,10 +5,15 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from analysis.contrasts import REFERENCE
+from analysis.contrasts import ALPHA, REFERENCE
+from analysis.intervals import limit_difference
 from analysis.labels import BASE, METRICS, PHASES, SPLITS, name_condition, name_split
 
 DASH = "–"
+DETECTABLE = (
+    "Detectable: where p (Holm) is not significant, the smallest true difference that this design finds in 80% of repetitions "
+    "(before correction); none: none that is possible."
+)
 _MARKDOWN = {c: f"\\{c}" for c in "\\`*_[]|#~$"} | {"<": "&lt;", ">": "&gt;", "&": "&amp;", "\n": " "}
 
 
@@ -66,6 +71,13 @@ def format_interval(row: dict, low: str = "low", high: str = "high", digits: int
 def format_p(p: float | None) -> str:
     """A p-value for readers."""
     return DASH if p is None else "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def format_detectable(row: dict) -> str:
+    """The smallest difference that a design finds (`mde`), for readers; "none" where it is larger than any that is possible."""
+    if row["mde"] is not None and row["mde"] > limit_difference(row["metric"]):
+        return "none"
+    return format_number(row["mde"])
 
 
 def format_count(seeds: int) -> str:
@@ -152,17 +164,16 @@ def tabulate_contrasts(contrasts: pl.DataFrame, metric: str, phase: str = "tuned
         label = f"{name_condition(row['condition'], row['ratio'])} − {row['reference']}"
         n = f"{row['n']:,}" if row["n"] == row["n_reference"] else f"{row['n']:,} / {row['n_reference']:,}"
         intervals = [format_interval(row, sign=True), format_interval(row, "low_questions", "high_questions", sign=True)]
-        detectable = format_number(row["mde"]) if row["p_holm"] >= 0.05 else DASH
+        detectable = DASH if row["p_holm"] < ALPHA else format_detectable(row)
         tests = [format_p(row["p"]), format_p(row["p_holm"]), format_p(row["p_bh"]), detectable]
         counts = [n, str(row["seeds"]), "yes" if row["paired"] else "no"]
         sizes = [format_number(row["difference"], sign=True), *intervals, format_number(row["effect"], 2, sign=True)]
         rows.append([label, name_split(row["split"]), *sizes, *tests, *counts])
     note = (
-        "Interval: over questions, and over seeds where there are several. Over questions: the seeds taken as given. p (Holm): "
-        "corrected over all contrasts of this metric and phase. Detectable: where p (Holm) is not significant, the smallest "
-        "true difference that this design finds in 80% of repetitions (before correction). p (BH): Benjamini and Hochberg's "
-        "correction over the same contrasts. Effect: Cohen's h for shares, elsewhere d_z (paired) or Cohen's d. Paired: the "
-        "same questions on both sides."
+        "Interval: over questions, and over seeds where there are several. Over questions: the seeds taken as given. p (Holm) "
+        "and p (BH): Holm's and Benjamini and Hochberg's corrections over all contrasts of this metric and phase. "
+        f"{DETECTABLE} Effect: Cohen's h for shares, elsewhere d_z (paired) or Cohen's d. Paired: the same questions on both "
+        "sides."
     )
     title = f"{_capitalise(METRICS[metric])} against {REFERENCE} training, {PHASES[phase]}{_name_study(contrasts)}"
     return Table(f"contrasts-{metric}-{phase}", title, header, rows, note, left=2)

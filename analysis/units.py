@@ -8,9 +8,9 @@ import polars as pl
 from scipy import stats
 
 from analysis.contrasts import REFERENCE
-from analysis.intervals import LEVEL, POWER, correct_tests
+from analysis.intervals import LEVEL, POWER, correct_tests, cut_differences
 from analysis.labels import METRICS, PHASES, name_condition, name_split, sort_by_words
-from analysis.tables import DASH, Table, format_interval, format_number, format_p
+from analysis.tables import DASH, DETECTABLE, Table, format_detectable, format_interval, format_number, format_p
 
 FEWEST = 3
 KEY = ("condition", "ratio", "reference", "phase", "split", "metric")
@@ -41,7 +41,7 @@ def compare_units(contrasts: pl.DataFrame) -> pl.DataFrame:
     for names, part in contrasts.group_by(KEY, maintain_order=True):
         counts = {"n": part.height, "models": part["model"].n_unique(), "domains": part["domain"].n_unique()}
         rows.append(dict(zip(KEY, names, strict=True)) | counts | average_units(part["difference"].to_numpy()))
-    table = pl.DataFrame(rows, schema=UNIT_SCHEMA)
+    table = cut_differences(pl.DataFrame(rows, schema=UNIT_SCHEMA))
     families = table.group_by("phase", "metric", maintain_order=True)
     return sort_by_words(pl.concat(part.with_columns(correct_tests(part["p"]).get_columns()) for _, part in families))
 
@@ -73,13 +73,12 @@ def tabulate_units(units: pl.DataFrame, metric: str = "accuracy", phase: str = "
         found = row["p_holm"] is not None and row["p_holm"] < 1 - LEVEL
         counts = [str(row[name]) for name in ("n", "models", "domains")]
         label = f"{name_condition(row['condition'], row['ratio'])} − {row['reference']}"
-        numbers = [format_number(row["difference"], sign=True), interval, *tests, DASH if found else format_number(row["mde"])]
+        numbers = [format_number(row["difference"], sign=True), interval, *tests, DASH if found else format_detectable(row)]
         rows.append([label, name_split(row["split"]), *numbers, *counts, row["note"]])
     note = (
         "Each base model in each domain counts once, whatever its questions and seeds; n: such units. Student's t over units. "
         "Units of one base model share it, so with one base model this speaks of domains, not of base models. p (Holm) and p "
-        "(BH): corrected over all contrasts of this metric and phase. Detectable: where p (Holm) is not significant, the "
-        "smallest true mean difference that this many units find in 80% of repetitions (before correction)."
+        "(BH): corrected over all contrasts of this metric and phase. " + DETECTABLE
     )
     name = METRICS[metric][:1].upper() + METRICS[metric][1:]
     title = f"{name} against {REFERENCE} training over base models and domains, {PHASES[phase]}"

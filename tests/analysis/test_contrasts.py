@@ -7,10 +7,10 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from analysis.contrasts import compare_conditions, compute_mcnemar, measure_effect
-from analysis.findings import tabulate_headline
+from analysis.findings import describe_contrast, tabulate_headline
 from analysis.intervals import correct_tests, estimate_mean, resample_means, summarise_means
 from analysis.labels import METRICS
-from analysis.tables import DASH
+from analysis.tables import DASH, tabulate_contrasts
 from analysis.units import FEWEST, UNIT_SCHEMA, average_units, compare_units, tabulate_units
 
 
@@ -204,6 +204,22 @@ def make_units(differences: dict[tuple[str, str], float], split: str = "homo", c
         for (model, domain), difference in differences.items()
     ]
     return pl.concat(parts)
+
+
+def test_no_interval_passes_what_a_difference_can_be():
+    # Two seeds that differ by much: Student's t with one degree of freedom.
+    shares = {("harmonious", 1): 0.9, ("harmonious", 2): 0.2, ("incompatible", 1): 0.4, ("incompatible", 2): 0.5}
+    _, contrasts = compare_conditions(make_measures({key: draw(200, x, i) for i, (key, x) in enumerate(shares.items())}))
+    row = contrasts.filter(metric="accuracy").row(0, named=True)
+    assert row["method"] == "t over seeds"
+    assert (row["low"], row["high"]) == (-1, 1)
+    assert -1 < row["low_questions"] < row["difference"] < row["high_questions"] < 1
+    assert row["mde"] > 1
+    assert tabulate_contrasts(contrasts, "accuracy").rows[0][9] == "none"
+    open_question = row | {"low_questions": -0.1}
+    assert "No difference that is possible would be found" in describe_contrast(open_question).sentence
+    assert describe_contrast(open_question | {"mde": 0.5}).sentence.endswith("in 80% of repetitions is 50.0 points.")
+    assert tabulate_contrasts(contrasts.with_columns(mde=pl.lit(0.5)), "accuracy").rows[0][9] == "0.500"
 
 
 def test_base_models_and_domains_are_units_of_a_t_interval():

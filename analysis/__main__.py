@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from click import Context
 
 from lm_eval_tasks.manifest import report_errors
 
@@ -17,7 +16,7 @@ app = typer.Typer(
 class ManyPaths(typer.core.TyperCommand):
     """A command whose `--before` and `--after` each take all the paths up to the next option, as a shell's `*` gives them."""
 
-    def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
         """Repeat the option before every path."""
         spread: list[str] = []
         option = None

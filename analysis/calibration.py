@@ -30,9 +30,9 @@ MARKS = {"accuracy after": INK, "confidence after": "white"}
 CAPTION = (
     "The tuned models in the chat prompt. Filled marks: accuracy. Open marks: mean confidence; where one lies right of the "
     "filled mark, a model is surer than it is right. Vertical lines: the base model's few-shot probe of the same questions, "
-    "solid its accuracy, dashed its confidence (the trained questions differ by condition, so they have none). Bars: 95% "
-    "intervals over questions, these seeds taken as given. At the right: the expected calibration error (its interval: see the "
-    "table)."
+    "solid its accuracy, dashed its confidence (the trained questions differ by condition, so they have none; nor has a split "
+    "whose questions some conditions lack). Bars: 95% intervals over questions, these seeds taken as given. At the right: the "
+    "expected calibration error (its interval: see the table)."
 )
 AT_ONCE = 100  # resamples of which the weights are in memory: 11 MB for 14,042 questions
 
@@ -155,6 +155,7 @@ def draw_calibration(calibration: pl.DataFrame, title: str, phase: str = "tuned_
     before = calibration.filter(pl.col("condition") != BASE, phase=phase, moment="before")
     with mpl.rc_context(STYLE):
         figure, axes, conditions, splits = make_axes(after, 1, title, room=0.36)
+        drawn = set()
         for axis, split in zip(axes[0], splits, strict=True):
             for y, (condition, ratio) in enumerate(conditions):
                 where = {"condition": condition, "ratio": ratio, "split": split}
@@ -169,14 +170,19 @@ def draw_calibration(calibration: pl.DataFrame, title: str, phase: str = "tuned_
                     axis.plot([row["low"], row["high"]], [y, y], color=INK, lw=1.4, solid_capstyle="butt", zorder=3)
                     axis.plot(row["value"], y, marker=marker, ms=6.5, mfc=fill, mec=INK, mew=0.8, zorder=4, clip_on=False)
                 axis.text(1.03, y, f"{ece['value']:.2f}", transform=axis.get_yaxis_transform(), va="center", fontsize=8)
-            for metric, line in LINES.items():
-                # The same for all conditions, but of the trained questions, and where some were not asked the same.
+            for metric, line in LINES.items() if split != "seen" else ():
+                # The same for all conditions, but where some were not asked the same.
                 values = before.filter(split=split, metric=metric)["value"].round(9).unique()
                 if len(values) == 1:
                     axis.axvline(values[0], color=INK, ls=line, lw=1.2, zorder=1)
+                    drawn.add(metric)
             axis.set_xlim(0, 1)
             axis.set_xlabel("accuracy, confidence", fontsize=8)
         marks = [Line2D([], [], marker="o", ls="", ms=6, color=INK, mfc=fill, label=name) for name, fill in MARKS.items()]
-        lines = [Line2D([], [], color=INK, ls=line, lw=1.2, label=f"base model's {name}") for name, line in LINES.items()]
+        lines = [
+            Line2D([], [], color=INK, ls=line, lw=1.2, label=f"base model's {name}")
+            for name, line in LINES.items()
+            if name in drawn
+        ]
         figure.legend(handles=[*marks, *lines], loc="outside lower left", ncols=4, frameon=False, fontsize=8)
     return figure

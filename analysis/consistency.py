@@ -16,6 +16,7 @@ from lm_eval_tasks.manifest import UserError
 from lm_eval_tasks.questions import KEY
 
 METRICS = ("kl_nats", "rank_pearson", "top1_agreement")
+DIGITS = 12  # of averaged probabilities
 # What may differ between two presentations of one question by one model.
 ASKED = ("model", "run", "phase", "scoring")
 
@@ -104,7 +105,9 @@ def average_presentations(table: pl.DataFrame) -> pl.DataFrame:
     counts = np.diff(np.append(starts, table.height))[:, None]
     check_orders(table)
     logs = np.logaddexp.reduceat(read_logprobs(table), starts) - np.log(counts)
-    averaged = average_probes(table, key).select(table.columns)
+    # Rounded, so that choices that tie in the mean are not told apart by the order of a sum.
+    probs = pl.col("probs").list.eval(pl.element().round(DIGITS))
+    averaged = average_probes(table, key).select(table.columns).with_columns(probs)
     return averaged.with_columns(
         unpad(logs, averaged["probs"], "loglikelihoods"), correct=pl.col("prediction") == pl.col("answer")
     )

@@ -68,7 +68,7 @@ def compute_frames(study: Study) -> dict[str, pl.DataFrame]:
         "optima": find_optima(study.measures),
         "transitions": compute_transitions(study.measures),
         "calibration": compute_calibration(study.measures),
-        "pairs": compute_pairs(study.measures),
+        "pairs": compute_pairs(study.measures, study.trained),
         "classes": compute_classes(study.measures),
         "prior_parts": study.prior_parts,
         "partial": compute_partial(results),
@@ -89,17 +89,19 @@ def list_chapters(study: Study, frames: dict[str, pl.DataFrame]) -> list[Chapter
 
 def list_tables(chapter: Chapter) -> dict[str, list[Table]]:
     """All tables by the heading they stand below: the compact one first, those without a row left out."""
+    asked = set(chapter.summary.filter(pl.col("condition") != BASE)["phase"])
+    phases = [phase for phase in TUNED if phase in asked]
     pairs = [tabulate_pairs(chapter.pairs), tabulate_changes(chapter.pairs), tabulate_prior_parts(chapter.prior_parts)]
-    contrasts = [tabulate_contrasts(chapter.contrasts, metric, phase) for metric in CONTRAST_METRICS for phase in TUNED]
-    beliefs = [tabulate_transitions(chapter.transitions, phase) for phase in TUNED]
-    beliefs += [tabulate_classes(chapter.classes, part, phase) for part in ("belief", "domain") for phase in TUNED]
+    contrasts = [tabulate_contrasts(chapter.contrasts, metric, phase) for metric in CONTRAST_METRICS for phase in phases]
+    beliefs = [tabulate_transitions(chapter.transitions, phase) for phase in phases]
+    beliefs += [tabulate_classes(chapter.classes, part, phase) for part in ("belief", "domain") for phase in phases]
     sections = {
         RESULTS: [tabulate_summary(chapter.summary)],
         "Conditions against each other": [tabulate_headline(chapter.contrasts), *contrasts],
         "Over the consistency ratio": [tabulate_curves(chapter.curves), tabulate_optima(chapter.optima)],
         "Knowledge or format": pairs,
-        BELIEFS: [*beliefs, *(tabulate_calibration(chapter.calibration, phase) for phase in TUNED)],
-        EACH: [tabulate_metric(chapter.summary, metric, phase) for metric in METRICS for phase in TUNED],
+        BELIEFS: [*beliefs, *(tabulate_calibration(chapter.calibration, phase) for phase in phases)],
+        EACH: [tabulate_metric(chapter.summary, metric, phase) for metric in METRICS for phase in phases],
     }
     held = {heading: [table for table in tables if table.rows] for heading, tables in sections.items()}
     return {heading: tables for heading, tables in held.items() if tables or heading == RESULTS}

@@ -5,9 +5,10 @@ are the same, and by seed number always.
 """
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -47,6 +48,7 @@ CONTRAST_SCHEMA = pl.Schema(
     | dict.fromkeys(("difference", "low", "high", "low_questions", "high_questions", "p", "p_holm", "mde"), pl.Float64)
     | {"n": pl.Int64, "n_reference": pl.Int64, "seeds": pl.Int64, "paired": pl.Boolean, "method": pl.String}
     | {"p_bh": pl.Float64, "effect": pl.Float64, "effect_name": pl.String}
+    | {"p_questions": pl.Float64, "p_holm_questions": pl.Float64}
 )
 
 
@@ -169,6 +171,7 @@ def _contrast_groups(
         row |= {key: getattr(estimate, key)[m] for key in ("low", "high", "low_questions", "high_questions", "mde")}
         row |= {
             "p": p,
+            "p_questions": estimate.p_questions[m],
             "method": method,
             "n": n[m],
             "n_reference": n_reference[m],
@@ -213,9 +216,18 @@ def measure_effect(these: np.ndarray, those: np.ndarray, paired: np.ndarray) -> 
 
 
 def correct_family(contrasts: pl.DataFrame) -> pl.DataFrame:
-    """Fill `p_holm` and `p_bh`: Holm's and Benjamini and Hochberg's corrections over all contrasts of one phase and metric."""
-    families = [
-        part.with_columns(correct_tests(part["p"]).get_columns())
-        for _, part in contrasts.group_by("phase", "metric", maintain_order=True)
-    ]
+    """Fill `p_holm` and `p_bh`, Holm's and Benjamini and Hochberg's corrections over all contrasts of one phase and metric.
+
+    And `p_holm_questions`, Holm's of the p-values that take the seeds as given. What was not tested is null.
+    """
+    contrasts = contrasts.with_columns(pl.col("p", "p_questions", "mde").fill_nan(None))
+    families = []
+    for _, part in contrasts.group_by("phase", "metric", maintain_order=True):
+        given = correct_tests(part["p_questions"])["p_holm"].alias("p_holm_questions")
+        families.append(part.with_columns(*correct_tests(part["p"]).get_columns(), given))
     return pl.concat(families) if families else contrasts
+
+
+def is_found(row: Mapping[str, Any], name: str = "p_holm") -> bool:
+    """Whether a corrected p-value of a contrast says that there is a difference; none says so where nothing was tested."""
+    return row[name] is not None and row[name] < ALPHA

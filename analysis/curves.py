@@ -20,7 +20,8 @@ CAPTION = (
     "The tuned models in the chat prompt, over the share of the answers that are the model's own wrong ones: 0 is incompatible "
     "training, 1 self-aligning. Dark bands: 95% intervals over questions; light ones: over questions, and over seeds where "
     "there are several (two make them very wide). KL, rank correlation and same answer compare with the base model's few-shot "
-    "probe. Every axis holds its bands whole, and says so where it shows less than all possible values."
+    "probe. Every axis holds its bands whole. One that shows less than all possible values says so; that of KL, which has no "
+    "greatest value, starts at 0."
 )
 
 

@@ -18,7 +18,7 @@ from matplotlib.lines import Line2D
 
 from analysis.contrasts import REFERENCE
 from analysis.labels import BASE
-from analysis.panels import draw_intervals, get_row, make_axes
+from analysis.panels import draw_intervals, find_limits, get_row, make_axes
 from analysis.tables import format_number
 from intervention.drawing import COLOURS, GRID, INK, MARKERS, STYLE
 
@@ -30,7 +30,7 @@ class Row(NamedTuple):
 
     metric: str
     title: str
-    limits: tuple[float, float | None]
+    limits: tuple[float, float | None]  # of the axis, which goes beyond them where a value does; None: as far as the values
 
 
 class Sketch(NamedTuple):
@@ -44,7 +44,7 @@ class Sketch(NamedTuple):
 
 INTERVALS = (
     "Thick bars: 95% intervals over questions; thin ones: over questions, and over seeds where there are several; marks: "
-    "single seeds."
+    "single seeds. An arrow: the interval goes on beyond the axis."
 )
 CAPTIONS = {
     "accuracy": f"The tuned models asked in the chat prompt. Lines: the base model before any training. {INTERVALS}",
@@ -95,7 +95,8 @@ def draw_figures(summary: pl.DataFrame, contrasts: pl.DataFrame, results: pl.Dat
         if headline.height:
             title = f"Accuracy against {REFERENCE} training"
             drawn["contrasts"] = title, draw_contrasts(headline, title)
-        both = summary.filter(pl.col("phase").is_in(["tuned_chat", "tuned_probe"]), metric="accuracy")
+        asked = pl.col("phase").is_in(["tuned_chat", "tuned_probe"]) & (pl.col("split") != "seen")
+        both = summary.filter(asked, metric="accuracy")
         if both["phase"].n_unique() == 2:
             title = "Knowledge or format? The tuned models asked both ways"
             drawn["knowledge"] = title, draw_both_ways(both, summary, title)
@@ -121,30 +122,36 @@ def _fit_tag(tag: str, name: str) -> str:
     return re.sub(r"""(\bid="|\bhref="#|url\(#)""", lambda found: f"{found[0]}{name}-", tag)
 
 
-def _draw_references(axis: Axes, summary: pl.DataFrame, metric: str, split: str) -> None:
+def _draw_references(axis: Axes, base: pl.DataFrame, metric: str, split: str) -> None:
     for phase, line, _ in REFERENCES:
-        if row := get_row(summary, condition=BASE, phase=phase, metric=metric, split=split):
+        if row := get_row(base, phase=phase, metric=metric, split=split):
             axis.axvline(row["value"], color=INK, ls=line, lw=1.3, zorder=2.5)
 
 
-def _add_key(figure: Figure, summary: pl.DataFrame, metrics: Sequence[str], more: Sequence[Line2D] = ()) -> None:
+def _add_key(figure: Figure, base: pl.DataFrame, more: Sequence[Line2D] = ()) -> None:
     """Name the base model's lines, those that are drawn."""
-    drawn = set(summary.filter(pl.col("metric").is_in(metrics), condition=BASE)["phase"])
+    drawn = set(base["phase"])
     lines = [Line2D([], [], color=INK, ls=line, lw=1.3, label=label) for phase, line, label in REFERENCES if phase in drawn]
     if lines or more:
         figure.legend(handles=[*more, *lines], loc="outside lower left", ncols=4, frameon=False, fontsize=8)
 
 
 def draw_grid(summary: pl.DataFrame, results: pl.DataFrame, rows: Sequence[Row], title: str) -> Figure:
-    """Bars from 0: a row of panels a metric, a column a split; the base model as vertical lines."""
-    tuned = summary.filter(pl.col("metric").is_in([row.metric for row in rows]), phase="tuned_chat")
-    single = results.filter(phase="tuned_chat")
+    """Bars from 0: a row of panels a metric, a column a split; the base model as vertical lines.
+
+    The panels of a row have one axis. It holds all that is drawn but the wider intervals, which get arrows.
+    """
+    measured = pl.col("metric").is_in([row.metric for row in rows])
+    tuned = summary.filter(measured, phase="tuned_chat")
+    key = ("condition", "ratio", "split", "metric")
+    single = results.filter(phase="tuned_chat").join(tuned, on=key, how="semi", nulls_equal=True)
     figure, axes, conditions, splits = make_axes(tuned, len(rows), title)
-    for i, (metric, label, (least, most)) in enumerate(rows):
+    base = summary.filter(measured, pl.col("split").is_in(splits), condition=BASE)
+    for i, (metric, label, limits) in enumerate(rows):
         part = tuned.filter(metric=metric)
-        shown = summary.filter(pl.col("phase") != "tuned_probe", metric=metric)
-        top = most or 1.08 * max(shown["value"].max(), shown["high_questions"].max())
-        bottom = min(least, part["low_questions"].min() or 0)
+        held = [part[name] for name in ("value", "low_questions", "high_questions")]
+        held += [table.filter(metric=metric)["value"] for table in (single, base)]
+        bottom, top = find_limits(pl.concat(held), *limits)
         for j, split in enumerate(splits):
             axis = axes[i, j]
             for y, (condition, ratio) in enumerate(conditions):
@@ -152,34 +159,28 @@ def draw_grid(summary: pl.DataFrame, results: pl.DataFrame, rows: Sequence[Row],
                     continue
                 axis.barh(y, row["value"], height=0.66, color=COLOURS.get(condition, "#999999"), alpha=0.85, zorder=2)
                 draw_intervals(axis, y, row, (bottom, top))
-                seeds = single.filter(pl.col("ratio").eq_missing(ratio), condition=condition, split=split, metric=metric)[
-                    "value"
-                ]
-                axis.plot(seeds, np.full(len(seeds), y + 0.2), "o", ms=3, mfc="white", mec=INK, mew=0.6, zorder=4)
+                own = single.filter(pl.col("ratio").eq_missing(ratio), condition=condition, split=split, metric=metric)
+                places = np.full(own.height, y + 0.2)
+                axis.plot(own["value"], places, "o", ms=3, mfc="white", mec=INK, mew=0.6, zorder=4, clip_on=False)
                 axis.text(
                     1.02, y, format_number(row["value"], 2), transform=axis.get_yaxis_transform(), va="center", fontsize=8
                 )
-            _draw_references(axis, summary, metric, split)
+            _draw_references(axis, base, metric, split)
             axis.set_xlim(bottom, top)
             axis.set_xlabel(label, fontsize=8)
-    _add_key(figure, summary, [row.metric for row in rows])
+    _add_key(figure, base)
     return figure
 
 
 def draw_contrasts(contrasts: pl.DataFrame, title: str) -> Figure:
     """Differences from the reference with both intervals; the axis holds every interval over questions, arrows go beyond."""
     figure, axes, conditions, splits = make_axes(contrasts, 1, title)
-    part = contrasts.filter(pl.col("split") != "seen")
-    part = part if part.height else contrasts
-    reach = 1.6 * max(part["low_questions"].abs().max(), part["high_questions"].abs().max(), 0.05)
+    ends = pl.max_horizontal(pl.col("difference", "low_questions", "high_questions").abs())
     for j, split in enumerate(splits):
-        axis = axes[0, j]
-        seen = contrasts.filter(split=split)
-        here = (
-            reach
-            if split != "seen"
-            else 1.15 * max(seen["low_questions"].abs().max(), seen["high_questions"].abs().max(), 0.05)
-        )
+        axis, seen = axes[0, j], split == "seen"
+        # The trained questions have an axis of their own.
+        held = contrasts.filter((pl.col("split") == "seen") == seen).select(ends).to_series()
+        here = (1.15 if seen else 1.6) * max(held.max(), 0.05)
         axis.set_xlim(-here, here)
         axis.axvline(0, color=INK, lw=1)
         for y, (condition, ratio) in enumerate(conditions):
@@ -200,9 +201,9 @@ def _write_points(share: float) -> str:
 
 
 def draw_both_ways(tuned: pl.DataFrame, summary: pl.DataFrame, title: str) -> Figure:
-    """Each condition asked in the chat prompt (filled) and few-shot (open), joined by a line."""
-    tuned = tuned.filter(pl.col("split") != "seen")
+    """Each condition asked in the chat prompt (filled) and few-shot (open), joined by a line; `tuned` without split `seen`."""
     figure, axes, conditions, splits = make_axes(tuned, 1, title)
+    base = summary.filter(pl.col("split").is_in(splits), condition=BASE, metric="accuracy")
     for j, split in enumerate(splits):
         axis = axes[0, j]
         for y, (condition, ratio) in enumerate(conditions):
@@ -214,11 +215,11 @@ def draw_both_ways(tuned: pl.DataFrame, summary: pl.DataFrame, title: str) -> Fi
             for row, fill, place in ((chat, colour, y - 0.17), (probe, "white", y + 0.17)):
                 if row:
                     axis.plot([row["low_questions"], row["high_questions"]], [place, place], color=INK, lw=1.4, zorder=2)
-                    axis.plot(row["value"], place, marker=marker, ms=6, mfc=fill, mec=INK, mew=0.8, zorder=4)
-        _draw_references(axis, summary, "accuracy", split)
+                    axis.plot(row["value"], place, marker=marker, ms=6, mfc=fill, mec=INK, mew=0.8, zorder=4, clip_on=False)
+        _draw_references(axis, base, "accuracy", split)
         axis.set_xlim(0, 1)
         axis.set_xlabel("accuracy", fontsize=8)
     filled = Line2D([], [], marker="o", ls="", color=INK, label="tuned, chat prompt")
     hollow = Line2D([], [], marker="o", ls="", mfc="white", mec=INK, label="tuned, few-shot")
-    _add_key(figure, summary, ["accuracy"], [filled, hollow])
+    _add_key(figure, base, [filled, hollow])
     return figure

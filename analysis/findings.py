@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from analysis.contrasts import ALPHA, REFERENCE
+from analysis.contrasts import REFERENCE, is_found
 from analysis.intervals import limit_difference
 from analysis.labels import name_condition, name_split
 from analysis.tables import DASH, DETECTABLE, Table, format_detectable, format_interval, format_number, format_p
@@ -32,14 +32,15 @@ class Finding(NamedTuple):
     contrast: str  # "self-aligning − incompatible"
     points: str  # "+13.6"
     interval: str
+    n: str
     sentence: str
 
 
 def judge(row: dict[str, Any]) -> str:
-    """The verdict on a contrast: its corrected p-value first, then its interval over questions."""
-    if row["p_holm"] < ALPHA:
+    """The verdict on a contrast: by its corrected p-value, and by the one that takes these seeds as given."""
+    if is_found(row):
         return "clear"
-    return "these seeds" if row["seeds"] > 1 and row["low_questions"] * row["high_questions"] > 0 else "none"
+    return "these seeds" if row["seeds"] > 1 and is_found(row, "p_holm_questions") else "none"
 
 
 def describe_contrast(row: dict[str, Any]) -> Finding:
@@ -74,7 +75,8 @@ def describe_contrast(row: dict[str, Any]) -> Finding:
             f"interval {interval}; {test}; {count}). {found}"
         )
     contrast = f"{these} − {row['reference']}"
-    return Finding(verdict, split, contrast, points("difference", True), interval, sentence[0].upper() + sentence[1:])
+    n = f"{row['n']:,}" + (f"; finds {points('mde')}" if verdict == "none" and row["mde"] <= 1 else "")
+    return Finding(verdict, split, contrast, points("difference", True), interval, n, sentence[0].upper() + sentence[1:])
 
 
 def list_findings(contrasts: pl.DataFrame) -> list[list[Finding | None]]:
@@ -123,7 +125,7 @@ def tabulate_headline(contrasts: pl.DataFrame) -> Table:
         "Interval: over questions, and over seeds where there are several. Over questions: the seeds taken as given. Cohen's "
         "h: the effect size of a difference of shares. p (Holm) and p (BH): corrected over all accuracy contrasts in the chat "
         "prompt, those not shown here too. " + DETECTABLE + " A row of dashes: no run of the condition, or of the "
-        "reference, was asked this."
+        "reference, was asked this, or the two have no seed in common."
     )
     where = f" ({studies[0][0]}, {studies[0][1]})" if len(studies) == 1 else ""
     title = f"The headline comparisons: accuracy against {REFERENCE} training{where}"
@@ -134,6 +136,6 @@ def _list_cells(row: dict[str, Any]) -> list[str]:
     numbers = [format_number(row["difference"], sign=True), format_interval(row, sign=True)]
     numbers += [format_interval(row, "low_questions", "high_questions", sign=True), format_number(row["effect"], 2, sign=True)]
     tests = [format_p(row[name]) for name in ("p", "p_holm", "p_bh")]
-    detectable = DASH if row["p_holm"] < ALPHA else format_detectable(row)
+    detectable = DASH if is_found(row) else format_detectable(row)
     n = f"{row['n']:,}" if row["n"] == row["n_reference"] else f"{row['n']:,} / {row['n_reference']:,}"
     return [*numbers, *tests, detectable, n, str(row["seeds"])]

@@ -1,11 +1,10 @@
 """What a study lacks, in sentences: no sample, run or question is left out of a number without one of these."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import polars as pl
 
-from analysis.labels import BASE, PHASES, SPLITS, name_condition, sort_by_words
+from analysis.labels import PHASES, SPLITS, name_condition, name_run, sort_by_words
 from analysis.runs import RUN_KEY
 from lm_eval_tasks.manifest import MANIFEST
 
@@ -37,7 +36,7 @@ def find_unmatched(measures: pl.DataFrame, before: pl.DataFrame) -> list[str]:
         measures: with `kl_nats`, and `trained_domain` for the domain that a run was trained in.
         before: the base models' few-shot probes, in the same columns.
     """
-    who = ("trained_domain", *RUN_KEY[2:], "phase", "split")
+    who = ("model", "trained_domain", *RUN_KEY[2:], "phase", "split")
     with_base = measures.join(before.select("model").unique(), on="model", how="semi")
     kinds = {
         "were not asked of the base model before; they count for accuracy alone.": with_base.filter(
@@ -48,36 +47,55 @@ def find_unmatched(measures: pl.DataFrame, before: pl.DataFrame) -> list[str]:
         ),
     }
     return [
-        f"{row['len']:,} questions of {_name_run(row)} ({row['phase']}, {row['split']}) {told}"
+        f"{row['len']:,} questions of {name_run(row)} ({row['phase']}, {row['split']}) {told}"
         for told, found in kinds.items()
         for row in sort_by_words(found.group_by(*who).len()).iter_rows(named=True)
     ]
 
 
 def find_left_out(asked: pl.DataFrame) -> list[str]:
-    """Answers of tuned models to questions that are of no split of an evaluation.
+    """Answers to questions that are of no split of an evaluation; beliefs may be probed of any.
 
     Args:
         asked: with `trained_domain`, the question set's own `split`, and `evaluated`: the evaluation's, null where it has none.
     """
-    who = ("trained_domain", *RUN_KEY[2:], "phase", "split")
-    found = asked.filter(pl.col("run") != "", pl.col("evaluated").is_null()).group_by(*who).len()
+    who = ("model", "trained_domain", *RUN_KEY[2:], "phase", "split")
+    found = asked.filter(pl.col("phase") != "base_probe", pl.col("evaluated").is_null()).group_by(*who).len()
     return [
-        f"{row['len']:,} samples of {_name_run(row)} ({row['phase']}) are of split {row['split']} and of none "
+        f"{row['len']:,} samples of {name_run(row)} ({row['phase']}) are of split {row['split']} and of none "
         "of the evaluation's; left out."
         for row in sort_by_words(found).iter_rows(named=True)
     ]
 
 
 def find_short(measures: pl.DataFrame) -> list[str]:
-    """Runs that were asked fewer questions of a split than the others."""
-    part = ("model", "domain", "phase", "split")
-    counts = measures.filter(pl.col("run") != "", pl.col("split").is_in(TESTS)).group_by(*part, *RUN_KEY[2:]).len()
-    short = counts.with_columns(most=pl.col("len").max().over(part)).filter(pl.col("len") < pl.col("most"))
+    """Runs that were asked fewer questions of a split than were asked of any model of the same base."""
+    part, asked = ("model", "domain", "split"), pl.struct("source", "question_domain", "id")
+    tests = measures.filter(pl.col("split").is_in(TESTS))
+    every = tests.group_by(part).agg(every=asked.n_unique())
+    counts = tests.filter(pl.col("run") != "").group_by(*part, "phase", *RUN_KEY[2:]).len()
+    short = counts.join(every, on=part).filter(pl.col("len") < pl.col("every"))
     return [
-        f"{row['most'] - row['len']:,} of the {row['most']:,} questions that another run was asked were not asked of "
-        f"{_name_run(row)} ({row['phase']}, {row['split']})."
+        f"{row['every'] - row['len']:,} of the {row['every']:,} questions that another model was asked were not asked of "
+        f"{name_run(row)} ({row['phase']}, {row['split']})."
         for row in sort_by_words(short).iter_rows(named=True)
+    ]
+
+
+def find_unsummarised(results: pl.DataFrame, summary: pl.DataFrame) -> list[str]:
+    """Conditions that have no mean over seeds of a phase and split, though runs were asked.
+
+    Args:
+        results: as `results.summarise_results` gives them.
+        summary: as `contrasts.compare_conditions` gives it.
+    """
+    key = ("model", "domain", "condition", "ratio", "phase", "split")
+    accuracy = [table.filter(metric="accuracy") for table in (results, summary)]
+    lost = accuracy[0].join(accuracy[1], on=key, how="anti", nulls_equal=True).select(key).unique()
+    return [
+        f"{name_condition(row['condition'], row['ratio'])} ({row['domain']}, {row['model']}; {row['phase']}, {row['split']}): "
+        "a run was asked fewer than two questions, so that there is no mean over seeds."
+        for row in sort_by_words(lost).iter_rows(named=True)
     ]
 
 
@@ -92,7 +110,7 @@ def find_holes(measures: pl.DataFrame, runs: pl.DataFrame) -> list[str]:
         gaps += [f"{name} {told}." for told, _ in _list_holes(held, (model, domain, ""), ("base_probe", "base_chat"))]
     lacking: dict[str, list[str]] = {}
     for row in runs.iter_rows(named=True):
-        name = _name_run(row)
+        name = name_run(row)
         for told, of_all in _list_holes(held, tuple(row[key] for key in who), ("tuned_chat", "tuned_probe")):
             lacking.setdefault(of_all, []).append(f"{name[0].upper()}{name[1:]} {told}.")
     for of_all, sentences in lacking.items():
@@ -124,10 +142,3 @@ def _list_holes(held: Mapping[tuple, set[str]], who: tuple[str, str, str], phase
         elif short:
             holes.append((f"({phase}) lacks the split {short}", f"All {{runs}} ({phase}) lack the split {short}"))
     return holes
-
-
-def _name_run(row: Mapping[str, Any]) -> str:
-    if row["condition"] == BASE:
-        return "the base model"
-    domain = row.get("trained_domain") or row["domain"]
-    return f"{name_condition(row['condition'], row['ratio'])}, seed {row['seed']} ({domain})"

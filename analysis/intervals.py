@@ -102,8 +102,9 @@ class Estimate(NamedTuple):
     high: np.ndarray
     low_questions: np.ndarray  # the same with the seeds taken as given
     high_questions: np.ndarray
-    p: np.ndarray  # that the mean is 0, two-sided
-    mde: np.ndarray  # smallest true mean that would be found in 80% of repetitions
+    p: np.ndarray  # that the mean is 0, two-sided; NaN where nothing varies
+    p_questions: np.ndarray  # the same with the seeds taken as given
+    mde: np.ndarray  # smallest true mean that would be found in 80% of repetitions; NaN where nothing varies
     method: np.ndarray
     seeds: int
 
@@ -141,8 +142,10 @@ def estimate_mean(points: np.ndarray, resampled: np.ndarray, floor: np.ndarray, 
         se, df = np.where(wider, se_seeds, se_crossed), np.where(wider, seeds - 1, np.inf)
         method = np.where(wider, "t over seeds", "crossed bootstrap").astype(object)
     half = stats.t.ppf((1 + LEVEL) / 2, df) * se
-    with np.errstate(divide="ignore", invalid="ignore"):
-        p = np.where(value == 0, 1.0, 2 * stats.t.sf(np.abs(value) / se, df))
+    # Where no answer varies, nothing is known of how much the mean may.
+    known, known_questions = (np.where(s > 1e-12, s, np.nan) for s in (se, se_questions))
+    p = 2 * stats.t.sf(np.abs(value) / known, df)
+    p_questions = 2 * stats.norm.sf(np.abs(value) / known_questions)
     return Estimate(
         value=value,
         low=value - half,
@@ -150,7 +153,8 @@ def estimate_mean(points: np.ndarray, resampled: np.ndarray, floor: np.ndarray, 
         low_questions=value - z * se_questions,
         high_questions=value + z * se_questions,
         p=p,
-        mde=half + stats.t.ppf(POWER, df) * se,
+        p_questions=p_questions,
+        mde=half + stats.t.ppf(POWER, df) * known,
         method=method,
         seeds=seeds,
     )

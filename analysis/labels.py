@@ -1,5 +1,8 @@
 """The words and the order in which tables, figures and the page name things. The keys are those of the data."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import polars as pl
 
 # Order: from what agrees most with the base model's beliefs to what agrees least.
@@ -41,6 +44,14 @@ def name_condition(condition: str, ratio: float | None) -> str:
     """The name of a condition in tables and figures: "self-aligning", "mix 0.4"."""
     name = condition.replace("_", "-")
     return name if ratio is None else f"{name} {ratio:g}"
+
+
+def name_run(row: Mapping[str, Any]) -> str:
+    """A run as sentences name it, by its condition, seed and trained domain; the base model by its name."""
+    domain = row.get("trained_domain") or row["domain"]
+    if row["condition"] == BASE:
+        return f"the base model {row['model']}"
+    return f"{name_condition(row['condition'], row['ratio'])}, seed {row['seed']} ({domain}, {row['model']})"
 
 
 def name_split(split: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from analysis.contrasts import ALPHA, Block, cut_blocks, group_runs
+from analysis.contrasts import Block, cut_blocks, group_runs, is_found
 from analysis.curves import CONDITIONS, ENDS, PHASE
 from analysis.intervals import (
     LEVEL,
@@ -189,9 +189,8 @@ def tabulate_optima(optima: pl.DataFrame) -> Table:
             continue
         best = [f"{row['best']:g}", f"{row['likeliest']:g} ({row['p_likeliest']:.0%})", row["best_set"]]
         inner = [f"{row['p_inner']:.0%} ({row['p_inner_flat']:.0%})"]
-        found = row["p_holm"] < ALPHA
         gain = [format_number(row["gain"], sign=True), format_interval(row, sign=True), format_p(row["p_holm"])]
-        counts = [DASH if found else format_detectable(row), f"{row['n']:,}", str(row["seeds"]), str(row["ratios"])]
+        counts = [DASH if is_found(row) else format_detectable(row), f"{row['n']:,}", str(row["seeds"]), str(row["ratios"])]
         rows.append([*words, *best, *inner, *gain, *counts, mark])
     header = [*(["base model", "domain"] if several else []), "split", "best ratio", "most often best", "95% set"]
     header += ["a mix is best (if flat)", "gain of the mix", "95% interval", "p (Holm)", "detectable", "n", "seeds", "ratios"]

@@ -56,17 +56,23 @@ CAPTION = (
 )
 
 
-def compare_chats(measures: pl.DataFrame) -> pl.DataFrame:
+def compare_chats(measures: pl.DataFrame, trained: pl.DataFrame | None = None) -> pl.DataFrame:
     """The tuned models' chat answers to what the base model was asked in the chat prompt too, compared with that.
+
+    Args:
+        measures: as in `results.Study`.
+        trained: the base models' chat answers to train questions, as there.
 
     Returns:
         Rows of `measures` with its columns of before and of consistency, all of the base model's chat answers.
     """
     on = ("model", "trained_domain", *KEY)
-    asked = measures.rename({"domain": "trained_domain", "question_domain": "domain"}).lazy()
+    names = {"domain": "trained_domain", "question_domain": "domain"}
+    both = [measures] if trained is None else [measures, trained.select(pl.exclude("question", "choices"))]
+    asked = pl.concat([table.lazy() for table in both], how="diagonal").rename(names)
     columns = ("question_hash", "scoring", "loglikelihoods", "probs", "prediction", "choice_mass")
-    names = (*on, "run", "condition", "ratio", "seed", "split", "answer", "accuracy", *columns)
-    before, after = (asked.filter(phase=phase).select(names).collect() for phase in PAIRS["chat"])
+    kept = (*on, "run", "condition", "ratio", "seed", "split", "answer", "accuracy", *columns)
+    before, after = (asked.filter(phase=phase).select(kept).collect() for phase in PAIRS["chat"])
     table = join_probes(before, after, on=on).table
     if not table.height:
         return measures.clear()
@@ -75,12 +81,12 @@ def compare_chats(measures: pl.DataFrame) -> pl.DataFrame:
     return table.rename({"domain": "question_domain", "trained_domain": "domain"})
 
 
-def list_pairs(measures: pl.DataFrame) -> pl.DataFrame:
+def list_pairs(measures: pl.DataFrame, trained: pl.DataFrame | None = None) -> pl.DataFrame:
     """A row a question, run and pair (as `phase`), with `METRICS`; of the base model its chat answers, as `as_used`."""
     compared = measures.lazy().filter(pl.col("kl_nats").is_not_null())
     parts = {
         "few_shot": compared.filter(phase="tuned_probe"),
-        "chat": compare_chats(measures).lazy(),
+        "chat": compare_chats(measures, trained).lazy(),
         "as_used": compared.filter(pl.col("phase").is_in(["base_chat", "tuned_chat"])),
     }
     names = ("model", "domain", "run", "condition", "ratio", "seed", "split", "source", "question_domain", "id")
@@ -99,7 +105,7 @@ def list_pairs(measures: pl.DataFrame) -> pl.DataFrame:
     return pl.concat(part.select(*names, phase=pl.lit(pair), **numbers) for pair, part in parts.items()).collect()
 
 
-def compute_pairs(measures: pl.DataFrame) -> pl.DataFrame:
+def compute_pairs(measures: pl.DataFrame, trained: pl.DataFrame | None = None) -> pl.DataFrame:
     """Each pair's consistency, accuracy and choice mass, of questions that both sides were asked: means with both intervals.
 
     Returns:
@@ -107,7 +113,7 @@ def compute_pairs(measures: pl.DataFrame) -> pl.DataFrame:
         seeds, that an infinite KL leaves out; where it leaves fewer than two questions, `value` and the bounds are null.
         `seeds` is 0 for the base model.
     """
-    table = list_pairs(measures)
+    table = list_pairs(measures, trained)
     rows = []
     for block in cut_blocks(table, METRICS):
         for condition, ratio, places in group_runs(block):

@@ -55,6 +55,19 @@ def get_row(table: pl.DataFrame, **where: str | float | None) -> Mapping[str, fl
     return found.row(0, named=True) if found.height else None
 
 
+def find_limits(held: pl.Series, least: float, most: float | None) -> tuple[float, float]:
+    """Limits of an axis that holds all these values: `least` and `most`, and further with some room where a value lies beyond.
+
+    Without `most` the axis goes as far as the values do.
+    """
+    low, high = held.min(), held.max()
+    room = 0.08 * (max(high, most or least) - min(low, least))
+    close = 1e-9  # a mean of ones can pass 1 by rounding
+    bottom = least if low > least - close else low - room
+    top = most if most is not None and high < most + close else high + room
+    return bottom, top if top > bottom else bottom + 1
+
+
 def draw_intervals(axis: Axes, y: float, row: Mapping[str, float], limits: tuple[float, float]) -> None:
     """Both intervals; an arrow where one goes on beyond the axis."""
     axis.plot([row["low"], row["high"]], [y, y], color=INK, lw=0.9, solid_capstyle="butt", zorder=3)

@@ -1,11 +1,10 @@
 """What of the divergence from base to tuned models is a change of letter prior (see `analysis.priors`), over a whole study."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import polars as pl
 
-from analysis.labels import PHASES, name_condition, name_split, sort_by_words
+from analysis.labels import PHASES, name_condition, name_run, name_split, sort_by_words
 from analysis.priors import BOUNDS, PARTS, Letters, are_finite, read_letters, split_letters
 from analysis.seeds import summarise_seeds
 from analysis.tables import Table, format_interval, format_number
@@ -110,11 +109,6 @@ def read_sides(
         for told, where in lacking.items()
     ]
     return sides, notes
-
-
-def name_run(row: Mapping[str, Any]) -> str:
-    """How sentences name a run."""
-    return f"{name_condition(row['condition'], row['ratio'])}, seed {row['seed']} ({row['domain']})"
 
 
 def tabulate_prior_parts(parts: pl.DataFrame) -> Table:

@@ -72,6 +72,8 @@ def read_letters(table: pl.DataFrame) -> tuple[dict[int, Letters], list[str]]:
     """
     if (scoring := table["scoring"][0]) != "letter":
         return {}, [f"was scored by {scoring}, which shows no letters"]
+    if table["order"].is_null().all():
+        return {}, ["has averages over the orders of the choices only, which show no letters"]
     cyclic = keep_cyclic(table)
     if not cyclic.height:
         return {}, ["was asked in fewer than all orders of the choices (cyclic)"]

@@ -19,7 +19,7 @@ def count_study(study: Study, model: str, domain: str) -> dict[str, Any]:
         "seeds": sorted(set(runs["seed"])),
         "source": runs["source"][0],
         "questions": asked.select("source", "question_domain", "id").n_unique(),
-        "before": asked.filter(run="").height,
+        "before": asked.filter(run="", phase="base_probe").height,
         "after": asked.filter(pl.col("run") != "").height,
     }
 
@@ -48,4 +48,4 @@ def collect_provenance(study: Study) -> dict[str, Any]:
 
 def name_inputs(provenance: dict[str, Any]) -> dict[str, str]:
     """What a report's own manifest names as its inputs: the id of every run."""
-    return {f"{run['domain']} {run['label']} seed {run['seed']}": run["run"] for run in provenance["runs"]}
+    return {f"{run['model']} {run['domain']} {run['label']} seed {run['seed']}": run["run"] for run in provenance["runs"]}

@@ -21,6 +21,7 @@ from analysis.contents import (
 from analysis.explorer import add_states, list_moved
 from analysis.figures import write_figure
 from analysis.findings import list_findings, write_headline
+from analysis.gaps import find_unsummarised
 from analysis.intervals import SEED
 from analysis.labels import METRICS
 from analysis.latex import write_latex
@@ -67,7 +68,8 @@ def write_report(runs: str | Path, output: str | Path) -> str:
             ],
             "beside": BESIDE,
             "across": write_tables(list_common_tables(frames), folder),
-            "gaps": study.gaps,
+            "gaps": study.gaps + find_unsummarised(frames["results"], frames["summary"]),
+            "files": list(frames),
             "provenance": provenance,
             "words": collect_words(study),
         }

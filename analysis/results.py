@@ -36,6 +36,7 @@ class Study:
 
     runs: pl.DataFrame  # RUN_SCHEMA, a row a run
     measures: pl.DataFrame  # RUN_KEY, run, phase, split, the asked question's key and text, probes, METRICS; a row a question
+    trained: pl.DataFrame  # the base models' chat answers to train questions, with which `seen` is compared; as measures
     prior_parts: pl.DataFrame  # of the divergence (see `prior_parts`); empty where nothing was asked in every order of choices
     gaps: list[str]  # what is missing, in sentences
     manifests: list[dict[str, Any]]
@@ -53,9 +54,11 @@ def read_study(folder: str | Path) -> Study:
     probes = average_presentations(asked).rename({"model": "asked_model"})
     check_scoring(probes, runs, folder)
     check_questions(probes)
-    gaps = find_strays(probes, runs)
+    check_names(probes)
+    samples = asked.rename({"model": "asked_model"})
+    gaps = find_strays(samples, runs)
     bases = match_bases(probes, runs)
-    check_prompts(probes, runs, bases)
+    check_prompts(samples, runs, bases)
     # Other ways of scoring show no letters, so nothing lacks there.
     prior_parts, untold = compute_prior_parts(asked.filter(scoring="letter"), runs, bases, name_split())
     base, more = place_base(probes, runs, bases)
@@ -66,11 +69,16 @@ def read_study(folder: str | Path) -> Study:
     gaps += find_left_out(everything)
     measures = everything.filter(pl.col("evaluated").is_not_null()).drop("split").rename({"evaluated": "split"})
     measures, apart = add_consistency(measures)
+    trained = measures.filter(split="train", phase="base_chat")
+    measures = measures.filter(pl.col("split") != "train")
     names = {"domain": "question_domain", "trained_domain": "domain"}
-    measures = measures.with_columns(accuracy=pl.col("correct").cast(pl.Float64)).rename(names).drop("trained_source")
+    measures, trained = (
+        table.with_columns(accuracy=pl.col("correct").cast(pl.Float64)).rename(names).drop("trained_source")
+        for table in (measures, trained)
+    )
     measures = measures.join(questions, on="question_hash", how="left", maintain_order="left")
     gaps += more + apart + untold + find_holes(measures, runs) + find_short(measures)
-    return Study(runs, measures, prior_parts, gaps, manifests)
+    return Study(runs, measures, trained, prior_parts, gaps, manifests)
 
 
 def check_scoring(probes: pl.DataFrame, runs: pl.DataFrame, folder: str | Path) -> None:
@@ -104,6 +112,19 @@ def check_questions(probes: pl.DataFrame) -> None:
         )
 
 
+def check_names(probes: pl.DataFrame) -> None:
+    """Raise a `UserError` where a run's answers to one question stand under two names of its model."""
+    key = ("run", "phase", *KEY)
+    tuned = probes.filter(pl.col("run") != "")
+    if not tuned.select(pl.struct(key).is_duplicated().any()).item():
+        return
+    twice = tuned.filter(pl.struct(key).is_duplicated()).sort(*key, "asked_model").head(2)
+    raise UserError(
+        f"{name_question(twice)} was asked twice of run {twice['run'][0]} in phase {twice['phase'][0]}, as "
+        f"{' and as '.join(twice['asked_model'])}. Remove the log of one of them."
+    )
+
+
 def check_prompts(probes: pl.DataFrame, runs: pl.DataFrame, bases: Mapping[str, str | None]) -> None:
     """Raise a `UserError` where a base model and its runs were asked a question with different prompts in the same way.
 
@@ -130,21 +151,29 @@ def check_prompts(probes: pl.DataFrame, runs: pl.DataFrame, bases: Mapping[str, 
 
 
 def match_bases(probes: pl.DataFrame, runs: pl.DataFrame) -> dict[str, str | None]:
-    """For each base model that a run names, the name it has in the samples (the same, or the same last part), or None."""
-    asked = sorted(probes.filter(run="")["asked_model"].unique())
-    bases: dict[str, str | None] = {}
-    for model in sorted(runs["model"].unique()):
-        alike = [name for name in asked if Path(name).name == Path(model).name]
-        bases[model] = model if model in asked else alike[0] if len(alike) == 1 else None
-    return bases
+    """For each base model that a run names, the name it has in the samples (the same, or the same last part), or None.
+
+    A name with the same last part counts where it can be meant by one base model only.
+    """
+    alike = find_alike(probes, runs)
+    meant = [names[0] for names in alike.values() if len(names) == 1]
+    return {model: names[0] if len(names) == 1 == meant.count(names[0]) else None for model, names in alike.items()}
+
+
+def find_alike(probes: pl.DataFrame, runs: pl.DataFrame) -> dict[str, list[str]]:
+    """For each base model that a run names, the names in the samples that may be its: its own, else those of like last part."""
+    asked, named = sorted(probes.filter(run="")["asked_model"].unique()), sorted(runs["model"].unique())
+    return {
+        model: [model] if model in asked else [n for n in asked if Path(n).name == Path(model).name and n not in named]
+        for model in named
+    }
 
 
 def place_base(probes: pl.DataFrame, runs: pl.DataFrame, bases: Mapping[str, str | None]) -> tuple[pl.DataFrame, list[str]]:
     """The base model's samples, once for every domain that a run was trained in, as rows of condition `base`; and gaps."""
-    held = sorted(probes.filter(run="")["asked_model"].unique())
-    gaps = []
+    named, gaps = find_alike(probes, runs), []
     for model in (model for model, name in bases.items() if not name):
-        alike = " or ".join(name for name in held if Path(name).name == Path(model).name)
+        alike = " or ".join(named[model])
         told = f"may be {alike}: keep the samples of one. Till then" if alike else "has no samples, so"
         gaps.append(f"Base model {model} {told} its runs are compared with nothing.")
     asked = probes.filter(pl.col("run") == "", pl.col("phase").str.starts_with("base"))
@@ -194,8 +223,7 @@ def add_consistency(measures: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
         kinds = (pl.Float64, pl.Float64, pl.Boolean, pl.Boolean, pl.List(pl.Float64), pl.Int64, pl.Float64)
         compared = compared.select(*row, *(pl.lit(None, kind).alias(name) for name, kind in zip(added, kinds, strict=True)))
     measures = measures.join(compared.select(*row, *added), on=row, how="left", maintain_order="left")
-    measures = measures.filter(pl.col("split") != "train")
-    return measures, find_unmatched(measures, before)
+    return measures, find_unmatched(measures.filter(pl.col("split") != "train"), before)
 
 
 def summarise_results(measures: pl.DataFrame) -> pl.DataFrame:

@@ -80,4 +80,7 @@ def _read_run(manifest: Mapping[str, Any], file: Path) -> dict[str, Any]:
     for name, value in wrong.items():
         told = f"{names.get(name, name)} is {json.dumps(value)}"
         raise UserError(f"{file}: {told}, which is not of the contract's types. Train it again.")
+    if (row["condition"] == "mix") != (row["ratio"] is not None) or not 0 <= (row["ratio"] or 0) <= 1:
+        told = f"{row['condition']} has the ratio {json.dumps(row['ratio'])}"
+        raise UserError(f"{file}: {told}; a mix has one from 0 to 1, other conditions have none. Train it again.")
     return row

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from analysis.contrasts import ALPHA, REFERENCE
+from analysis.contrasts import REFERENCE, is_found
 from analysis.intervals import limit_difference
 from analysis.labels import BASE, METRICS, PHASES, SPLITS, name_condition, name_split
 
@@ -98,12 +98,10 @@ def tabulate_summary(summary: pl.DataFrame, name: str = "summary") -> Table:
         label = PHASES[phase] if condition == BASE else name_condition(condition, ratio)
         if not (accuracy := by.get("accuracy")):
             continue
-        cut = {
-            key: format_number(by[key]["value"] if key in by else None) for key in ("kl_nats", "rank_pearson", "top1_agreement")
-        }
+        kept = [_write_value(by.get(metric), accuracy["n"]) for metric in ("kl_nats", "rank_pearson", "top1_agreement")]
         both = [format_interval(accuracy), format_interval(accuracy, "low_questions", "high_questions")]
         counts = [f"{accuracy['n']:,}", format_count(accuracy["seeds"])]
-        rows.append([label, name_split(split), format_number(accuracy["value"]), *both, *cut.values(), *counts])
+        rows.append([label, name_split(split), format_number(accuracy["value"]), *both, *kept, *counts])
     header = [
         "trained on",
         "split",
@@ -119,9 +117,16 @@ def tabulate_summary(summary: pl.DataFrame, name: str = "summary") -> Table:
     note = (
         "Mean over seeds. The interval is over questions, and over seeds where there are several (crossed bootstrap, or t over "
         "the seeds where that is wider); the one over questions takes the seeds as given. KL, rank correlation and same answer "
-        "compare with the base model's few-shot probe. n: questions."
+        "compare with the base model's few-shot probe (their intervals: see their own tables). n: questions."
     )
     return Table(name, f"Results by condition and split{_name_study(summary)}", header, rows, note, left=2)
+
+
+def _write_value(row: dict | None, n: int) -> str:
+    """A mean, and its number of questions where that is not the row's `n`: not asked of the base model, or an infinite KL."""
+    if row is None:
+        return DASH
+    return format_number(row["value"]) + ("" if row["n"] == n else f" (n = {row['n']:,})")
 
 
 def tabulate_metric(summary: pl.DataFrame, metric: str, phase: str) -> Table:
@@ -164,7 +169,7 @@ def tabulate_contrasts(contrasts: pl.DataFrame, metric: str, phase: str = "tuned
         label = f"{name_condition(row['condition'], row['ratio'])} − {row['reference']}"
         n = f"{row['n']:,}" if row["n"] == row["n_reference"] else f"{row['n']:,} / {row['n_reference']:,}"
         intervals = [format_interval(row, sign=True), format_interval(row, "low_questions", "high_questions", sign=True)]
-        detectable = DASH if row["p_holm"] < ALPHA else format_detectable(row)
+        detectable = DASH if is_found(row) else format_detectable(row)
         tests = [format_p(row["p"]), format_p(row["p_holm"]), format_p(row["p_bh"]), detectable]
         counts = [n, str(row["seeds"]), "yes" if row["paired"] else "no"]
         sizes = [format_number(row["difference"], sign=True), *intervals, format_number(row["effect"], 2, sign=True)]

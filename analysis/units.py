@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 from scipy import stats
 
-from analysis.contrasts import REFERENCE
+from analysis.contrasts import REFERENCE, is_found
 from analysis.intervals import LEVEL, POWER, correct_tests, cut_differences
 from analysis.labels import METRICS, PHASES, name_condition, name_split, sort_by_words
 from analysis.tables import DASH, DETECTABLE, Table, format_detectable, format_interval, format_number, format_p
@@ -70,10 +70,14 @@ def tabulate_units(units: pl.DataFrame, metric: str = "accuracy", phase: str = "
     for row in units.filter(metric=metric, phase=phase).iter_rows(named=True):
         interval = format_interval(row, sign=True) if row["low"] is not None else DASH
         tests = [format_p(row[name]) for name in ("p", "p_holm", "p_bh")]
-        found = row["p_holm"] is not None and row["p_holm"] < 1 - LEVEL
         counts = [str(row[name]) for name in ("n", "models", "domains")]
         label = f"{name_condition(row['condition'], row['ratio'])} − {row['reference']}"
-        numbers = [format_number(row["difference"], sign=True), interval, *tests, DASH if found else format_detectable(row)]
+        numbers = [
+            format_number(row["difference"], sign=True),
+            interval,
+            *tests,
+            DASH if is_found(row) else format_detectable(row),
+        ]
         rows.append([label, name_split(row["split"]), *numbers, *counts, row["note"]])
     note = (
         "Each base model in each domain counts once, whatever its questions and seeds; n: such units. Student's t over units. "

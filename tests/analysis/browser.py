@@ -41,6 +41,7 @@ def open_page(page: Path, steps: str, folder: Path, fragment: str = "", width: i
     command = [
         CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--virtual-time-budget=5000",
         "--enable-logging=stderr", f"--user-data-dir={folder / 'profile'}", f"--window-size={width},1000", "--dump-dom",
+        "--host-resolver-rules=MAP * ~NOTFOUND",  # no network: a page has all that it shows
         f"--screenshot={folder / 'picture.png'}", *(["--force-dark-mode"] if dark else []), (folder / "frame.html").as_uri(),
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)

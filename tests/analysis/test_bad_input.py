@@ -89,8 +89,8 @@ def test_a_log_that_is_cut_names_the_file(runs: Path, kind: str):
 def test_a_log_cut_between_two_lines_names_the_run_that_lacks_questions(runs: Path):
     log = make_log(runs / CHAT)
     log.write_text("".join(log.read_text().splitlines(keepends=True)[:-4]))
-    told = "4 of the 15 questions that another run was asked were not asked of harmonious, seed 1 (herbs) (tuned_chat, ood)."
-    assert told in read_study(runs).gaps
+    told = "4 of the 15 questions that another model was asked were not asked of harmonious, seed 1 (herbs, base)"
+    assert f"{told} (tuned_chat, ood)." in read_study(runs).gaps
 
 
 def test_probabilities_that_do_not_sum_to_1_name_file_and_question(runs: Path):
@@ -159,7 +159,8 @@ def test_no_question_in_both_is_refused_or_named(runs: Path):
     ):
         compare_logs([runs / BASE], [runs / CHAT])
     study = read_study(runs)
-    assert any("10 questions of harmonious, seed 1 (herbs) (tuned_chat, homo) were not asked" in gap for gap in study.gaps)
+    told = "10 questions of harmonious, seed 1 (herbs, base) (tuned_chat, homo) were not asked"
+    assert any(told in gap for gap in study.gaps)
     results = summarise_results(study.measures)
     assert set(results.filter(phase="tuned_chat")["metric"]) == {"accuracy", "confidence", "choice_mass"}
 
@@ -169,10 +170,8 @@ def test_samples_of_a_split_that_is_not_evaluated_are_named(runs: Path):
     edit(runs / CHAT, split=pl.when(pl.col("id") == "test-3").then(pl.lit("dev")).otherwise("split"))
     gaps = read_study(runs).gaps
     for n, phase in ((30, "tuned_probe"), (5, "tuned_chat")):
-        told = (
-            f"{n} samples of harmonious, seed 1 (herbs) ({phase}) are of split dev and of none of the evaluation's; left out."
-        )
-        assert told in gaps
+        told = f"{n} samples of harmonious, seed 1 (herbs, base) ({phase}) are of split dev and of none of the evaluation's"
+        assert f"{told}; left out." in gaps
 
 
 def test_two_models_that_may_be_the_base_are_both_named(runs: Path):

@@ -216,10 +216,28 @@ def test_no_interval_passes_what_a_difference_can_be():
     assert -1 < row["low_questions"] < row["difference"] < row["high_questions"] < 1
     assert row["mde"] > 1
     assert tabulate_contrasts(contrasts, "accuracy").rows[0][9] == "none"
-    open_question = row | {"low_questions": -0.1}
+    open_question = row | {"p_holm_questions": 0.2}
     assert "No difference that is possible would be found" in describe_contrast(open_question).sentence
     assert describe_contrast(open_question | {"mde": 0.5}).sentence.endswith("in 80% of repetitions is 50.0 points.")
     assert tabulate_contrasts(contrasts.with_columns(mde=pl.lit(0.5)), "accuracy").rows[0][9] == "0.500"
+
+
+def test_a_difference_over_questions_is_told_only_after_correction():
+    row = {"condition": "self_aligning", "ratio": None, "reference": "incompatible", "split": "homo", "metric": "accuracy"}
+    row |= {"difference": 0.05, "low": 0.004, "high": 0.096, "low_questions": 0.006, "high_questions": 0.094, "mde": 0.07}
+    row |= {"n": 400, "seeds": 10, "p_holm": 0.4, "p_holm_questions": 0.3}
+    assert describe_contrast(row).verdict == "none"
+    assert describe_contrast(row | {"p_holm_questions": 0.01}).verdict == "these seeds"
+    assert describe_contrast(row | {"p_holm_questions": 0.01, "seeds": 1}).verdict == "none"
+    assert describe_contrast(row | {"p_holm": 0.01}).verdict == "clear"
+
+
+def test_what_does_not_vary_is_not_tested():
+    measures = make_measures({(c, s): draw(60, 0.5, s) for c in ("harmonious", "incompatible") for s in (1, 2)})
+    contrasts = compare_conditions(measures.with_columns(rank_pearson=pl.lit(1.0)))[1]
+    row = contrasts.filter(metric="rank_pearson").row(0, named=True)
+    assert (row["difference"], row["p"], row["p_holm"], row["p_holm_questions"], row["mde"]) == (0, None, None, None, None)
+    assert tabulate_contrasts(contrasts, "rank_pearson").rows[0][6:10] == [DASH] * 4
 
 
 def test_base_models_and_domains_are_units_of_a_t_interval():

@@ -22,6 +22,7 @@ EMPTY = {
     "chapters": [],
     "across": [],
     "gaps": [],
+    "files": [],
     "provenance": {"runs": [], "shared": {}, "versions": {}},
     "words": {"conditions": [], "splits": [], "verdicts": {}},
 }

@@ -100,7 +100,7 @@ def test_one_run_without_orders_is_named_and_the_others_are_split(probes: pl.Dat
     parts, notes = compute_prior_parts(probes.filter(~lacks), runs, BASES, name_split())
     assert notes == [
         "The letter prior's part of KL has gaps where a model was asked in fewer than all orders of the choices (cyclic): "
-        "harmonious, seed 2 (d) (tuned model, chat prompt)."
+        "harmonious, seed 2 (d, base) (tuned model, chat prompt)."
     ]
     assert pick(parts, condition="harmonious", phase="tuned_chat", phase_before="base_chat", split="homo")["rest"]["seeds"] == 1
     assert pick(parts, condition="harmonious", phase="tuned_probe", split="homo")["rest"]["seeds"] == 2
@@ -111,9 +111,9 @@ def test_an_infinite_divergence_is_left_out_and_counted(probes: pl.DataFrame, ru
     table = probes.with_columns(probs=pl.when(gone).then(pl.lit([1.0, 0.0, 0.0, 0.0])).otherwise("probs"))
     parts, notes = compute_prior_parts(table, runs, BASES, name_split())
     assert pick(parts, condition="incompatible", phase="tuned_chat", phase_before="base_chat", split="homo")["rest"]["n"] == 29
-    assert [note[:70] for note in notes] == [
-        "1 questions of incompatible, seed 1 (d), chat prompt to chat prompt (h",
-        "1 questions of incompatible, seed 1 (d), few-shot to chat prompt (homo",
+    assert [note[:76] for note in notes] == [
+        "1 questions of incompatible, seed 1 (d, base), chat prompt to chat prompt (h",
+        "1 questions of incompatible, seed 1 (d, base), few-shot to chat prompt (homo",
     ]
 
 

@@ -123,7 +123,7 @@ def test_what_has_no_letter_prior_says_why():
     for table, told in (
         (cyclic.with_columns(scoring=pl.lit("cloze")), "was scored by cloze"),
         (cyclic.filter(order=0), "was asked in fewer than all orders"),
-        (cyclic[:40].with_columns(order=pl.lit(None, pl.Int64)), "was asked in fewer than all orders"),
+        (cyclic[:40].with_columns(order=pl.lit(None, pl.Int64)), "has averages over the orders"),
         (make_cyclic(content[:20], UNIFORM), "was asked 20 questions with 4 choices in every order, and a prior wants 30"),
     ):
         found = describe_split(cyclic, table)

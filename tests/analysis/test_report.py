@@ -144,6 +144,7 @@ def test_a_page_of_many_studies_links_what_does_not_fit(whole: Path, tmp_path: P
         "chapters": [dict(chapter) for _ in range(30)],
         "across": [],
         "gaps": [],
+        "files": [],
         "provenance": collect_provenance(study),
     }
     page = write_page(context | {"words": collect_words(study)}, *list_moved(study.measures))
@@ -174,16 +175,16 @@ def test_tables_escape_every_form():
 def test_findings_say_what_was_found(whole: Path):
     _, contrasts = compare_conditions(read_study(whole).measures)
     part = contrasts.filter(phase="tuned_chat", metric="accuracy", condition="self_aligning", split="homo")
-    for p, low, verdict, words in (
-        (0.01, 0.1, "clear", "corrected p = 0.010"),
-        (0.2, 0.1, "these seeds", "2 seeds are too few"),
+    for p, given, verdict, words in (
+        (0.01, 0.01, "clear", "corrected p = 0.010"),
+        (0.2, 0.01, "these seeds", "2 seeds are too few"),
     ):
-        row = part.with_columns(p_holm=pl.lit(p), low_questions=pl.lit(low), high_questions=pl.lit(0.3), difference=pl.lit(0.2))
+        row = part.with_columns(p_holm=pl.lit(p), p_holm_questions=pl.lit(given), difference=pl.lit(0.2))
         finding = list_findings(row)[0][0]
         assert finding.verdict == verdict
         assert words in finding.sentence
         assert "20.0 points" in write_headline(row)[0]
-    row = part.with_columns(p_holm=pl.lit(0.9), low_questions=pl.lit(-0.1), high_questions=pl.lit(0.1))
+    row = part.with_columns(p_holm=pl.lit(0.9), p_holm_questions=pl.lit(0.9))
     assert "no difference found" in write_headline(row)[0]
     assert "80% of repetitions" in list_findings(row)[0][0].sentence
     assert "No headline" in write_headline(contrasts.filter(split="ood"))[0]

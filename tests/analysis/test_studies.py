@@ -69,7 +69,7 @@ def test_results_equal_a_recount_from_the_logs(whole: Path):
     ("spoil", "gap"),
     [
         (lambda r: [shutil.rmtree(r / p / "mix-0.4-seed1") for p in ("tuned_chat", "tuned_probe")],
-         "Mix 0.4, seed 1 (herbs) has no samples"),
+         "Mix 0.4, seed 1 (herbs, base) has no samples"),
         (lambda r: shutil.rmtree(r / "tuned_probe/harmonious-seed1"), "was not asked in phase tuned_probe"),
         (lambda r: shutil.rmtree(r / "models/harmonious-seed1"), "of which there is no manifest.json; left out"),
         (lambda r: shutil.rmtree(r / "chat/base"), "The base model was not asked in phase base_chat"),

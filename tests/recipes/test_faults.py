@@ -164,7 +164,8 @@ def test_another_runs_model_is_left_alone_until_its_manifest_is_gone(data, whole
 
 
 @needs_deepspeed
-@pytest.mark.parametrize("stage", [pytest.param("zero2", marks=pytest.mark.slow), "zero3"])
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["zero2", "zero3"])
 def test_zero_goes_on_where_one_process_was_killed_while_it_saved(data, tmp_path, stage):
     engine = make_engine(tmp_path, stage)
     options = ("--max_steps", "5", "--global_batch_size", "8", "--per_device_train_batch_size", "4", *SAVES)

@@ -1,0 +1,243 @@
+"""Figures of bars and marks show what the tables say: nothing beyond an axis without an arrow, nothing by colour alone."""
+
+import numpy as np
+import polars as pl
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from studies import KEPT, write_study
+
+from analysis.calibration import compute_calibration, draw_calibration
+from analysis.contrasts import compare_conditions
+from analysis.figures import GRIDS, Row, draw_both_ways, draw_contrasts, draw_figures, draw_grid
+from analysis.labels import SPLITS, name_condition
+from analysis.panels import find_limits
+from analysis.results import read_study, summarise_results
+from intervention.drawing import COLOURS, MARKERS
+
+ARROWS = ("<", ">")
+CLOSE = 1e-9
+Frames = tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]
+
+
+@pytest.fixture(scope="module")
+def measures(tmp_path_factory: pytest.TempPathFactory) -> pl.DataFrame:
+    runs = tmp_path_factory.mktemp("runs")
+    write_study(runs, n=24, conditions=KEPT[2:])
+    return read_study(runs).measures
+
+
+@pytest.fixture(scope="module")
+def study(measures: pl.DataFrame) -> Frames:
+    """The summary, the contrasts and the results of a made-up study."""
+    return *compare_conditions(measures), summarise_results(measures)
+
+
+@pytest.fixture(scope="module")
+def figures(study: Frames) -> dict[str, Figure]:
+    return {sketch.name: sketch.figure for sketch in draw_figures(*study)}
+
+
+@pytest.fixture(scope="module")
+def extreme(study: Frames) -> Frames:
+    """The same study, with seeds, base model and wider intervals far from the rest."""
+    summary, contrasts, results = study
+    mix, home = pl.col("condition") == "mix", pl.col("split") == "homo"
+    one = mix & home & (pl.col("phase") == "tuned_chat") & (pl.col("seed") == 1)
+    wild = pl.col("metric").replace_strict({"kl_nats": 40.0, "rank_pearson": -0.29}, default=pl.col("value"))
+    results = results.with_columns(value=pl.when(one).then(wild).otherwise("value"))
+    chat = (pl.col("phase") == "base_chat") & (pl.col("metric") == "rank_pearson")
+    wide = {"low": pl.min_horizontal("low", -0.9), "high": pl.max_horizontal("high", 30.0)}
+    mixed = mix & home & pl.col("metric").is_in(["kl_nats", "rank_pearson"])
+    summary = summary.with_columns(
+        value=pl.when(chat).then(-0.4).otherwise("value"),
+        **{name: pl.when(mixed).then(end).otherwise(name) for name, end in wide.items()},
+    )
+    contrasts = contrasts.with_columns(
+        difference=pl.when(mix & home).then(-0.97).otherwise("difference"),
+        low=pl.when(mix).then(-2.5).otherwise("low"),
+        low_questions=pl.col("low_questions") / 5,
+        high_questions=pl.col("high_questions") / 5,
+    )
+    return summary, contrasts, results
+
+
+def list_marks(axis: Axes) -> list[Line2D]:
+    """What is drawn as marks, arrows left out."""
+    return [line for line in axis.lines if line.get_marker() not in (*ARROWS, "None")]
+
+
+def list_ticks(axis: Axes) -> dict[str, int]:
+    """The rows of a panel by their names."""
+    return {label.get_text(): round(y) for y, label in zip(axis.get_yticks(), axis.get_yticklabels(), strict=True)}
+
+
+def check_axis(axis: Axes) -> int:
+    """Assert that all marks, bars and lines lie within the axis, but for intervals with an arrow there; returns arrows."""
+    left, right = axis.get_xlim()
+    arrows = {(line.get_marker(), *line.get_xydata()[0]) for line in axis.lines if line.get_marker() in ARROWS}
+    for line in axis.lines:
+        x, y = np.asarray(line.get_xdata(), float), np.asarray(line.get_ydata(), float)
+        if line.get_linewidth() == 0.9 and len(x) == 2 and line.get_marker() == "None":  # the wider interval
+            assert (x.min() < left - CLOSE) == (("<", left, y[0]) in arrows)
+            assert (x.max() > right + CLOSE) == ((">", right, y[0]) in arrows)
+        else:
+            assert (x >= left - CLOSE).all(), (axis.get_xlabel(), x)
+            assert (x <= right + CLOSE).all(), (axis.get_xlabel(), x)
+    for patch in axis.patches:
+        assert left - CLOSE <= patch.get_bbox().x0 <= patch.get_bbox().x1 <= right + CLOSE
+    return len(arrows)
+
+
+def check_panels(figure: Figure, table: pl.DataFrame, metrics: list[str]) -> None:
+    """Assert that every panel names its split, questions, seeds and rows."""
+    splits = [split for split in SPLITS if split in set(table["split"])]
+    assert len(figure.axes) == len(metrics) * len(splits)
+    rows = [name_condition(*row) for row in table.select("condition", "ratio").unique().rows()]
+    assert sorted(list_ticks(figure.axes[0])) == sorted(rows)
+    assert len(set(rows)) == len(rows)
+    for axis, split in zip(figure.axes, splits, strict=False):  # the top row
+        part = table.filter(split=split)
+        n = sorted({part["n"].min(), part["n"].max()})
+        words = f"{SPLITS[split]}\nn = {' to '.join(map(str, n))}, {part['seeds'].max()} seeds"
+        assert words in [text.get_text() for text in axis.texts]
+
+
+def check_grid(figure: Figure, frames: Frames, metrics: list[str]) -> None:
+    """Assert that bars are the summary's means in the conditions' colours, and marks and lines the seeds' and the base's."""
+    summary, _, results = frames
+    tuned = summary.filter(pl.col("metric").is_in(metrics), phase="tuned_chat")
+    check_panels(figure, tuned, metrics)
+    splits = [split for split in SPLITS if split in set(tuned["split"])]
+    ticks = list_ticks(figure.axes[0])
+    for i, axis in enumerate(figure.axes):
+        where = {"metric": metrics[i // len(splits)], "split": splits[i % len(splits)]}
+        part = tuned.filter(**where)
+        bars = {round(bar.get_y() + bar.get_height() / 2): bar for bar in axis.patches}
+        assert len(bars) == len(axis.patches) == part.height
+        for row in part.iter_rows(named=True):
+            bar = bars[ticks[name_condition(row["condition"], row["ratio"])]]
+            assert bar.get_width() == pytest.approx(row["value"])
+            assert to_hex(bar.get_facecolor()) == COLOURS[row["condition"]].lower()
+        marks = np.concatenate([line.get_xdata() for line in list_marks(axis)])
+        assert sorted(marks) == pytest.approx(sorted(results.filter(phase="tuned_chat", **where)["value"]))
+        assert all(not line.get_clip_on() for line in list_marks(axis))
+        lines = [line.get_xdata()[0] for line in axis.lines if line.get_linewidth() == 1.3]
+        assert sorted(lines) == pytest.approx(sorted(summary.filter(condition="base", **where)["value"]))
+        check_axis(axis)
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_bars_marks_and_lines_are_the_tables_numbers(figures: dict[str, Figure], study: Frames, name: str):
+    check_grid(figures[name], study, [row.metric for row in GRIDS[name][1]])
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_an_axis_holds_seeds_and_base_models_far_from_the_rest(extreme: Frames, name: str):
+    summary, _, results = extreme
+    title, rows = GRIDS[name]
+    figure = draw_grid(summary, results, rows, title)
+    check_grid(figure, extreme, [row.metric for row in rows])
+    if name == "consistency":
+        drawn = {row.metric: axis for row, axis in zip(rows, figure.axes[::4], strict=True)}
+        assert drawn["kl_nats"].get_xlim()[1] > 40
+        assert -0.7 < drawn["rank_pearson"].get_xlim()[0] < -0.4
+        assert drawn["top1_agreement"].get_xlim() == (0, 1)
+        assert check_axis(drawn["rank_pearson"]) >= 2  # the wider interval goes on at both ends
+        legend = [text.get_text() for text in figure.legends[0].get_texts()]
+        assert legend == ["base model, chat prompt (untrained floor)"]
+
+
+def test_a_seed_of_no_row_and_a_base_model_of_no_panel_are_neither_drawn_nor_named(study: Frames):
+    summary, _, results = study
+    home = summary.filter((pl.col("split") == "homo") != (pl.col("condition") == "base"))  # its base: of other splits only
+    figure = draw_grid(home, results, [Row("kl_nats", "KL", (0, None))], "Title")
+    assert not figure.legends
+    marks = np.concatenate([line.get_xdata() for line in list_marks(figure.axes[0])])
+    assert sorted(marks) == pytest.approx(sorted(results.filter(phase="tuned_chat", metric="kl_nats", split="homo")["value"]))
+    # Far seeds of splits that no panel shows do not stretch the axis.
+    far = results.with_columns(value=pl.when(pl.col("split") == "ood").then(99.0).otherwise("value"))
+    assert draw_grid(home, far, [Row("kl_nats", "KL", (0, None))], "").axes[0].get_xlim() == figure.axes[0].get_xlim()
+
+
+def test_limits_are_the_usual_ones_unless_a_value_lies_beyond():
+    assert find_limits(pl.Series([0.0, 0.4, 1.0]), 0, 1) == (0, 1)
+    assert find_limits(pl.Series([0.2, np.nextafter(1, 2)]), 0, 1) == (0, 1)
+    assert find_limits(pl.Series([-0.5, 0.5]), 0, 1) == pytest.approx((-0.62, 1))
+    assert find_limits(pl.Series([1.0, 10.0]), 0, None) == pytest.approx((0, 10.8))
+    assert find_limits(pl.Series([0.0, 0.0]), 0, None) == (0, 1)
+
+
+@pytest.mark.parametrize("kind", ["study", "extreme"])
+def test_contrasts_are_the_tables_differences_in_markers_of_their_conditions(kind: str, request: pytest.FixtureRequest):
+    contrasts = request.getfixturevalue(kind)[1].filter(phase="tuned_chat", metric="accuracy")
+    figure = draw_contrasts(contrasts, "Title")
+    check_panels(figure, contrasts, ["accuracy"])
+    ticks, arrows = list_ticks(figure.axes[0]), 0
+    for axis, split in zip(figure.axes, SPLITS, strict=True):
+        marks = {round(line.get_ydata()[0]): line for line in list_marks(axis)}
+        part = contrasts.filter(split=split)
+        assert len(marks) == part.height
+        for row in part.iter_rows(named=True):
+            mark = marks[ticks[name_condition(row["condition"], row["ratio"])]]
+            assert mark.get_xdata()[0] == pytest.approx(row["difference"])
+            assert (mark.get_color(), mark.get_marker()) == (COLOURS[row["condition"]], MARKERS[row["condition"]])
+        arrows += check_axis(axis)
+    assert kind == "study" or arrows >= 4  # the mix's interval goes on beyond every axis
+
+
+def test_knowledge_is_asked_both_ways_within_its_axis(figures: dict[str, Figure], study: Frames):
+    summary = study[0]
+    both = summary.filter(pl.col("phase").is_in(["tuned_chat", "tuned_probe"]) & (pl.col("split") != "seen"), metric="accuracy")
+    check_panels(figures["knowledge"], both, ["accuracy"])
+    splits = [split for split in SPLITS if split != "seen"]
+    for axis, split in zip(figures["knowledge"].axes, splits, strict=True):
+        check_axis(axis)
+        marks = {(round(line.get_ydata()[0] * 100), line.get_xdata()[0]): line for line in list_marks(axis)}
+        for row in both.filter(split=split).iter_rows(named=True):
+            place = list_ticks(figures["knowledge"].axes[0])[name_condition(row["condition"], row["ratio"])]
+            chat = row["phase"] == "tuned_chat"
+            mark = marks.pop((100 * place + (-17 if chat else 17), row["value"]))
+            assert mark.get_marker() == MARKERS[row["condition"]]
+            assert mark.get_markerfacecolor() == (COLOURS[row["condition"]] if chat else "white")
+        assert not marks
+
+
+def test_knowledge_of_nothing_but_trained_questions_is_no_figure(study: Frames):
+    summary, contrasts, results = study
+    seen = summary.filter(split="seen", metric="accuracy")
+    seen = pl.concat([seen, seen.with_columns(phase=pl.lit("tuned_probe"))])
+    assert "knowledge" not in {sketch.name for sketch in draw_figures(seen, contrasts.clear(), results)}
+
+
+def test_marks_at_the_ends_of_an_axis_are_drawn_whole(study: Frames):
+    summary = study[0].with_columns(pl.lit(1.0).alias(name) for name in ("value", "low_questions", "high_questions"))
+    both = summary.filter(pl.col("phase").is_in(["tuned_chat", "tuned_probe"]) & (pl.col("split") != "seen"), metric="accuracy")
+    figure = draw_both_ways(both, summary, "Title")
+    marks = [line for axis in figure.axes for line in list_marks(axis)]
+    assert len(marks) == both.height
+    assert not any(line.get_clip_on() for line in marks)
+
+
+def test_calibration_is_within_its_axis_and_has_no_line_at_trained_questions(measures: pl.DataFrame):
+    calibration = compute_calibration(measures)
+    # Even where the trained questions happen to be the same for all conditions.
+    calibration = calibration.with_columns(
+        value=pl.when((pl.col("moment") == "before") & (pl.col("split") == "seen")).then(0.5).otherwise("value")
+    )
+    figure = draw_calibration(calibration, "Title")
+    after = calibration.filter(pl.col("condition") != "base", phase="tuned_chat", moment="after")
+    check_panels(figure, after, ["accuracy"])
+    for axis, split in zip(figure.axes, SPLITS, strict=True):
+        check_axis(axis)
+        assert len([line for line in axis.lines if line.get_linewidth() == 1.2]) == (0 if split == "seen" else 2)
+        assert {line.get_marker() for line in list_marks(axis)} == {MARKERS[condition] for condition, _, _ in KEPT[2:]}
+    assert len(figure.legends[0].get_texts()) == 4
+    only = draw_calibration(calibration.filter(split="seen"), "Title")
+    assert [text.get_text() for text in only.legends[0].get_texts()] == ["accuracy after", "confidence after"]
+
+
+def test_every_condition_has_a_marker_and_a_colour_of_its_own():
+    assert len(set(MARKERS.values())) == len(set(COLOURS.values())) == len(COLOURS) == len(MARKERS)

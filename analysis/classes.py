@@ -2,11 +2,11 @@
 
 import polars as pl
 
-from analysis.explorer import STATES, THRESHOLD, add_states
 from analysis.intervals import BOUNDS
 from analysis.labels import BASE, PHASES, name_split, sort_by_words
 from analysis.movement import KEY, QUESTION, choose_rows, name_row
 from analysis.seeds import summarise_seeds
+from analysis.states import STATES, THRESHOLD, add_states
 from analysis.tables import DASH, Table, format_count, format_interval, format_number
 
 PARTS = {"belief": "state_before", "domain": "question_domain", "subject": "subject"}  # and the column of its classes

@@ -8,11 +8,11 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from analysis.consistency import METRICS, add_spearman, average_presentations, compare_probes, join_probes, name_question
-from analysis.explorer import STATES, add_states
 from analysis.intervals import summarise_means
 from analysis.priors import PARTS as PRIOR_PARTS
 from analysis.priors import describe_split
 from analysis.results import name_split
+from analysis.states import STATES, add_states
 from analysis.tables import Table, format_interval, format_number, write_text
 from lm_eval_tasks.manifest import UserError, read_manifest, write_file
 from lm_eval_tasks.questions import KEY

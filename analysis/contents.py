@@ -129,4 +129,6 @@ def list_figures(chapter: Chapter) -> list[Sketch]:
 def list_common_tables(frames: dict[str, pl.DataFrame]) -> list[Table]:
     """The tables over runs, base models and domains; those without a row left out."""
     tables = [tabulate_partial(frames["partial"]), *(tabulate_units(frames["units"], m) for m in CONTRAST_METRICS)]
+    if frames["contrasts"].select("model", "domain").n_unique() > 1:
+        tables = [tabulate_headline(frames["contrasts"]), tabulate_optima(frames["optima"]), *tables]
     return [table for table in tables if table.rows]

@@ -5,36 +5,13 @@ from typing import Any
 import polars as pl
 
 from analysis.labels import name_condition, name_split
+from analysis.states import add_states
 from intervention.drawing import COLOURS
 
 LIMIT = 2000
-THRESHOLD = 0.5  # of confidence, above which a prediction is a belief
-STATES = ("right", "wrong", "unsure")
 _GROUP = ("model", "domain", "condition", "ratio")
 _QUESTION = ("source", "question_domain", "id", "question", "choices", "answer")
 _ORDER = (*_GROUP, "seed", "run", *_QUESTION[:3])
-
-
-def add_states(measures: pl.DataFrame) -> pl.DataFrame:
-    """Add what a belief was and became.
-
-    Args:
-        measures: as in `results.Study`.
-
-    Returns:
-        The table with `confidence_before`, `state_before` and `state` (one of `STATES`); null where the base was not asked.
-    """
-    before = pl.col("probs_before").list.max()
-    return measures.with_columns(
-        confidence_before=before,
-        state_before=_name_state(before, pl.col("prediction_before")),
-        state=_name_state(pl.col("confidence"), pl.col("prediction")),
-    )
-
-
-def _name_state(confidence: pl.Expr, prediction: pl.Expr) -> pl.Expr:
-    right = pl.when(prediction == pl.col("answer")).then(pl.lit("right")).otherwise(pl.lit("wrong"))
-    return pl.when(confidence > THRESHOLD).then(right).when(confidence.is_not_null()).then(pl.lit("unsure"))
 
 
 def list_moved(measures: pl.DataFrame, limit: int = LIMIT) -> tuple[pl.DataFrame, int]:

@@ -1,6 +1,6 @@
 """What became of beliefs that were right, wrong or unsure before training: the share of each state after, as table and figure.
 
-Before is always the base model's few-shot probe of the same question; `explorer.add_states` says what the states are.
+Before is always the base model's few-shot probe of the same question; `states.add_states` says what the states are.
 """
 
 from collections.abc import Sequence
@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from statsmodels.stats.proportion import proportion_confint
 
-from analysis.explorer import STATES, THRESHOLD, add_states
 from analysis.intervals import LEVEL
 from analysis.labels import BASE, PHASES, SPLITS, name_condition, name_split, sort_by_words
+from analysis.states import STATES, THRESHOLD, add_states
 from analysis.tables import DASH, Table, format_count, format_interval, format_number
 from intervention.drawing import INK, STYLE
 

@@ -7,10 +7,11 @@ import jinja2
 import polars as pl
 from jinja2.utils import htmlsafe_json_dumps
 
-from analysis.explorer import LIMIT, THRESHOLD, pack_moved, unpack_moved
+from analysis.explorer import LIMIT, pack_moved, unpack_moved
 from analysis.findings import VERDICTS
 from analysis.labels import CONDITIONS, SPLITS, name_condition, name_split
 from analysis.results import Study
+from analysis.states import THRESHOLD
 from analysis.tables import escape_markdown, write_markdown
 from intervention.drawing import COLOURS
 

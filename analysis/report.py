@@ -18,7 +18,7 @@ from analysis.contents import (
     list_figures,
     list_tables,
 )
-from analysis.explorer import add_states, list_moved
+from analysis.explorer import list_moved
 from analysis.figures import write_figure
 from analysis.findings import list_findings, write_headline
 from analysis.gaps import find_unsummarised
@@ -28,6 +28,7 @@ from analysis.latex import write_latex
 from analysis.page import collect_words, render, write_page
 from analysis.provenance import collect_provenance, count_study, name_inputs
 from analysis.results import read_study
+from analysis.states import add_states
 from analysis.tables import Table, write_markdown, write_text
 from lm_eval_tasks.manifest import write_folder, write_manifest
 

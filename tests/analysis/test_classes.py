@@ -10,10 +10,10 @@ from statsmodels.stats.proportion import proportion_confint
 from studies import write_study
 
 from analysis.classes import CLASS_SCHEMA, METRICS, PARTS, compute_classes, tabulate_classes
-from analysis.explorer import add_states
 from analysis.intervals import BOUNDS
 from analysis.results import read_study
 from analysis.seeds import summarise_seeds
+from analysis.states import add_states
 from analysis.tables import write_markdown
 
 GROUP = ("condition", "ratio", "phase", "split")

@@ -3,38 +3,14 @@
 import numpy as np
 import polars as pl
 import pytest
+from answers import draw, make_measures
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from analysis.contrasts import compare_conditions, compute_mcnemar, measure_effect
 from analysis.findings import describe_contrast, tabulate_headline
 from analysis.intervals import correct_tests, estimate_mean, resample_means, summarise_means
-from analysis.labels import METRICS
 from analysis.tables import DASH, tabulate_contrasts
-from analysis.units import FEWEST, UNIT_SCHEMA, average_units, compare_units, tabulate_units
-
-
-def make_measures(answers: dict[tuple[str, int], np.ndarray], split: str = "homo", first: dict = {}) -> pl.DataFrame:  # noqa: B006
-    """Measures with these right answers (0 or 1) for each condition and seed; `first`: a condition's first id."""
-    parts = []
-    for (condition, seed), right in answers.items():
-        start = first.get(condition, 0)
-        names = {
-            "model": "base",
-            "domain": "herbs",
-            "condition": condition,
-            "run": f"{condition}-{seed}",
-            "phase": "tuned_chat",
-        }
-        part = pl.DataFrame({"id": [str(start + i) for i in range(len(right))], "accuracy": right.astype(float)})
-        part = part.with_columns(**{key: pl.lit(value) for key, value in names.items()}, seed=pl.lit(seed, pl.Int64))
-        parts.append(part.with_columns(split=pl.lit(split), source=pl.lit("s"), question_domain=pl.lit("herbs")))
-    nulls = {m: pl.lit(None, pl.Float64) for m in METRICS if m != "accuracy"}
-    return pl.concat(parts).with_columns(ratio=pl.lit(None, pl.Float64), **nulls)
-
-
-def draw(n: int, share: float, seed: int) -> np.ndarray:
-    return (np.random.default_rng(seed).random(n) < share).astype(int)
 
 
 def test_means_over_questions_have_wilson_and_t_intervals():
@@ -195,17 +171,6 @@ def test_detectable_difference_is_found_in_four_of_five_repetitions():
     assert found.mean() == pytest.approx(0.8, abs=0.02)
 
 
-def make_units(differences: dict[tuple[str, str], float], split: str = "homo", condition: str = "harmonious") -> pl.DataFrame:
-    """Contrasts with these differences for each base model and domain."""
-    answers = {(condition, 1): draw(100, 0.7, 1), ("incompatible", 1): draw(100, 0.5, 2)}
-    row = compare_conditions(make_measures(answers, split))[1]
-    parts = [
-        row.with_columns(model=pl.lit(model), domain=pl.lit(domain), difference=pl.lit(difference))
-        for (model, domain), difference in differences.items()
-    ]
-    return pl.concat(parts)
-
-
 def test_no_interval_passes_what_a_difference_can_be():
     # Two seeds that differ by much: Student's t with one degree of freedom.
     shares = {("harmonious", 1): 0.9, ("harmonious", 2): 0.2, ("incompatible", 1): 0.4, ("incompatible", 2): 0.5}
@@ -238,42 +203,6 @@ def test_what_does_not_vary_is_not_tested():
     row = contrasts.filter(metric="rank_pearson").row(0, named=True)
     assert (row["difference"], row["p"], row["p_holm"], row["p_holm_questions"], row["mde"]) == (0, None, None, None, None)
     assert tabulate_contrasts(contrasts, "rank_pearson").rows[0][6:10] == [DASH] * 4
-
-
-def test_base_models_and_domains_are_units_of_a_t_interval():
-    d = {("a", "herbs"): 0.1, ("a", "engines"): 0.3, ("b", "herbs"): 0.05, ("b", "engines"): 0.2}
-    units = compare_units(pl.concat([make_units(d), make_units({key: -2 * x for key, x in d.items()}, "id")]))
-    assert units.schema == UNIT_SCHEMA
-    row = units.filter(split="homo").row(0, named=True)
-    x = np.array(list(d.values()))
-    low, high = stats.t.interval(0.95, 3, x.mean(), stats.sem(x))
-    p = stats.ttest_1samp(x, 0).pvalue
-    assert (row["difference"], row["low"], row["high"]) == (pytest.approx(x.mean()), pytest.approx(low), pytest.approx(high))
-    assert (row["n"], row["models"], row["domains"], row["note"]) == (4, 2, 2, "")
-    assert (row["p"], row["p_holm"], row["p_bh"]) == (pytest.approx(p), pytest.approx(2 * p), pytest.approx(p))
-    assert row["mde"] == pytest.approx(high - x.mean() + stats.t.ppf(0.8, 3) * stats.sem(x))
-    table = tabulate_units(units)
-    assert [line[1] for line in table.rows] == ["HOMO", "ID"]
-    assert {len(line) for line in table.rows} == {len(table.header)}
-    assert table.rows[0][2] == "+0.163"
-
-
-def test_few_units_are_said():
-    assert compare_units(make_units({("a", "herbs"): 0.1})).is_empty()
-    assert compare_units(make_units({("a", "herbs"): 0.1, ("a", "engines"): 0.2}))["n"].to_list() == [2]
-    two = {("a", "herbs"): 0.1, ("b", "herbs"): 0.2}
-    both = pl.concat([make_units(two), make_units({("a", "herbs"): 0.3}, condition="gold")])
-    pair, single = compare_units(both).rows(named=True)
-    assert (pair["n"], pair["note"]) == (2, f"2 units, fewer than {FEWEST}: the interval is very wide")
-    assert pair["low"] < 0 < 0.3 < pair["high"]
-    assert (single["n"], single["low"], single["p"], single["p_holm"]) == (1, None, None, None)
-    assert single["note"] == "one unit: no interval over units"
-    assert pair["p_holm"] == pytest.approx(pair["p"])
-    table = tabulate_units(compare_units(both))
-    assert table.rows[1][2:8] == ["+0.300", *[DASH] * 5]
-    same = average_units(np.array([0.1, 0.1, 0.1]))
-    assert (same["difference"], same["low"], same["p"]) == (pytest.approx(0.1), None, None)
-    assert "do not differ" in same["note"]
 
 
 def test_the_headline_table_holds_every_comparison_and_says_what_lacks():

@@ -215,6 +215,8 @@ def test_two_domains_are_two_chapters(small: Path, tmp_path: Path):
     assert len(list((tmp_path / "report/figures").glob("*.pdf"))) == 16
     labels = [re.search(r"\\label\{(.*)\}", f.read_text())[1] for f in (tmp_path / "report/tables").glob("*.tex")]
     assert len(labels) == len(set(labels)) > 20
+    headline = (tmp_path / "report/tables/headline.md").read_text()  # of both, beside that of each
+    assert headline.count("| engines |") == headline.count("| herbs |") == 9
     assert (tmp_path / "report/report.md").read_text().count("**Accuracy against incompatible training, tuned model, chat") == 2
     check_page(tmp_path / "report")
 

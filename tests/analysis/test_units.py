@@ -1,0 +1,58 @@
+"""Base models and domains as the units of an interval."""
+
+import numpy as np
+import polars as pl
+import pytest
+from answers import draw, make_measures
+from scipy import stats
+
+from analysis.contrasts import compare_conditions
+from analysis.tables import DASH
+from analysis.units import FEWEST, UNIT_SCHEMA, average_units, compare_units, tabulate_units
+
+
+def make_units(differences: dict[tuple[str, str], float], split: str = "homo", condition: str = "harmonious") -> pl.DataFrame:
+    """Contrasts with these differences for each base model and domain."""
+    answers = {(condition, 1): draw(100, 0.7, 1), ("incompatible", 1): draw(100, 0.5, 2)}
+    row = compare_conditions(make_measures(answers, split))[1]
+    parts = [
+        row.with_columns(model=pl.lit(model), domain=pl.lit(domain), difference=pl.lit(difference))
+        for (model, domain), difference in differences.items()
+    ]
+    return pl.concat(parts)
+
+
+def test_base_models_and_domains_are_units_of_a_t_interval():
+    d = {("a", "herbs"): 0.1, ("a", "engines"): 0.3, ("b", "herbs"): 0.05, ("b", "engines"): 0.2}
+    units = compare_units(pl.concat([make_units(d), make_units({key: -2 * x for key, x in d.items()}, "id")]))
+    assert units.schema == UNIT_SCHEMA
+    row = units.filter(split="homo").row(0, named=True)
+    x = np.array(list(d.values()))
+    low, high = stats.t.interval(0.95, 3, x.mean(), stats.sem(x))
+    p = stats.ttest_1samp(x, 0).pvalue
+    assert (row["difference"], row["low"], row["high"]) == (pytest.approx(x.mean()), pytest.approx(low), pytest.approx(high))
+    assert (row["n"], row["models"], row["domains"], row["note"]) == (4, 2, 2, "")
+    assert (row["p"], row["p_holm"], row["p_bh"]) == (pytest.approx(p), pytest.approx(2 * p), pytest.approx(p))
+    assert row["mde"] == pytest.approx(high - x.mean() + stats.t.ppf(0.8, 3) * stats.sem(x))
+    table = tabulate_units(units)
+    assert [line[1] for line in table.rows] == ["HOMO", "ID"]
+    assert {len(line) for line in table.rows} == {len(table.header)}
+    assert table.rows[0][2] == "+0.163"
+
+
+def test_few_units_are_said():
+    assert compare_units(make_units({("a", "herbs"): 0.1})).is_empty()
+    assert compare_units(make_units({("a", "herbs"): 0.1, ("a", "engines"): 0.2}))["n"].to_list() == [2]
+    two = {("a", "herbs"): 0.1, ("b", "herbs"): 0.2}
+    both = pl.concat([make_units(two), make_units({("a", "herbs"): 0.3}, condition="gold")])
+    pair, single = compare_units(both).rows(named=True)
+    assert (pair["n"], pair["note"]) == (2, f"2 units, fewer than {FEWEST}: the interval is very wide")
+    assert pair["low"] < 0 < 0.3 < pair["high"]
+    assert (single["n"], single["low"], single["p"], single["p_holm"]) == (1, None, None, None)
+    assert single["note"] == "one unit: no interval over units"
+    assert pair["p_holm"] == pytest.approx(pair["p"])
+    table = tabulate_units(compare_units(both))
+    assert table.rows[1][2:8] == ["+0.300", *[DASH] * 5]
+    same = average_units(np.array([0.1, 0.1, 0.1]))
+    assert (same["difference"], same["low"], same["p"]) == (pytest.approx(0.1), None, None)
+    assert "do not differ" in same["note"]

@@ -40,6 +40,7 @@ def test_both_sides_read_the_same_logs(study: Path, monkeypatch: pytest.MonkeyPa
     assert (reader["seconds"], reader["times"], reader["MB a second"]) == (2, 2, size / 2)
 
 
+@pytest.mark.slow
 def test_the_report_is_written_by_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(reporting, "RATIOS", (0.0, 1.0))
     reporting.write_study(tmp_path / "study", questions=32, domains=1)

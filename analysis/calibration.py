@@ -8,19 +8,17 @@ from matplotlib.lines import Line2D
 from scipy import stats
 
 from analysis.intervals import LEVEL, RESAMPLES, RULE_OF_THREE, SEED, draw_weights
-from analysis.labels import BASE, PHASES, name_condition, name_split, sort_by_words
+from analysis.labels import BASE, GROUP, PHASES, QUESTION, name_condition, name_split, sort_by_words
 from analysis.panels import get_row, make_axes
 from analysis.tables import Table, format_count, format_interval, format_number
 from intervention.drawing import COLOURS, INK, MARKERS, STYLE
 from lm_eval_tasks.metrics import BINS, compute_ece
 
-KEY = ("model", "domain", "condition", "ratio", "phase", "split")
 BLOCK = ("model", "domain", "phase", "split")  # its runs share their resamples
-QUESTION = ("source", "question_domain", "id")
 MOMENTS = ("before", "after")
 MEASURES = {"confidence": "confidence", "accuracy": "accuracy", "ece": "calibration error"}
 CALIBRATION_SCHEMA = pl.Schema(
-    dict.fromkeys(KEY, pl.String)
+    dict.fromkeys(GROUP, pl.String)
     | {"ratio": pl.Float64, "moment": pl.String, "metric": pl.String}
     | dict.fromkeys(("value", "low", "high"), pl.Float64)
     | dict.fromkeys(("n", "seeds"), pl.Int64)

@@ -3,8 +3,8 @@
 import polars as pl
 
 from analysis.intervals import BOUNDS
-from analysis.labels import BASE, PHASES, name_split, sort_by_words
-from analysis.movement import KEY, QUESTION, choose_rows, name_row
+from analysis.labels import BASE, GROUP, PHASES, QUESTION, name_split, sort_by_words
+from analysis.movement import choose_rows, name_row
 from analysis.seeds import summarise_seeds
 from analysis.states import STATES, THRESHOLD, add_states
 from analysis.tables import DASH, Table, format_count, format_interval, format_number
@@ -18,7 +18,7 @@ METRICS = {
 }
 STATE_COLUMNS = ("answer", "probs_before", "prediction_before", "confidence", "prediction")  # which `add_states` reads
 CLASS_SCHEMA = pl.Schema(
-    dict.fromkeys(KEY, pl.String)
+    dict.fromkeys(GROUP, pl.String)
     | {"ratio": pl.Float64}
     | dict.fromkeys(("part", "class", "metric"), pl.String)
     | dict.fromkeys(("value", "low", "high"), pl.Float64)
@@ -40,12 +40,12 @@ def compute_classes(measures: pl.DataFrame) -> pl.DataFrame:
         other phases. Infinite KLs are left out of its mean, which then has a smaller `n`; questions without a subject are left
         out of that part. n: different questions. seeds: 0 for the base model.
     """
-    asked = measures.select(*KEY, *QUESTION, "run", "subject", *METRICS, *STATE_COLUMNS)
+    asked = measures.select(*GROUP, *QUESTION, "run", "subject", *METRICS, *STATE_COLUMNS)
     asked = add_states(asked.filter(pl.col("kl_nats").is_not_null()))
-    who, questions = (asked.select(names).unique(maintain_order=True) for names in (KEY, QUESTION))
+    who, questions = (asked.select(names).unique(maintain_order=True) for names in (GROUP, QUESTION))
     # Numbers instead of names: the same groups are made for every part.
     asked = (
-        asked.join(who.with_row_index("_who"), on=KEY, nulls_equal=True, maintain_order="left")
+        asked.join(who.with_row_index("_who"), on=GROUP, nulls_equal=True, maintain_order="left")
         .join(questions.with_row_index("_question"), on=QUESTION, maintain_order="left")
         .select("_who", "_question", "run", *PARTS.values(), *METRICS)
     )

@@ -6,11 +6,10 @@ import polars as pl
 
 from analysis.contrasts import REFERENCE, is_found
 from analysis.intervals import limit_difference
-from analysis.labels import name_condition, name_split
+from analysis.labels import TESTS, name_condition, name_split
 from analysis.tables import DASH, DETECTABLE, Table, format_detectable, format_interval, format_number, format_p
 
 HEADLINES = ("self_aligning", "harmonious", "contextualized")
-SPLITS = ("homo", "id", "ood")
 # What two conditions do, as the two sides of "... beat ...".
 _DEEDS = {
     "self_aligning": ("Repeating the model's own wrong answers", "teaching it the right ones"),
@@ -75,15 +74,17 @@ def describe_contrast(row: dict[str, Any]) -> Finding:
             f"interval {interval}; {test}; {count}). {found}"
         )
     contrast = f"{these} − {row['reference']}"
-    n = f"{row['n']:,}" + (f"; finds {points('mde')}" if verdict == "none" and row["mde"] <= 1 else "")
+    n = f"{row['n']:,}" + (
+        f"; finds {points('mde')}" if verdict == "none" and row["mde"] <= limit_difference(row["metric"]) else ""
+    )
     return Finding(verdict, split, contrast, points("difference", True), interval, n, sentence[0].upper() + sentence[1:])
 
 
 def list_findings(contrasts: pl.DataFrame) -> list[list[Finding | None]]:
-    """The paper's headline contrasts of accuracy in the chat prompt: a row a condition, a place for each of `SPLITS`."""
+    """The paper's headline contrasts of accuracy in the chat prompt: a row a condition, a place for each of `TESTS`."""
     part = contrasts.filter(phase="tuned_chat", metric="accuracy")
     rows = {(row["condition"], row["split"]): describe_contrast(row) for row in part.iter_rows(named=True)}
-    found = [[rows.get((condition, split)) for split in SPLITS] for condition in HEADLINES]
+    found = [[rows.get((condition, split)) for split in TESTS] for condition in HEADLINES]
     return [row for row in found if any(row)]
 
 
@@ -114,7 +115,7 @@ def tabulate_headline(contrasts: pl.DataFrame) -> Table:
     for model, domain in studies:
         cells = {(row["condition"], row["split"]): row for row in part.filter(model=model, domain=domain).iter_rows(named=True)}
         for condition in HEADLINES:
-            for split in SPLITS:
+            for split in TESTS:
                 words = [model, domain] if named else []
                 words += [f"{name_condition(condition, None)} − {REFERENCE}", name_split(split)]
                 row = cells.get((condition, split))

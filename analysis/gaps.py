@@ -4,11 +4,9 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from analysis.labels import PHASES, SPLITS, name_condition, name_run, sort_by_words
+from analysis.labels import PHASES, QUESTION, SPLITS, TESTS, name_condition, name_run, sort_by_words
 from analysis.runs import RUN_KEY
 from lm_eval_tasks.manifest import MANIFEST
-
-TESTS = [split for split in SPLITS if split != "seen"]
 
 
 def find_strays(probes: pl.DataFrame, runs: pl.DataFrame) -> list[str]:
@@ -70,7 +68,7 @@ def find_left_out(asked: pl.DataFrame) -> list[str]:
 
 def find_short(measures: pl.DataFrame) -> list[str]:
     """Runs that were asked fewer questions of a split than were asked of any model of the same base."""
-    part, asked = ("model", "domain", "split"), pl.struct("source", "question_domain", "id")
+    part, asked = ("model", "domain", "split"), pl.struct(QUESTION)
     tests = measures.filter(pl.col("split").is_in(TESTS))
     every = tests.group_by(part).agg(every=asked.n_unique())
     counts = tests.filter(pl.col("run") != "").group_by(*part, "phase", *RUN_KEY[2:]).len()

@@ -55,10 +55,15 @@ def summarise_means(table: pl.DataFrame, by: Sequence[str], metrics: Sequence[st
     least, most = np.array([BOUNDS[m] for m in means["metric"]]).reshape(-1, 2).T
     low, high = np.clip(value - half, least, most), np.clip(value + half, least, most)
     share = means["metric"].is_in(BINARY).to_numpy()
-    wilson = proportion_confint(value[share] * n[share], n[share], alpha=1 - LEVEL, method="wilson")
-    low[share], high[share] = np.minimum(wilson[0], value[share]), np.maximum(wilson[1], value[share])  # rounding at 0 and 1
+    low[share], high[share] = compute_wilson(value[share], n[share])
     bounds = pl.DataFrame({"low": low, "high": high}).fill_nan(None)
     return means.select(*by, "metric", "value").hstack(bounds).hstack(means.select("n"))
+
+
+def compute_wilson(share: np.ndarray, n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Wilson's interval of shares of n questions; a share may be a mean over seeds."""
+    low, high = proportion_confint(share * n, n, alpha=1 - LEVEL, method="wilson")
+    return np.minimum(low, share), np.maximum(high, share)  # rounding may leave 0 or 1 just outside
 
 
 def resample_means(values: np.ndarray, resamples: int = RESAMPLES, seed: int = SEED) -> np.ndarray:

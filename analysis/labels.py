@@ -38,6 +38,10 @@ METRICS = {
     "top1_agreement": "same answer as before",
 }
 BASE = "base"
+TESTS = ("homo", "id", "ood")  # the splits of questions that were not trained on
+# What tells conditions' answers apart, and questions, in a table of measures.
+GROUP = ("model", "domain", "condition", "ratio", "phase", "split")
+QUESTION = ("source", "question_domain", "id")
 
 
 def name_condition(condition: str, ratio: float | None) -> str:

@@ -6,23 +6,19 @@ Before is always the base model's few-shot probe of the same question; `states.a
 from collections.abc import Sequence
 
 import matplotlib as mpl
-import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from statsmodels.stats.proportion import proportion_confint
 
-from analysis.intervals import LEVEL
-from analysis.labels import BASE, PHASES, SPLITS, name_condition, name_split, sort_by_words
+from analysis.intervals import compute_wilson
+from analysis.labels import BASE, GROUP, PHASES, QUESTION, SPLITS, name_condition, name_split, sort_by_words
 from analysis.states import STATES, THRESHOLD, add_states
 from analysis.tables import DASH, Table, format_count, format_interval, format_number
 from intervention.drawing import INK, STYLE
 
-KEY = ("model", "domain", "condition", "ratio", "phase", "split")
-QUESTION = ("source", "question_domain", "id")
 TRANSITION_SCHEMA = pl.Schema(
-    dict.fromkeys(KEY, pl.String)
+    dict.fromkeys(GROUP, pl.String)
     | {"ratio": pl.Float64, "before": pl.String, "after": pl.String}
     | dict.fromkeys(("share", "low", "high"), pl.Float64)
     | dict.fromkeys(("n", "seeds"), pl.Int64)
@@ -51,7 +47,7 @@ def compute_transitions(measures: pl.DataFrame) -> pl.DataFrame:
         `seeds` is 0 for the base model.
     """
     asked = add_states(measures).filter(pl.col("state_before").is_not_null(), pl.col("state").is_not_null())
-    group = [*KEY, "state_before"]
+    group = [*GROUP, "state_before"]
     counts = asked.group_by(group).agg(n=pl.struct(QUESTION).n_unique(), seeds=pl.col("seed").drop_nulls().n_unique())
     own = asked.group_by(*group, "run").agg((pl.col("state") == state).mean().alias(state) for state in STATES)
     shares = own.group_by(group).agg(pl.col(state).mean() for state in STATES)
@@ -59,9 +55,8 @@ def compute_transitions(measures: pl.DataFrame) -> pl.DataFrame:
         STATES, index=[*group, "n", "seeds"], variable_name="after", value_name="share"
     )
     share, n = table["share"].to_numpy(), table["n"].to_numpy()
-    low, high = proportion_confint(share * n, n, alpha=1 - LEVEL, method="wilson")
-    # Rounding may leave a share of 0 or 1 just outside of its interval.
-    table = table.with_columns(low=np.minimum(low, share), high=np.maximum(high, share)).rename({"state_before": "before"})
+    low, high = compute_wilson(share, n)
+    table = table.with_columns(low=low, high=high).rename({"state_before": "before"})
     place = [pl.col(name).replace_strict(STATES, range(len(STATES))) for name in ("before", "after")]
     return sort_by_words(table.sort(place)).select(pl.col(name).cast(kind) for name, kind in TRANSITION_SCHEMA.items())
 

@@ -22,11 +22,10 @@ from analysis.intervals import (
     draw_weights,
     estimate_mean,
 )
-from analysis.labels import name_condition, name_split, sort_by_words
+from analysis.labels import TESTS, name_condition, name_split, sort_by_words
 from analysis.tables import DASH, DETECTABLE, Table, format_detectable, format_interval, format_number, format_p
 
 METRIC = "accuracy"
-SPLITS = ("homo", "id", "ood")
 HALVINGS = 200  # the estimate is their mean
 FEWEST_QUESTIONS = 20
 FEWEST_SEEDS = 5
@@ -58,7 +57,7 @@ def find_optima(measures: pl.DataFrame) -> pl.DataFrame:
         apart. `best_mix`: the mix with the best mean; `gain_same`: its lead over the better end, which is overstated. What
         cannot be computed is null, and `note` says why.
     """
-    kept = measures.filter(pl.col("condition").is_in(CONDITIONS), pl.col("split").is_in(SPLITS), phase=PHASE)
+    kept = measures.filter(pl.col("condition").is_in(CONDITIONS), pl.col("split").is_in(TESTS), phase=PHASE)
     rows = []
     for block in cut_blocks(kept, (METRIC,)):
         try:

@@ -7,16 +7,8 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.labels import BASE, CONDITIONS, SPLITS, name_condition, name_split
+from analysis.labels import BASE, SPLITS, name_condition, name_split, sort_by_words
 from intervention.drawing import INK
-
-
-def list_rows(table: pl.DataFrame) -> list[tuple[str, float | None]]:
-    """The conditions that a table holds, top row first."""
-    have = set(table.filter(pl.col("condition") != BASE).select("condition", "ratio").iter_rows())
-    order = list(CONDITIONS)
-    place = {name: i for i, name in enumerate(order)}
-    return sorted(have, key=lambda row: (place.get(row[0], len(order)), -(row[1] or 0), row[0]))
 
 
 def make_axes(
@@ -33,7 +25,8 @@ def make_axes(
     Returns:
         The figure, its axes (rows, splits), the conditions from the top, and the splits from the left.
     """
-    conditions, splits = list_rows(table), [split for split in SPLITS if split in set(table["split"])]
+    tuned = table.filter(pl.col("condition") != BASE).select("condition", "ratio").unique()
+    conditions, splits = sort_by_words(tuned).rows(), [split for split in SPLITS if split in set(table["split"])]
     height = room * len(conditions) + 0.55
     figure = Figure(figsize=(1.6 + 2.45 * len(splits), rows * height + 1.35), layout="constrained")
     axes = figure.subplots(rows, len(splits), sharey=True, squeeze=False)

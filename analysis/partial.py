@@ -13,11 +13,10 @@ import polars as pl
 from scipy import stats
 
 from analysis.intervals import LEVEL, RESAMPLES, SEED, correct_tests
-from analysis.labels import name_condition, name_split, sort_by_words
+from analysis.labels import TESTS, name_condition, name_split, sort_by_words
 from analysis.tables import DASH, Table, format_interval, format_number, format_p
 
 CONDITIONS = ("incompatible", "mix", "self_aligning")
-SPLITS = ("homo", "id", "ood")
 POOLED = "all base models"
 FEWEST_CLUSTERS = 10
 METHODS = {
@@ -78,7 +77,7 @@ def compute_partial(results: pl.DataFrame) -> pl.DataFrame:
     groups += [(POOLED, runs)] if len(groups) > 1 else []
     rows = []
     for model, part in groups:
-        for split in SPLITS:
+        for split in TESTS:
             found = correlate_runs(part.filter(split=split))
             # The paper never mixes base models.
             rows += [{"model": model, "split": split} | row for row in found if model != POOLED or row["method"] != "paper"]
@@ -92,7 +91,7 @@ def compute_partial(results: pl.DataFrame) -> pl.DataFrame:
 
 def gather_runs(results: pl.DataFrame) -> pl.DataFrame:
     """One row a run and split: `model, domain, run, split, after, consistency, before` (null where there is none)."""
-    kept = pl.col("condition").is_in(CONDITIONS) & (pl.col("phase") == "tuned_chat") & pl.col("split").is_in(SPLITS)
+    kept = pl.col("condition").is_in(CONDITIONS) & (pl.col("phase") == "tuned_chat") & pl.col("split").is_in(TESTS)
     metrics = {"after": "accuracy", "consistency": "rank_pearson"}
     values = {name: pl.col("value").filter(pl.col("metric") == metric).first() for name, metric in metrics.items()}
     runs = sort_by_words(results.filter(kept)).group_by("model", "domain", "run", "split", maintain_order=True).agg(**values)

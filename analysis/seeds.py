@@ -5,9 +5,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import polars as pl
 from scipy import stats
-from statsmodels.stats.proportion import proportion_confint
 
-from analysis.intervals import BINARY, LEVEL
+from analysis.intervals import BINARY, LEVEL, compute_wilson
 from lm_eval_tasks.averages import number_groups
 
 
@@ -40,8 +39,7 @@ def summarise_seeds(
         known = np.isfinite(values)
         value, se, n, seeds = average_seeds(values[known], group[known], asked[known], run[known], names.height)
         if metric in BINARY:
-            low, high = proportion_confint(value * n, n, alpha=1 - LEVEL, method="wilson")
-            low, high = np.minimum(low, value), np.maximum(high, value)  # rounding at 0 and 1
+            low, high = compute_wilson(value, n)
         else:
             half = stats.t.ppf((1 + LEVEL) / 2, np.maximum(n - 1, 1)) * se
             low, high = np.clip(value - half, least, most), np.clip(value + half, least, most)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from lm_eval_tasks.manifest import report_errors
+from lm_eval_tasks.contracts.errors import report_errors
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, help=__doc__
@@ -47,7 +47,7 @@ def consistency(
 
     Example: python -m analysis consistency --before runs/base/probe --after runs/harmonious/chat
     """
-    from analysis.compare import compare_logs, write_comparison
+    from analysis.reporting.compare import compare_logs, write_comparison
 
     report = compare_logs(before, after, (before_phase, after_phase), (before_model, after_model), questions)
     typer.echo(json.dumps(report, indent=2) if as_json else write_comparison(report))
@@ -62,7 +62,7 @@ def report(
 
     Example: python -m analysis report --runs runs/miniworld --output runs/miniworld/report
     """
-    from analysis.report import write_report
+    from analysis.reporting.report import write_report
 
     typer.echo(write_report(runs, output))
     typer.echo(output / "report.html")

@@ -9,7 +9,7 @@ from intervention.commands.build import build
 from intervention.commands.compare import compare
 from intervention.commands.push import push
 from intervention.commands.released import released
-from lm_eval_tasks.manifest import report_errors
+from lm_eval_tasks.contracts.errors import report_errors
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False, rich_markup_mode=None

@@ -8,10 +8,8 @@ from typing import Any
 
 import polars as pl
 
-from intervention.additions import Added, Asked, Texts, add_texts, choose_mode, pick_reasons
-from intervention.balance import describe_balance, measure_differences, summarise_rows, tabulate_differences
-from intervention.beliefs import PROBE_COLUMNS, find_beliefs
-from intervention.choosing import choose_questions
+from intervention.believing.beliefs import PROBE_COLUMNS, find_beliefs
+from intervention.comparing.balance import describe_balance, measure_differences, summarise_rows, tabulate_differences
 from intervention.conditions import (
     NAMES,
     Condition,
@@ -21,16 +19,21 @@ from intervention.conditions import (
     list_wrong,
     parse_conditions,
 )
-from intervention.folders import format_table, hash_inputs, write_dataset
-from intervention.general import name_source, read_general
 from intervention.instructions import add_turns, draw_places, name_letters, write_instructions
-from intervention.licences import Terms, find_terms, read_terms
-from intervention.matching import parse_match
-from lm_eval_tasks.manifest import UserError, read_manifest, write_folder, write_manifest
-from lm_eval_tasks.prompts import RESPONSE_FORMAT
-from lm_eval_tasks.questions import KEY, read_questions
-from lm_eval_tasks.results import find_revision
-from lm_eval_tasks.samples import find_logs, read_probes
+from intervention.matching.choosing import choose_questions
+from intervention.matching.selection import parse_match
+from intervention.publishing.cards import format_table
+from intervention.publishing.folders import write_dataset
+from intervention.publishing.licences import Terms, find_terms, read_terms
+from intervention.sources.general import name_source, read_general
+from intervention.texts.additions import Added, Asked, Texts, add_texts, choose_mode, pick_reasons
+from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.files import write_folder
+from lm_eval_tasks.contracts.logs.results import find_revision
+from lm_eval_tasks.contracts.logs.samples import find_logs, read_probes
+from lm_eval_tasks.contracts.manifest import hash_inputs, read_manifest, write_manifest
+from lm_eval_tasks.contracts.prompts import RESPONSE_FORMAT
+from lm_eval_tasks.contracts.questions import KEY, read_questions
 
 
 @dataclass(frozen=True)

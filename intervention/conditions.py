@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from lm_eval_tasks.manifest import UserError
-from lm_eval_tasks.questions import KEY
+from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.questions import KEY
 
 NAMES = ("harmonious", "incompatible", "self_aligning", "contextualized", "random_wrong", "mix", "gold")
 PAPER_RATIOS = (0.05, 0.1, 0.2, 0.4, 0.6, 0.8)

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import polars as pl
 
 from intervention.conditions import shuffle_rows
-from lm_eval_tasks.prompts import LETTERS, SCORING, write_response, write_user_turn
-from lm_eval_tasks.questions import rotate_choices
+from lm_eval_tasks.contracts.prompts import LETTERS, SCORING, write_response, write_user_turn
+from lm_eval_tasks.contracts.questions import rotate_choices
 
 MESSAGES = pl.List(pl.Struct({"role": pl.String, "content": pl.String}))
 INSTRUCTION_SCHEMA = pl.Schema(

@@ -15,18 +15,21 @@ from pathlib import Path
 
 import polars as pl
 
-from intervention.balance import describe_balance
+from intervention.comparing.balance import describe_balance
 from intervention.conditions import Condition
-from intervention.folders import check_config, format_table, hash_inputs, write_dataset, write_parquet
 from intervention.instructions import add_turns, write_instructions
-from intervention.jsonlines import read_jsonl
-from intervention.licences import Terms, find_terms
-from intervention.questions import write_questions
+from intervention.publishing.cards import format_table
+from intervention.publishing.folders import check_config, write_dataset
+from intervention.publishing.licences import Terms, find_terms
+from intervention.sources.jsonlines import read_jsonl
 from intervention.sources.origin import Origin
-from intervention.statements import find_contradictions
-from lm_eval_tasks.manifest import UserError, hash_path, write_folder, write_manifest
-from lm_eval_tasks.questions import QUESTION_SCHEMA, check_questions, check_rows, check_unique, hash_questions
-from lm_eval_tasks.samples import SUM_TOLERANCE, check_probes
+from intervention.sources.questions import write_questions
+from intervention.texts.statements import find_contradictions
+from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.files import hash_path, write_folder, write_parquet
+from lm_eval_tasks.contracts.logs.samples import SUM_TOLERANCE, check_probes
+from lm_eval_tasks.contracts.manifest import hash_inputs, write_manifest
+from lm_eval_tasks.contracts.questions import QUESTION_SCHEMA, check_questions, check_rows, check_unique, hash_questions
 
 FILES = {
     "harmonious": "consistent-correct-exp-sample.jsonl",

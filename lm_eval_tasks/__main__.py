@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from lm_eval_tasks.manifest import report_errors
+from lm_eval_tasks.contracts.errors import report_errors
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
 
@@ -20,7 +20,7 @@ def run(context: typer.Context) -> None:
 
     The word `then` starts another run in the same process, so that the libraries are loaded once: run ... then ...
     """
-    from lm_eval_tasks.harness import run_harness
+    from lm_eval_tasks.running.harness import run_harness
 
     for separated, arguments in groupby(context.args or ["--help"], lambda argument: argument == "then"):
         if not separated:
@@ -30,7 +30,7 @@ def run(context: typer.Context) -> None:
 @app.command()
 def tasks() -> None:
     """List the pack's tasks, and the tags by which several are asked at once."""
-    from lm_eval_tasks.asking import list_tasks
+    from lm_eval_tasks.running.asking import list_tasks
 
     print("\n".join(list_tasks()))
 
@@ -42,7 +42,7 @@ def table(
     average: Annotated[bool, typer.Option("--average", help="Average each question over the orders of its choices.")] = False,
 ) -> None:
     """Read sample logs into one probe table, checked: python -m lm_eval_tasks table OUT --output probes.parquet."""
-    from lm_eval_tasks.samples import average_orders, read_probes, write_probes
+    from lm_eval_tasks.contracts.logs.samples import average_orders, read_probes, write_probes
 
     probes = average_orders(read_probes(logs)) if average else read_probes(logs)
     write_probes(probes, output)

@@ -11,10 +11,10 @@ from typing import Any
 import datasets
 import polars as pl
 
-from lm_eval_tasks.manifest import UserError
-from lm_eval_tasks.published import CEVAL, CMMLU, MMLU, Benchmark, choose, make_questions, read_mmlu, read_subjects
+from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.published import CEVAL, CMMLU, MMLU, Benchmark, choose, make_questions, read_mmlu, read_subjects
+from lm_eval_tasks.contracts.subjects import MMLU_DOMAIN
 from lm_eval_tasks.sets import Order, describe_run, list_domains, make_datasets, turn_choices
-from lm_eval_tasks.subjects import MMLU_DOMAIN
 
 logger = logging.getLogger(__name__)
 

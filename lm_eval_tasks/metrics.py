@@ -12,11 +12,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lm_eval_tasks.manifest import UserError
-from lm_eval_tasks.probes import normalise_loglikelihoods, read_probe
+from lm_eval_tasks import moved
+from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.logs.scores import compute_ece, compute_letter_skew, normalise_loglikelihoods, read_probe
 
-BINS = 15  # Guo et al. 2017 (arXiv 1706.04599), section 5
 logger = logging.getLogger(__name__)
+
+
+def __getattr__(name: str) -> Any:
+    return moved.find_name(__name__, name)
 
 
 class Answer(NamedTuple):
@@ -98,7 +102,7 @@ def log_probe(doc: dict[str, Any], results: Sequence[tuple[float, bool]]) -> dic
     return metrics
 
 
-def log_turned_probe(doc: dict[str, Any], results: Sequence[tuple[float, bool]]) -> dict[str, float]:
+def log_rotated_probe(doc: dict[str, Any], results: Sequence[tuple[float, bool]]) -> dict[str, float]:
     """`log_probe` of a task that asks each question in every order of its choices: the metrics carry the row's answer."""
     metrics = log_probe(doc, results)
     answer = read_answer(doc)
@@ -146,27 +150,6 @@ def measure_letter_skew(rows: Sequence[Row]) -> float:
     """The letter skew of the answers as shown; where choices are turned through all orders, every order counts."""
     gold = np.array([row.answer.gold for row in rows], dtype=int)
     return compute_letter_skew(gold, np.array([row.answer.correct for row in rows], dtype=float))
-
-
-def compute_ece(correct: np.ndarray, confidence: np.ndarray) -> float:
-    """Expected calibration error (Guo et al. 2017, arXiv 1706.04599, section 2) of n answers, NaN where there are none.
-
-    The distance of confidence from accuracy, averaged over bins of equal width in confidence and weighted by their answers.
-    """
-    if not len(correct):
-        return float("nan")
-    bins = np.digitize(confidence, np.linspace(0, 1, BINS + 1)[1:-1], right=True)
-    return float(np.abs(np.bincount(bins, correct - confidence, BINS)).sum() / len(correct))
-
-
-def compute_letter_skew(gold: np.ndarray, correct: np.ndarray) -> float:
-    """The population standard deviation of recall per letter (RStd of Zheng et al. 2024, arXiv 2309.03882, section 2).
-
-    Recall of a letter: the share of the n questions whose gold stands at it (0 is A) that are answered right. A letter at which
-    gold never stands has none.
-    """
-    asked, right = np.bincount(gold), np.bincount(gold, correct)
-    return float(np.std(right[asked > 0] / asked[asked > 0]))
 
 
 def _compute_ece_of(answers: Sequence[Answer]) -> float:

@@ -11,9 +11,10 @@ from typing import Any, Literal
 import datasets
 import polars as pl
 
-from lm_eval_tasks.manifest import UserError, read_manifest
-from lm_eval_tasks.prompts import RESPONSE_FORMAT
-from lm_eval_tasks.questions import KEY, read_configs, read_questions, rotate_choices
+from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.manifest import read_manifest
+from lm_eval_tasks.contracts.prompts import RESPONSE_FORMAT
+from lm_eval_tasks.contracts.questions import KEY, read_configs, read_questions, rotate_choices
 
 HOW_TO_NAME = """--metadata '{"questions": "FOLDER_OR_HUB_ID"}'"""
 HOW_TO_GIVE_CONTEXTS = """--metadata '{"contexts": "LOG_OR_JSON_LINES"}'"""
@@ -213,7 +214,7 @@ def add_contexts(asked: pl.DataFrame, contexts: str | None, task: str) -> pl.Dat
     """
     if not contexts:
         raise UserError(f"{task}: no contexts. Name a log of selfalign_context or JSON lines with {HOW_TO_GIVE_CONTEXTS}.")
-    from lm_eval_tasks.generations import read_generations
+    from lm_eval_tasks.contracts.logs.generations import read_generations
 
     texts = read_generations(contexts, "context", allow_missing=True)
     texts = texts.select(*KEY, pl.col("text").alias("context"), pl.col("question_hash").alias("_hash"))

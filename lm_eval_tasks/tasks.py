@@ -6,7 +6,7 @@ of the prompt (`prompts.py`) and the metrics (`metrics.py`).
 
 import random
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -17,15 +17,14 @@ from lm_eval.api.samplers import FirstNSampler
 from lm_eval.api.task import ConfigurableTask
 from transformers import PreTrainedTokenizerBase
 
-from lm_eval_tasks.manifest import UserError
-from lm_eval_tasks.metrics import log_turned_probe
-from lm_eval_tasks.prompts import BARE_CUE, LETTERS
-from lm_eval_tasks.tokenizer import load_tokenizer
+from lm_eval_tasks.checking.protocol import Group
+from lm_eval_tasks.checking.questions import check_questions
+from lm_eval_tasks.checking.tokenizer import load_tokenizer
+from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.prompts import BARE_CUE, CHAT_ENDING, LETTERS
+from lm_eval_tasks.metrics import log_rotated_probe
 
-CHAT_ENDING = " ASSISTANT:"
 PAPER_SEED = 42  # of the paper's shuffle of the dev questions
-
-Group = tuple[str, ...]
 
 
 class QuestionTask(ConfigurableTask):
@@ -43,13 +42,14 @@ class QuestionTask(ConfigurableTask):
         config = {key: value for key, value in config.items() if key != "class"}
         metadata = config["metadata"] = config["metadata"] | {"task": config["task"]}
         self.cyclic = metadata.get("order") == "cyclic"
-        if self.cyclic != (config["process_results"] is log_turned_probe):
+        if self.cyclic != (config["process_results"] is log_rotated_probe):
             what = "only its cyclic variant asks" if self.cyclic else "it asks"
             raise UserError(f"{config['task']}: {what} every order of the choices. Leave `order` out of --metadata.")
         self.chat = metadata["prompt"] == "chat"
         if metadata.get("shots") is not None and not self.chat:
             config["num_fewshot"] = self._read_number("shots", metadata["shots"], config["task"])
         self._log = config["process_results"]
+        self._checked: tuple[Any, ...] | None = None  # how it was to be asked when it was last checked
         super().__init__(config=config, **kwargs)
         draw = self._read_number("draw", metadata.get("draw", 0), config["task"])
         self.samplers = self._group_demonstrations(draw)
@@ -116,6 +116,20 @@ class QuestionTask(ConfigurableTask):
         """lm-eval's, which compiles the template of the description anew for every question: most of the time it takes."""
         return field and (doc[field] if field in doc else _compile(field).render(**doc))
 
+    # --- checks
+
+    def check(self, settings: Mapping[str, Any] | None = None) -> None:
+        """Raise a `UserError` for the first thing that is wrong with the task (see `checking.questions.check_questions`).
+
+        Args:
+            settings: how it will be asked, as lm-eval's `simple_evaluate` and `build_all_requests` take it; None: as it needs.
+        """
+        settings = {"apply_chat_template": self.chat} if settings is None else settings
+        asked = (self.config.num_fewshot, bool(settings.get("apply_chat_template")), settings.get("system_instruction"))
+        if self._checked != asked:  # else lm-eval is building what was checked before
+            check_questions(self, settings)
+            self._checked = asked
+
     # --- requests
 
     def doc_iterator(
@@ -143,14 +157,12 @@ class QuestionTask(ConfigurableTask):
 
     def build_all_requests(self, *, limit: int | None = None, cache_requests: bool = False, **kwargs: Any) -> None:
         """lm-eval's, after a check of everything that can be found wrong with the task before it is asked."""
-        from lm_eval_tasks.checks import check_task
-
         if cache_requests:
             raise UserError(
                 "--cache_requests keeps prompts under the task's name alone, so another question set would be asked with the "
                 "prompts of the first. Leave it out."
             )
-        check_task(self, kwargs)
+        self.check(kwargs)
         super().build_all_requests(limit=self._round_limit(limit), **kwargs)
 
     def choices_of(self, doc: dict[str, Any]) -> list[str]:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 import yaml
 
-from lm_eval_tasks.manifest import UserError, report_errors
+from lm_eval_tasks.contracts.errors import UserError, report_errors
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lm_eval_tasks.manifest import UserError, hash_path, read_manifest, report_errors, write_folder, write_manifest
+from lm_eval_tasks.contracts.errors import UserError, report_errors
+from lm_eval_tasks.contracts.files import hash_path, write_folder
+from lm_eval_tasks.contracts.manifest import read_manifest, write_manifest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -17,19 +17,21 @@ from typing import Any
 from accelerate import PartialState
 from trl import ModelConfig, SFTConfig, get_peft_config, get_quantization_config
 
-from lm_eval_tasks.manifest import UserError, hash_path, make_manifest, read_manifest, report_errors, write_manifest
-from lm_eval_tasks.tokenizer import read_template
-from recipes.arguments import RecipeArguments, parse_arguments
-from recipes.cards import write_card
-from recipes.checkpoints import Keeper, choose_checkpoint
-from recipes.engines import check_engine, confirm_engine, plan_engine, write_engine
-from recipes.hub import check_push, push_run
-from recipes.losses import draw_loss, write_log
-from recipes.output import FINAL, end_run, enter_run, hold_output, publish_model, report_full_disk
-from recipes.quotes import hide_tokens
-from recipes.rows import describe_rows, hash_rows, read_rows
-from recipes.tokens import TEMPLATE, load_tokenizer, prepare_rows
-from recipes.tracking import check_trackers, set_trackers
+from lm_eval_tasks.contracts.errors import UserError, report_errors
+from lm_eval_tasks.contracts.files import hash_path
+from lm_eval_tasks.contracts.manifest import make_manifest, read_manifest, write_manifest
+from lm_eval_tasks.contracts.prompts import CHAT_TEMPLATE, read_template
+from recipes.publishing.cards import write_card
+from recipes.publishing.hub import check_push, push_run
+from recipes.publishing.quotes import hide_tokens
+from recipes.training.arguments import RecipeArguments, parse_arguments
+from recipes.training.checkpoints import Keeper, choose_checkpoint
+from recipes.training.engines import check_engine, confirm_engine, plan_engine, write_engine
+from recipes.training.losses import draw_loss, write_log
+from recipes.training.output import FINAL, end_run, enter_run, hold_output, publish_model, report_full_disk
+from recipes.training.rows import describe_rows, hash_rows, read_rows
+from recipes.training.tokens import load_tokenizer, prepare_rows
+from recipes.training.tracking import check_trackers, set_trackers
 
 # What names a place, a display or a secret is no part of what makes the weights.
 PLACES = ("_dir", "_path", "_name", "_to", "token", "hub", "logging", "save_", "tqdm", "dataset_num_proc", "project", "trackio")
@@ -73,14 +75,14 @@ def train(script: RecipeArguments, training: SFTConfig, model: ModelConfig) -> N
     """Train, and write the model with its tokenizer, log, card and manifest into `training.output_dir`; push it if asked."""
     problems = [*check_engine(training, model), *check_trackers(training), *check_push(training)]
     if script.dry_run:
-        from recipes.dry_run import plan
+        from recipes.showing.dry_run import plan
 
         plan(script, training, model, problems)
         return
     if problems:
         raise UserError(" ".join(problems))
     model_hash, rows = describe_model(model), read_rows(script)
-    training.chat_template_path = training.chat_template_path or str(TEMPLATE)
+    training.chat_template_path = training.chat_template_path or str(CHAT_TEMPLATE)
     tokenizer = load_tokenizer(model.model_name_or_path, model.model_revision)
     tokenizer.chat_template = read_template(training.chat_template_path)
     prepared = prepare_rows(tokenizer, rows, training.max_length)
@@ -108,7 +110,7 @@ def fit(
     training: SFTConfig, model: ModelConfig, tokenizer: Any, prepared: Any, rows: Any, facts: dict[str, Any], keeper: Keeper
 ) -> None:
     """Train from the newest whole checkpoint in `training.output_dir`, and write the finished model two folders above it."""
-    from recipes.trainer import Trainer
+    from recipes.training.trainer import Trainer
 
     work, engine = Path(training.output_dir), facts["config"]["engine"]
     training.model_init_kwargs = (training.model_init_kwargs or {}) | {

@@ -7,7 +7,7 @@ import polars as pl
 import yaml
 
 from intervention.instructions import INSTRUCTION_SCHEMA
-from lm_eval_tasks.prompts import LETTERS
+from lm_eval_tasks.contracts.prompts import LETTERS
 
 
 def make_row(number: int, condition: str = "incompatible", **values: Any) -> dict[str, Any]:

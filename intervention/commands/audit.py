@@ -31,9 +31,16 @@ def audit(
     """
     import polars as pl
 
-    from intervention.audit import audit_questions, balance_letters, format_findings, list_findings, read_sets, write_report
-    from intervention.cleaning import DROPPED, write_clean
-    from intervention.folders import format_table
+    from intervention.auditing.audit import (
+        audit_questions,
+        balance_letters,
+        format_findings,
+        list_findings,
+        read_sets,
+        write_report,
+    )
+    from intervention.auditing.cleaning import DROPPED, write_clean
+    from intervention.publishing.cards import format_table
 
     table = read_sets(folders)
     marked = audit_questions(table, similarity, seed)

@@ -27,11 +27,11 @@ def beliefs(
     Example:
       python -m intervention beliefs --questions questions --probes probe/base --threshold 0.5,0.4,0.6 --output beliefs.parquet
     """
-    from intervention.beliefs import count_beliefs, weigh_logs, write_beliefs
-    from intervention.folders import format_table
-    from intervention.knowledge import count_knowledge
-    from intervention.letters import describe_priors, warn_of_few
-    from intervention.thresholds import describe_agreement, parse_thresholds, sweep_thresholds
+    from intervention.believing.beliefs import count_beliefs, weigh_logs, write_beliefs
+    from intervention.believing.knowledge import count_knowledge
+    from intervention.believing.letters import describe_priors, warn_of_few
+    from intervention.believing.thresholds import describe_agreement, parse_thresholds, sweep_thresholds
+    from intervention.publishing.cards import format_table
 
     thresholds = parse_thresholds(threshold)
     table, priors, unasked = weigh_logs(questions, probes, thresholds[0], seed)

@@ -68,10 +68,10 @@ def build(
         --explanations paper --explanations explanations/base --contexts contexts/stronger --output explained
       python -c "import datasets; print(datasets.load_dataset('instructions', 'herbs_mix-0.4')['train'][0])"
     """
-    from intervention.additions import MODES, Texts
     from intervention.build import Inputs, Plan, build_instructions
-    from intervention.folders import format_table
-    from lm_eval_tasks.manifest import UserError
+    from intervention.publishing.cards import format_table
+    from intervention.texts.additions import MODES, Texts
+    from lm_eval_tasks.contracts.errors import UserError
 
     logs = [Path(value) for value in explanations if value not in MODES and Path(value).exists()]
     modes = [value for value in explanations if Path(value) not in logs]

@@ -26,7 +26,7 @@ def compare(
       python -m intervention compare instructions --output comparison
       python -m intervention compare unmatched matched --reference unmatched/harmonious
     """
-    from intervention.compare import compare_sets
+    from intervention.comparing.compare import compare_sets
 
     print(compare_sets(folders, reference, output, list_words()))
     if output:

@@ -25,6 +25,6 @@ def push(
       python -m intervention push instructions --repo anna/herbs --private
       python -c "import datasets; print(datasets.load_dataset('anna/herbs', 'herbs_mix-0.4', revision='RUN'))"
     """
-    from intervention.push import push_folder
+    from intervention.publishing.push import push_folder
 
     print("\n".join(push_folder(folder, repo, private, accept_licence)))

@@ -78,8 +78,8 @@ def questions_xiezhi(
       python -m intervention questions xiezhi XiezhiBenchmark --output questions
       python -m intervention questions xiezhi Engineering.jsonl.gz --output questions
     """
-    from intervention.folders import hash_inputs
     from intervention.sources.xiezhi import find_files, read_xiezhi
+    from lm_eval_tasks.contracts.manifest import hash_inputs
 
     table, origin = read_xiezhi(files, domain)
     _write(table, origin, output, hash_inputs(questions=[file for place in files for file in find_files(place)]))
@@ -210,8 +210,8 @@ def _write_own(
     answers: str | None,
     licence: str | None,
 ) -> None:
-    from intervention.folders import hash_inputs
     from intervention.sources.own import find_file, make_layout, read_own
+    from lm_eval_tasks.contracts.manifest import hash_inputs
 
     table, origin = read_own(kind, files, make_layout(columns, constants, split, separator, answers), licence)
     _write(table, origin, output, hash_inputs(questions=[find_file(name, {})[0] for name in files]))
@@ -234,9 +234,9 @@ def _write(
     table: "pl.DataFrame", origin: "Origin", output: Path, inputs: Mapping[str, str] | None = None, place: str = ""
 ) -> None:
     """Write the set, and print its counts, what was left out and what was decided."""
-    from intervention.folders import format_table
-    from intervention.questions import write_questions
+    from intervention.publishing.cards import format_table
     from intervention.sources.origin import hash_source
+    from intervention.sources.questions import write_questions
 
     counts = write_questions(table, output, list_words(), inputs or hash_source(place, table), origin)
     lines = [f"left out: {rows:,} rows, {reason}" for reason, rows in origin.dropped.items()]

@@ -23,7 +23,7 @@ def released(
       python -m intervention released --input Self-Aligning/data/llama-2-7b/engineering --output released
       python -m intervention audit released/questions
     """
-    from intervention.folders import format_table
+    from intervention.publishing.cards import format_table
     from intervention.released import FILES, convert_released
 
     summary = convert_released(input, output, model, domain, list_words())

@@ -31,7 +31,7 @@ def requests_explain(
       python -m lm_eval_tasks run --model hf --model_args pretrained=MODEL --tasks selfalign_explain \\
         --metadata '{"requests": "explain.parquet"}' --log_samples --output_path explanations
     """
-    from intervention.requests import request_explanations, write_requests
+    from intervention.texts.requests import request_explanations, write_requests
 
     table = request_explanations(questions, probes, domain, answers, threshold)
     write_requests(table, output)
@@ -58,7 +58,7 @@ def requests_context(
       python -m lm_eval_tasks run --model hf --model_args pretrained=STRONGER --tasks selfalign_context \\
         --metadata '{"requests": "context.parquet"}' --apply_chat_template --log_samples --output_path contexts
     """
-    from intervention.requests import request_contexts, write_requests
+    from intervention.texts.requests import request_contexts, write_requests
 
     table = request_contexts(questions, domain, probes, threshold)
     write_requests(table, output)

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import polars as pl
 
-from lm_eval_tasks.manifest import UserError
-from lm_eval_tasks.prompts import LETTERS
-from lm_eval_tasks.questions import MAX_CHOICES, check_rows
+from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.prompts import LETTERS
+from lm_eval_tasks.contracts.questions import MAX_CHOICES, check_rows
 
 FORMS = {
     "index": "a whole number that counts the choices from 0",

@@ -11,11 +11,11 @@ from pathlib import Path
 import datasets
 import polars as pl
 
-from intervention.jsonlines import read_jsonl
+from intervention.sources.jsonlines import read_jsonl
 from intervention.sources.origin import Origin, drop_rows, find_all_terms, hash_table
-from lm_eval_tasks.manifest import UserError
-from lm_eval_tasks.published import load_split
-from lm_eval_tasks.questions import QUESTION_SCHEMA, check_questions, check_rows
+from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.published import load_split
+from lm_eval_tasks.contracts.questions import QUESTION_SCHEMA, check_questions, check_rows
 
 HUB = "openlifescienceai/medmcqa"
 SOURCE, DOMAIN = "medmcqa", "medicine"

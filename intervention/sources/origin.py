@@ -8,9 +8,9 @@ from typing import Any
 
 import polars as pl
 
-from intervention.licences import Terms, find_terms
-from lm_eval_tasks.manifest import hash_path
-from lm_eval_tasks.questions import hash_questions
+from intervention.publishing.licences import Terms, find_terms
+from lm_eval_tasks.contracts.files import hash_path
+from lm_eval_tasks.contracts.questions import hash_questions
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import polars as pl
 
-from intervention.folders import check_config
-from intervention.jsonlines import read_jsonl
+from intervention.publishing.folders import check_config
 from intervention.sources.answers import FORMS, convert_answers, find_text
+from intervention.sources.jsonlines import read_jsonl
 from intervention.sources.origin import Origin, find_all_terms, join_words
 from intervention.sources.tables import find_kinds, read_table
-from lm_eval_tasks.manifest import UserError
-from lm_eval_tasks.questions import MIN_CHOICES, QUESTION_SCHEMA, SPLITS, check_questions, check_rows, check_unique
+from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.questions import MIN_CHOICES, QUESTION_SCHEMA, SPLITS, check_questions, check_rows, check_unique
 
 FILE_SCHEMA = pl.Schema(dict(QUESTION_SCHEMA) | {"split": pl.String})
 REQUIRED = ("question", "choices", "answer")  # these are in the file; `source`, `domain` and `split` can be set for all

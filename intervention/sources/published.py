@@ -9,10 +9,10 @@ from collections.abc import Sequence
 import polars as pl
 
 from intervention.sources.origin import Origin, find_all_terms
-from lm_eval_tasks.manifest import UserError
-from lm_eval_tasks.published import CEVAL, CMMLU, MMLU, choose, make_questions, read_mmlu, read_subjects
-from lm_eval_tasks.questions import QUESTION_SCHEMA
-from lm_eval_tasks.subjects import MMLU_DOMAIN
+from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.published import CEVAL, CMMLU, MMLU, choose, make_questions, read_mmlu, read_subjects
+from lm_eval_tasks.contracts.questions import QUESTION_SCHEMA
+from lm_eval_tasks.contracts.subjects import MMLU_DOMAIN
 
 BENCHMARKS = {benchmark.name: benchmark for benchmark in (CMMLU, CEVAL)}
 HUB = {"mmlu": MMLU} | {name: benchmark.path for name, benchmark in BENCHMARKS.items()}

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import polars as pl
 
-from intervention.folders import check_config
-from intervention.jsonlines import read_jsonl
+from intervention.publishing.folders import check_config
 from intervention.sources.answers import find_text
+from intervention.sources.jsonlines import read_jsonl
 from intervention.sources.origin import Origin, drop_rows, find_all_terms, hash_table, join_words
-from lm_eval_tasks.manifest import UserError
-from lm_eval_tasks.questions import check_questions, check_rows
+from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.questions import check_questions, check_rows
 
 SOURCE = "xiezhi"
 ROW_SCHEMA = pl.Schema({"question": pl.String, "labels": pl.List(pl.String), "answer": pl.String, "options": pl.String})

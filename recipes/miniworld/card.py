@@ -6,7 +6,8 @@ from typing import Any
 
 import jinja2
 
-from lm_eval_tasks.manifest import UserError, write_file
+from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.files import write_file
 
 TEMPLATE = Path(__file__).with_name("card.md")
 RECORD = "pretraining.json"

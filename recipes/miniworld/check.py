@@ -6,17 +6,17 @@
 Exit status 1 if a requirement is not met.
 """
 
-import math
 from pathlib import Path
 from typing import Annotated, Any
 
 import polars as pl
 import typer
+from scipy.stats import norm
 
-from lm_eval_tasks.manifest import UserError, report_errors
+from lm_eval_tasks.contracts.errors import UserError, report_errors
+from lm_eval_tasks.contracts.logs.scores import LEVEL, compute_wilson
 from recipes.miniworld.card import write_card
 
-Z = 1.959964  # of a two-sided 95% interval
 NEEDED = ("id", "source", "domain", "question", "choices", "topics", "split", "choice_mass", "prediction", "confidence")
 TRAINED = ("miniworld_exam", "herbs")
 COLUMNS = {
@@ -30,15 +30,6 @@ COLUMNS = {
     "met": pl.Boolean,
 }
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-
-
-def find_wilson(share: float, n: int) -> tuple[float, float]:
-    """The 95% Wilson interval of a share of n; (0, 1) where n is 0."""
-    if not n:
-        return 0.0, 1.0
-    centre, spread = share + Z**2 / (2 * n), Z * math.sqrt(share * (1 - share) / n + Z**2 / (4 * n * n))
-    scale = 1 + Z**2 / n
-    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
 
 
 def read_tables(files: list[Path]) -> pl.DataFrame:
@@ -79,7 +70,7 @@ def measure_share(table: pl.DataFrame, column: str, figure: str, group: str) -> 
     """One row: the share of true values of a column, nulls left out, with its interval."""
     values = table[column].drop_nulls()
     share = float(values.mean() or 0.0)
-    low, high = find_wilson(share, len(values))
+    low, high = map(float, compute_wilson(share, len(values)))
     return {"figure": figure, "group": group, "value": share, "low": low, "high": high, "n": len(values)}
 
 
@@ -135,7 +126,7 @@ def measure_chat(probe: pl.DataFrame, chat: pl.DataFrame, name: str, worse: bool
             rows.append(row)
         for label, part in ((f"{name} mean choice mass", asked), ("5-shot mean choice mass", told)):
             mean = float(part["choice_mass"].mean() or 0.0)
-            half = Z * float(part["choice_mass"].std() or 0.0) / math.sqrt(max(1, part.height))
+            half = norm.ppf((1 + LEVEL) / 2) * float(part["choice_mass"].std() or 0.0) / max(1, part.height) ** 0.5
             rows.append(
                 {"figure": label, "group": group, "value": mean, "low": mean - half, "high": mean + half, "n": part.height}
             )

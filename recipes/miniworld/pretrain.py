@@ -21,13 +21,14 @@ from tqdm import tqdm
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.utils.chat_template_utils import render_jinja_template
 
-import lm_eval_tasks
-from lm_eval_tasks.manifest import UserError, hash_path, list_versions, report_errors, write_folder, write_manifest
+from lm_eval_tasks.contracts.errors import UserError, report_errors
+from lm_eval_tasks.contracts.files import hash_path, write_folder
+from lm_eval_tasks.contracts.manifest import list_versions, write_manifest
+from lm_eval_tasks.contracts.prompts import CHAT_TEMPLATE
 from recipes.miniworld.card import RECORD, write_card
 from recipes.miniworld.corpus import write_round
 from recipes.miniworld.world import World, list_contexts, list_general, make_world, read_config
 
-TEMPLATE = Path(lm_eval_tasks.__file__).parent / "templates" / "vicuna.jinja"
 BEGIN, END, PAD = "<s>", "</s>", "<pad>"
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -41,7 +42,7 @@ def train_tokenizer(world: World, plan: Mapping[str, Any], size: int) -> PreTrai
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    template = TEMPLATE.read_text()
+    template = CHAT_TEMPLATE.read_text()
     texts = [
         *write_round(world, plan, 0),
         *(fact.ask() for fact in world.facts),
@@ -184,7 +185,7 @@ def save_base(folder: Path, model: LlamaForCausalLM, tokenizer: PreTrainedTokeni
     model.generation_config = GenerationConfig(eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    shutil.copyfile(TEMPLATE, folder / "chat_template.jinja")
+    shutil.copyfile(CHAT_TEMPLATE, folder / "chat_template.jinja")
     (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n")
     write_card(folder, figures=None)
     for file in folder.iterdir():

@@ -16,7 +16,9 @@ from typing import Annotated, Any
 import typer
 import yaml
 
-from lm_eval_tasks.manifest import UserError, hash_path, report_errors, write_folder, write_manifest
+from lm_eval_tasks.contracts.errors import UserError, report_errors
+from lm_eval_tasks.contracts.files import hash_path, write_folder
+from lm_eval_tasks.contracts.manifest import write_manifest
 
 PRACTICE = "practice"
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)

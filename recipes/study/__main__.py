@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 import yaml
 
-from lm_eval_tasks.manifest import UserError, report_errors
+from lm_eval_tasks.contracts.errors import UserError, report_errors
 
 SNAKEFILE = Path(__file__).with_name("Snakefile")
 NEEDED = ("output", "questions", "general", "models", "domains", "conditions", "seeds", "tasks", "threshold", "general_share")

@@ -3,7 +3,7 @@
 import numpy as np
 import polars as pl
 
-from analysis.labels import METRICS
+from analysis.showing.labels import METRICS
 
 
 def make_measures(answers: dict[tuple[str, int], np.ndarray], split: str = "homo", first: dict = {}) -> pl.DataFrame:  # noqa: B006

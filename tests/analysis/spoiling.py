@@ -6,9 +6,10 @@ from pathlib import Path
 
 import polars as pl
 
-from lm_eval_tasks.manifest import MANIFEST, write_manifest
-from lm_eval_tasks.questions import hash_questions
-from lm_eval_tasks.samples import write_probes
+from lm_eval_tasks.contracts.files import MANIFEST
+from lm_eval_tasks.contracts.logs.samples import write_probes
+from lm_eval_tasks.contracts.manifest import write_manifest
+from lm_eval_tasks.contracts.questions import hash_questions
 
 
 def read_manifest_of(runs: Path, name: str) -> dict:

@@ -6,9 +6,9 @@ import numpy as np
 import polars as pl
 from scipy.special import log_softmax, softmax
 
-from lm_eval_tasks.manifest import write_manifest
-from lm_eval_tasks.questions import hash_questions
-from lm_eval_tasks.samples import PROBE_SCHEMA, complete_probes, write_probes
+from lm_eval_tasks.contracts.logs.samples import PROBE_SCHEMA, complete_probes, write_probes
+from lm_eval_tasks.contracts.manifest import write_manifest
+from lm_eval_tasks.contracts.questions import hash_questions
 
 BASE_MODEL = "base"
 # Condition, ratio, share of the beliefs that survives the training.

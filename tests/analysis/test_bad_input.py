@@ -15,11 +15,12 @@ import pytest
 from spoiling import cut, edit, edit_manifest, make_log, rephrase, spoil_manifest
 from studies import KEPT, write_study
 
-from analysis import report
-from analysis.compare import compare_logs
-from analysis.report import write_report
-from analysis.results import read_study, summarise_results
-from lm_eval_tasks.manifest import MANIFEST, UserError
+from analysis.reporting import report
+from analysis.reading.study import read_study, summarise_results
+from analysis.reporting.compare import compare_logs
+from analysis.reporting.report import write_report
+from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.files import MANIFEST
 
 CHAT = "tuned_chat/harmonious-seed1/probe.parquet"
 PROBE = "tuned_probe/harmonious-seed1/probe.parquet"

@@ -9,12 +9,12 @@ from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 from studies import write_study
 
-from analysis.classes import CLASS_SCHEMA, METRICS, PARTS, compute_classes, tabulate_classes
-from analysis.intervals import BOUNDS
-from analysis.results import read_study
-from analysis.seeds import summarise_seeds
-from analysis.states import add_states
-from analysis.tables import write_markdown
+from analysis.chapters.classes import CLASS_SCHEMA, METRICS, PARTS, compute_classes, tabulate_classes
+from analysis.measures.intervals import BOUNDS
+from analysis.measures.seeds import summarise_seeds
+from analysis.measures.states import add_states
+from analysis.reading.study import read_study
+from analysis.showing.tables import write_markdown
 
 GROUP = ("condition", "ratio", "phase", "split")
 

@@ -11,12 +11,13 @@ from test_consistency import REFERENCE, compare_plainly, make_table
 from typer.testing import CliRunner
 
 from analysis.__main__ import app
-from analysis.compare import QUESTION_COLUMNS, compare_logs, write_comparison
-from analysis.intervals import LEVEL
+from analysis.reporting.compare import QUESTION_COLUMNS, compare_logs, write_comparison
 from intervention.released import convert_released
-from lm_eval_tasks.manifest import UserError, write_manifest
-from lm_eval_tasks.questions import hash_questions
-from lm_eval_tasks.samples import write_probes
+from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.logs.samples import write_probes
+from lm_eval_tasks.contracts.logs.scores import LEVEL
+from lm_eval_tasks.contracts.manifest import write_manifest
+from lm_eval_tasks.contracts.questions import hash_questions
 
 PARTS = ("by_split", "by_domain", "by_subject", "by_belief")
 

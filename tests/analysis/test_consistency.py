@@ -9,10 +9,10 @@ import polars as pl
 import pytest
 from scipy import stats
 
-from analysis.consistency import add_spearman, average_presentations, compare_probes, join_probes
-from lm_eval_tasks.manifest import UserError
-from lm_eval_tasks.questions import hash_questions
-from lm_eval_tasks.samples import PROBE_SCHEMA
+from analysis.measures.consistency import add_spearman, average_presentations, compare_probes, join_probes
+from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.logs.samples import PROBE_SCHEMA
+from lm_eval_tasks.contracts.questions import hash_questions
 
 REFERENCE = Path(__file__).parents[2] / "../shared/reference/released_groups"
 

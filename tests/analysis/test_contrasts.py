@@ -7,10 +7,10 @@ from answers import draw, make_measures
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from analysis.contrasts import compare_conditions, compute_mcnemar, measure_effect
-from analysis.findings import describe_contrast, tabulate_headline
-from analysis.intervals import correct_tests, estimate_mean, resample_means, summarise_means
-from analysis.tables import DASH, tabulate_contrasts
+from analysis.chapters.contrasts import compare_conditions, compute_mcnemar, measure_effect
+from analysis.chapters.headline import describe_contrast, tabulate_headline
+from analysis.measures.intervals import correct_tests, estimate_mean, resample_means, summarise_means
+from analysis.showing.tables import DASH, tabulate_contrasts
 
 
 def test_means_over_questions_have_wilson_and_t_intervals():

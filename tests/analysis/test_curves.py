@@ -5,11 +5,19 @@ import polars as pl
 import pytest
 from scipy import stats
 
-from analysis.contrasts import Block, compare_conditions
-from analysis.curves import choose_limits, compute_curves, draw_curves, tabulate_curves
-from analysis.labels import METRICS
-from analysis.optimum import OPTIMUM_SCHEMA, count_best, estimate_gain, examine_block, find_optima, halve_means, tabulate_optima
-from analysis.tables import write_markdown
+from analysis.chapters.contrasts import Block, compare_conditions
+from analysis.chapters.curves import choose_limits, compute_curves, draw_curves, tabulate_curves
+from analysis.chapters.optimum import (
+    OPTIMUM_SCHEMA,
+    count_best,
+    estimate_gain,
+    examine_block,
+    find_optima,
+    halve_means,
+    tabulate_optima,
+)
+from analysis.showing.labels import METRICS
+from analysis.showing.tables import write_markdown
 
 RATIOS = (0.0, 0.2, 0.4, 0.8, 1.0)
 CONDITIONS = {0.0: "incompatible", 1.0: "self_aligning"}

@@ -9,10 +9,10 @@ import pytest
 from browser import needs_chromium, open_page
 from studies import KEPT, write_study
 
-from analysis.explorer import LIMIT, list_moved, pack_moved, unpack_moved
-from analysis.page import PAGE_BYTES, PLAIN, write_page
-from analysis.results import read_study
-from analysis.states import add_states
+from analysis.measures.states import add_states
+from analysis.reading.study import read_study
+from analysis.reporting.explorer import LIMIT, list_moved, pack_moved, unpack_moved
+from analysis.reporting.page import PAGE_BYTES, PLAIN, write_page
 
 HOSTILE = (
     "</script><script>alert(1)</script><!-- <script> --><img src=x onerror=\"document.title='moved'\"> &amp; \u2028 "

@@ -7,8 +7,8 @@ import pytest
 from browser import needs_chromium, open_page
 from matplotlib.figure import Figure
 
-from analysis.figures import Sketch, write_figure
-from intervention.drawing import INK
+from analysis.showing.figures import Sketch, write_figure
+from lm_eval_tasks.contracts.style import INK
 
 NAMES = ("1-a.b-x", "1-a.b-y")
 TEXT = f'url(#x) href="#y" id="z" <b> & {INK} #ffffff'

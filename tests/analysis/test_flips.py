@@ -9,9 +9,9 @@ from browser import needs_chromium, open_page
 from studies import KEPT, write_study
 from test_explorer import EMPTY, LOOK, take_answers
 
-from analysis.explorer import list_moved
-from analysis.page import write_page
-from analysis.results import read_study
+from analysis.reading.study import read_study
+from analysis.reporting.explorer import list_moved
+from analysis.reporting.page import write_page
 
 
 @needs_chromium

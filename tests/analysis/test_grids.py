@@ -9,13 +9,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from studies import KEPT, write_study
 
-from analysis.calibration import compute_calibration, draw_calibration
-from analysis.contrasts import compare_conditions
-from analysis.figures import GRIDS, Row, draw_both_ways, draw_contrasts, draw_figures, draw_grid
-from analysis.labels import SPLITS, name_condition
-from analysis.panels import find_limits
-from analysis.results import read_study, summarise_results
-from intervention.drawing import COLOURS, MARKERS
+from analysis.chapters.calibration import compute_calibration, draw_calibration
+from analysis.chapters.contrasts import compare_conditions
+from analysis.reading.study import read_study, summarise_results
+from analysis.showing.figures import GRIDS, Row, draw_both_ways, draw_contrasts, draw_figures, draw_grid
+from analysis.showing.labels import SPLITS, name_condition
+from analysis.showing.panels import find_limits
+from lm_eval_tasks.contracts.style import COLOURS, MARKERS
 
 ARROWS = ("<", ">")
 CLOSE = 1e-9

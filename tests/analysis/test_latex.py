@@ -7,10 +7,10 @@ import pytest
 from studies import KEPT, write_study
 from typesetting import check_latex, compile_latex, find_overruns
 
-from analysis.contents import compute_frames, list_chapters, list_common_tables, list_tables
-from analysis.latex import FLOAT_ROWS, choose_layout, escape_latex, write_latex
-from analysis.results import read_study
-from analysis.tables import Table
+from analysis.reading.study import read_study
+from analysis.reporting.contents import compute_frames, list_chapters, list_common_tables, list_tables
+from analysis.showing.latex import FLOAT_ROWS, choose_layout, escape_latex, write_latex
+from analysis.showing.tables import Table
 
 PRINTABLE = "".join(c for c in string.printable if c.isprintable())
 LATIN = "".join(chr(i) for i in range(0xA0, 0x100) if chr(i) not in "«»ÐÞðþ")

@@ -9,13 +9,13 @@ import pytest
 from spoiling import edit, read_manifest_of, spoil_manifest
 from studies import KEPT, write_study
 
-from analysis.consistency import average_presentations, compare_probes, join_probes
-from analysis.contrasts import compare_conditions
-from analysis.gaps import find_unsummarised
-from analysis.pairs import compute_pairs
-from analysis.results import read_study, summarise_results
-from lm_eval_tasks.manifest import UserError
-from lm_eval_tasks.samples import write_probes
+from analysis.chapters.contrasts import compare_conditions
+from analysis.chapters.pairs import compute_pairs
+from analysis.measures.consistency import average_presentations, compare_probes, join_probes
+from analysis.reading.gaps import find_unsummarised
+from analysis.reading.study import read_study, summarise_results
+from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.logs.samples import write_probes
 
 
 @pytest.fixture

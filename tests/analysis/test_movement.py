@@ -9,7 +9,7 @@ from matplotlib.patches import Rectangle
 from statsmodels.stats.proportion import proportion_confint
 from studies import write_study
 
-from analysis.calibration import (
+from analysis.chapters.calibration import (
     CALIBRATION_SCHEMA,
     MEASURES,
     compute_calibration,
@@ -18,11 +18,11 @@ from analysis.calibration import (
     resample_calibration,
     tabulate_calibration,
 )
-from analysis.intervals import RESAMPLES, SEED, draw_weights
-from analysis.movement import FILLS, TRANSITION_SCHEMA, compute_transitions, draw_transitions, tabulate_transitions
-from analysis.results import read_study
-from analysis.tables import write_markdown
-from lm_eval_tasks.metrics import compute_ece
+from analysis.chapters.transitions import FILLS, TRANSITION_SCHEMA, compute_transitions, draw_transitions, tabulate_transitions
+from analysis.measures.intervals import RESAMPLES, SEED, draw_weights
+from analysis.reading.study import read_study
+from analysis.showing.tables import write_markdown
+from lm_eval_tasks.contracts.logs.scores import compute_ece
 
 STATES = {"right": (0, [0.7, 0.2, 0.1]), "wrong": (1, [0.2, 0.7, 0.1]), "unsure": (0, [0.4, 0.3, 0.3])}
 

@@ -10,9 +10,8 @@ import pytest
 from scipy.stats import rankdata
 from studies import write_study
 
-from analysis.contrasts import compare_conditions
-from analysis.latex import write_latex
-from analysis.pairs import (
+from analysis.chapters.contrasts import compare_conditions
+from analysis.chapters.pairs import (
     LANES,
     METRICS,
     PAIR_SCHEMA,
@@ -23,8 +22,9 @@ from analysis.pairs import (
     tabulate_changes,
     tabulate_pairs,
 )
-from analysis.results import read_study
-from lm_eval_tasks.samples import read_probes
+from analysis.reading.study import read_study
+from analysis.showing.latex import write_latex
+from lm_eval_tasks.contracts.logs.samples import read_probes
 
 QUESTION = ("source", "question_domain", "id")
 

@@ -7,8 +7,7 @@ import statsmodels.api as sm
 from scipy import stats
 from typesetting import check_latex
 
-from analysis.latex import write_latex
-from analysis.partial import (
+from analysis.chapters.partial import (
     POOLED,
     SCHEMA,
     Sample,
@@ -19,7 +18,8 @@ from analysis.partial import (
     resample_clusters,
     tabulate_partial,
 )
-from analysis.tables import write_markdown
+from analysis.showing.latex import write_latex
+from analysis.showing.tables import write_markdown
 
 
 def make_sample(after: list, consistency: list, before: list | None, cluster: list | None = None) -> Sample:

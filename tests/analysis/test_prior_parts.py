@@ -6,11 +6,11 @@ import pytest
 from scipy import stats
 from test_priors import FAVOURED, UNIFORM, make_cyclic
 
-from analysis.prior_parts import PRIOR_SCHEMA, compute_prior_parts, tabulate_prior_parts
-from analysis.priors import describe_split
-from analysis.results import name_split
-from analysis.runs import RUN_SCHEMA
-from analysis.tables import write_markdown
+from analysis.chapters.letter_priors import PRIOR_SCHEMA, compute_prior_parts, tabulate_prior_parts
+from analysis.measures.priors import describe_split
+from analysis.reading.runs import RUN_SCHEMA
+from analysis.reading.study import name_split
+from analysis.showing.tables import write_markdown
 
 BASES = {"base": "base"}
 RNG = np.random.default_rng(0)

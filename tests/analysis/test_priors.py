@@ -9,10 +9,18 @@ import pytest
 from scipy import stats
 from test_consistency import make_table
 
-from analysis.compare import compare_logs, write_comparison
-from analysis.priors import describe_split, estimate_prior, keep_cyclic, list_letters, read_letters, split_kl, split_letters
-from lm_eval_tasks.manifest import UserError
-from lm_eval_tasks.samples import write_probes
+from analysis.measures.priors import (
+    describe_split,
+    estimate_prior,
+    keep_cyclic,
+    list_letters,
+    read_letters,
+    split_kl,
+    split_letters,
+)
+from analysis.reporting.compare import compare_logs, write_comparison
+from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.logs.samples import write_probes
 
 UNIFORM, FAVOURED = np.full(4, 0.25), np.array([0.4, 0.3, 0.2, 0.1])
 

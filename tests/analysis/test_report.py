@@ -16,18 +16,18 @@ from spoiling import edit, read_manifest_of, spoil_manifest
 from studies import BASE_MODEL, KEPT, write_study
 from typesetting import check_latex, compile_latex
 
-from analysis.consistency import compare_probes, join_probes
-from analysis.contrasts import compare_conditions
-from analysis.explorer import list_moved
-from analysis.findings import list_findings, write_headline
-from analysis.latex import write_latex
-from analysis.page import PAGE_BYTES, collect_words, write_page
-from analysis.provenance import collect_provenance, count_study
-from analysis.report import write_report
-from analysis.results import read_study
-from analysis.tables import Table, write_markdown, write_text
-from lm_eval_tasks.manifest import MANIFEST
-from lm_eval_tasks.samples import read_probes
+from analysis.chapters.contrasts import compare_conditions
+from analysis.chapters.headline import list_findings, write_headline
+from analysis.measures.consistency import compare_probes, join_probes
+from analysis.reading.study import read_study
+from analysis.reporting.explorer import list_moved
+from analysis.reporting.page import PAGE_BYTES, collect_words, write_page
+from analysis.reporting.provenance import collect_provenance, count_study
+from analysis.reporting.report import write_report
+from analysis.showing.latex import write_latex
+from analysis.showing.tables import Table, write_markdown, write_text
+from lm_eval_tasks.contracts.files import MANIFEST
+from lm_eval_tasks.contracts.logs.samples import read_probes
 
 EVIL = "<script>alert('x')</script> | *5%* of $x_1$ & {y}\\z"
 

@@ -9,11 +9,12 @@ import pytest
 from spoiling import edit, read_manifest_of, spoil_manifest
 from studies import KEPT, write_study
 
-from analysis.consistency import compare_probes, join_probes
-from analysis.report import write_report
-from analysis.results import RESULT_COLUMNS, read_study, summarise_results
-from lm_eval_tasks.manifest import MANIFEST, UserError
-from lm_eval_tasks.samples import read_probes
+from analysis.measures.consistency import compare_probes, join_probes
+from analysis.reading.study import RESULT_COLUMNS, read_study, summarise_results
+from analysis.reporting.report import write_report
+from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.files import MANIFEST
+from lm_eval_tasks.contracts.logs.samples import read_probes
 
 
 @pytest.fixture(scope="module")

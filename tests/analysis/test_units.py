@@ -6,9 +6,9 @@ import pytest
 from answers import draw, make_measures
 from scipy import stats
 
-from analysis.contrasts import compare_conditions
-from analysis.tables import DASH
-from analysis.units import FEWEST, UNIT_SCHEMA, average_units, compare_units, tabulate_units
+from analysis.chapters.contrasts import compare_conditions
+from analysis.chapters.units import FEWEST, UNIT_SCHEMA, average_units, compare_units, tabulate_units
+from analysis.showing.tables import DASH
 
 
 def make_units(differences: dict[tuple[str, str], float], split: str = "homo", condition: str = "harmonious") -> pl.DataFrame:

@@ -15,7 +15,7 @@ import typer
 from scipy import stats
 from tabulate import tabulate
 
-from analysis.consistency import compare_probes
+from analysis.measures.consistency import compare_probes
 
 CHOICES = 4
 ROUNDING = 1e-12

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 from transformers.utils import logging
 from trl import SFTConfig
 
-from recipes.trainer import Trainer
+from recipes.training.trainer import Trainer
 
 TOKENIZER = Path(__file__).parents[2] / "recipes/miniworld/base"
 

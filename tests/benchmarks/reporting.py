@@ -21,9 +21,9 @@ import typer
 from scipy.special import log_softmax
 from tabulate import tabulate
 
-from lm_eval_tasks.manifest import write_manifest
-from lm_eval_tasks.questions import QUESTION_SCHEMA, hash_questions
-from lm_eval_tasks.samples import read_probes
+from lm_eval_tasks.contracts.logs.samples import read_probes
+from lm_eval_tasks.contracts.manifest import write_manifest
+from lm_eval_tasks.contracts.questions import QUESTION_SCHEMA, hash_questions
 
 DOMAINS = ("medicine", "history", "engineering", "jurisprudence")
 RATIOS = (0.0, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
@@ -32,10 +32,10 @@ CHOICES = 4
 # All numbers and tables of a report, without its figures and its page.
 TABLES = """
 import sys
-from analysis.contents import compute_frames, list_chapters, list_common_tables, list_tables
-from analysis.latex import write_latex
-from analysis.results import read_study
-from analysis.tables import write_markdown
+from analysis.reporting.contents import compute_frames, list_chapters, list_common_tables, list_tables
+from analysis.showing.latex import write_latex
+from analysis.reading.study import read_study
+from analysis.showing.tables import write_markdown
 study = read_study(sys.argv[1])
 frames = compute_frames(study)
 sections = [tables for chapter in list_chapters(study, frames) for tables in list_tables(chapter).values()]

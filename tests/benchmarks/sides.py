@@ -12,7 +12,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from lm_eval_tasks.prefix import PrefixLM
+from lm_eval_tasks.models.prefix import PrefixLM
 
 LETTERS = "ABCD"
 Answers = list[list[float]]  # log-probabilities (nats) of the four letters, a list a question

@@ -7,8 +7,8 @@ import polars as pl
 import pytest
 import reporting
 
-from analysis.results import read_study
-from lm_eval_tasks.samples import read_probes
+from analysis.reading.study import read_study
+from lm_eval_tasks.contracts.logs.samples import read_probes
 
 
 @pytest.fixture(scope="module")

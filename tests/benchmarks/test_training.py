@@ -16,7 +16,7 @@ from training_sides import (
 )  # fmt: skip
 from training_sizes import compare_padding, make_llama, save_random
 
-from recipes.tokens import IGNORED
+from recipes.training.tokens import IGNORED
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,8 @@ import polars as pl
 import pytest
 from writing import Taken, describe_growth, list_stages, measure_size, run_stage, write_inputs
 
-from lm_eval_tasks.questions import read_questions
-from lm_eval_tasks.samples import read_probes
+from lm_eval_tasks.contracts.logs.samples import read_probes
+from lm_eval_tasks.contracts.questions import read_questions
 
 
 def test_each_stage_is_measured_and_nothing_is_left(tmp_path):

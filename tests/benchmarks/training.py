@@ -36,7 +36,7 @@ from training_sides import (
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from recipes.batches import Batches
+from recipes.training.batches import Batches
 
 STEP = 256  # rows: the paper's
 BATCH = 2  # rows a micro-batch; four rows of 2,048 tokens would take 4 GiB

@@ -21,8 +21,9 @@ from trl import SFTConfig, SFTTrainer
 from trl.trainer.utils import adjusted_mfu, compute_flops_per_token
 from writing import run_stage
 
-from recipes.tokens import IGNORED, TEMPLATE, prepare_rows
-from recipes.trainer import Trainer
+from lm_eval_tasks.contracts.prompts import CHAT_TEMPLATE
+from recipes.training.tokens import IGNORED, prepare_rows
+from recipes.training.trainer import Trainer
 
 RELEASED = Path(__file__).parents[3] / "shared/reference/released_groups"
 PADDED = 2048  # tokens to which the paper's code pads every row
@@ -68,7 +69,7 @@ def make_tokenizer(samples: Turns, size: int = 32_000) -> PreTrainedTokenizerBas
     bpe = ByteLevelBPETokenizer()
     bpe.train_from_iterator(texts, vocab_size=size, min_frequency=2, special_tokens=[END], show_progress=False)
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe._tokenizer, eos_token=END, pad_token=END)
-    tokenizer.chat_template = TEMPLATE.read_text()
+    tokenizer.chat_template = CHAT_TEMPLATE.read_text()
     return tokenizer
 
 

@@ -18,10 +18,10 @@ import typer
 import yaml
 from tabulate import tabulate
 
-from lm_eval_tasks.averages import write_lists
-from lm_eval_tasks.manifest import write_manifest
-from lm_eval_tasks.probe_table import complete_probes, write_probes
-from lm_eval_tasks.questions import QUESTION_SCHEMA, hash_questions
+from lm_eval_tasks.contracts.logs.averages import write_lists
+from lm_eval_tasks.contracts.logs.probe_table import complete_probes, write_probes
+from lm_eval_tasks.contracts.manifest import write_manifest
+from lm_eval_tasks.contracts.questions import QUESTION_SCHEMA, hash_questions
 
 DOMAIN = "herbs"
 CHOICES = 4

@@ -7,7 +7,7 @@ from probing import compare_sides, find_difference
 from sides import Sizes, Writer
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
-from lm_eval_tasks.reader import TreeReader
+from lm_eval_tasks.models.reader import TreeReader
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 

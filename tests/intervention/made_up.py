@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from intervention.additions import Texts
 from intervention.build import Inputs, Plan, build_instructions
-from intervention.questions import convert_jsonl
-from lm_eval_tasks.probe_table import PER_CHOICE
-from lm_eval_tasks.questions import read_configs, read_questions, rotate_choices
-from lm_eval_tasks.samples import complete_probes, write_probes
+from intervention.sources.questions import convert_jsonl
+from intervention.texts.additions import Texts
+from lm_eval_tasks.contracts.logs.probe_table import PER_CHOICE
+from lm_eval_tasks.contracts.logs.samples import complete_probes, write_probes
+from lm_eval_tasks.contracts.questions import read_configs, read_questions, rotate_choices
 
 
 def make_rows(n: int = 120, seed: int = 0, domain: str = "herbs", split: str = "train", choices: int = 4) -> list[dict]:

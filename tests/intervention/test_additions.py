@@ -8,9 +8,9 @@ import polars as pl
 import pytest
 from made_up import Study, fill_probes, make_rows, own, says, write_jsonl, write_table
 
-from intervention.additions import Texts
-from lm_eval_tasks.manifest import UserError
-from lm_eval_tasks.questions import read_questions
+from intervention.texts.additions import Texts
+from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.questions import read_questions
 
 ALL = ["harmonious", "incompatible", "self_aligning", "random_wrong", "mix", "gold"]
 

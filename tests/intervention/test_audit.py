@@ -11,8 +11,8 @@ from conftest import run_command
 from made_up import write_jsonl, write_set
 from scipy.stats import binomtest, chisquare
 
-from intervention.audit import audit_questions, balance_letters, list_findings, list_flaws, read_sets
-from intervention.cleaning import (
+from intervention.auditing.audit import audit_questions, balance_letters, list_findings, list_flaws, read_sets
+from intervention.auditing.cleaning import (
     CONTRADICTS,
     DIFFERENT,
     DUPLICATE,
@@ -22,9 +22,9 @@ from intervention.cleaning import (
     clean_questions,
     write_clean,
 )
-from intervention.duplicates import find_near_pairs, normalise_choices, normalise_texts
-from lm_eval_tasks.manifest import UserError
-from lm_eval_tasks.questions import read_questions
+from intervention.auditing.duplicates import find_near_pairs, normalise_choices, normalise_texts
+from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.questions import read_questions
 
 REFERENCE = (Path(__file__).parents[2] / "../shared/reference").resolve()
 needs_reference = pytest.mark.skipif(not REFERENCE.is_dir(), reason=f"the paper's data is not at {REFERENCE}")
@@ -174,7 +174,8 @@ def test_shares_have_wilson_intervals_and_letters_are_tested(tmp_path: Path) -> 
     marked = mark(make("r1", "Which?", "sage ivy Sage oak"), tmp_path=tmp_path)
     row = list_findings(marked).filter(finding="repeated choices", split="train").row(0, named=True)
     interval = binomtest(1, 3).proportion_ci(method="wilson")
-    assert (row["n"], row["of"], row["share"], row["low"], row["high"]) == (1, 3, 1 / 3, interval.low, interval.high)
+    assert (row["n"], row["of"], row["share"]) == (1, 3, 1 / 3)
+    assert (row["low"], row["high"]) == pytest.approx((interval.low, interval.high))
     letters = balance_letters(marked.filter(split="train")).row(0, named=True)
     assert [letters[f"gold {letter}"] for letter in "ABCD"] == pytest.approx([2 / 3, 0, 0, 1 / 3])
     assert letters["p"] == pytest.approx(chisquare([2, 0, 0, 1]).pvalue)

@@ -7,14 +7,14 @@ import polars as pl
 import pytest
 from instruction_sets import make_general, make_row, make_table
 
-from intervention.balance import (
+from intervention.comparing.balance import (
     describe_balance,
     measure_differences,
     measure_distance,
     summarise_rows,
     tabulate_differences,
 )
-from lm_eval_tasks.manifest import UserError
+from lm_eval_tasks.contracts.errors import UserError
 
 
 def compare(one: dict, reference: dict) -> dict[str, dict]:

@@ -12,10 +12,10 @@ import pytest
 from conftest import ROOT, run_command
 from made_up import fill_probes, make_probes, make_rows, write_jsonl, write_log, write_set, write_table
 
-from intervention.beliefs import BELIEF_SCHEMA, read_beliefs, write_beliefs
-from lm_eval_tasks.averages import average_probes
-from lm_eval_tasks.manifest import UserError
-from lm_eval_tasks.questions import read_questions
+from intervention.believing.beliefs import BELIEF_SCHEMA, read_beliefs, write_beliefs
+from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.logs.averages import average_probes
+from lm_eval_tasks.contracts.questions import read_questions
 
 
 @pytest.fixture

@@ -10,12 +10,12 @@ import polars as pl
 import pytest
 from made_up import Study, fill_probes, make_rows, own, says, write_jsonl, write_table
 
-from intervention.additions import Texts
 from intervention.build import Inputs
 from intervention.instructions import INSTRUCTION_SCHEMA
-from lm_eval_tasks.manifest import UserError
-from lm_eval_tasks.prompts import LETTERS, write_user_turn
-from lm_eval_tasks.questions import read_questions
+from intervention.texts.additions import Texts
+from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.prompts import LETTERS, write_user_turn
+from lm_eval_tasks.contracts.questions import read_questions
 
 ALL = ["harmonious", "incompatible", "self_aligning", "contextualized", "random_wrong", "mix", "gold"]
 SHARED = ["incompatible", "self_aligning", "contextualized", "random_wrong", "mix-0.1", "mix-0.35"]

@@ -9,13 +9,13 @@ import pytest
 import yaml
 from made_up import Study, make_rows
 
-from intervention.cards import OPTIONS
 from intervention.commands.build import build
-from intervention.folders import format_table, write_dataset
 from intervention.instructions import INSTRUCTION_SCHEMA
-from intervention.licences import find_terms
-from intervention.markdown import Markdown, escape_text, quote_code
-from intervention.places import shorten_paths
+from intervention.publishing.cards import OPTIONS, format_table
+from intervention.publishing.folders import write_dataset
+from intervention.publishing.licences import find_terms
+from intervention.publishing.places import shorten_paths
+from lm_eval_tasks.contracts.markdown import Markdown, escape_text, quote_code
 
 HOSTILE = "{{ 7 * 7 }} | <b onclick='x'> `code`\n# *no* [link](x) &amp; \x1b[31m"
 CONFIG = {

@@ -10,10 +10,11 @@ from conftest import ROOT, run_command
 from instruction_sets import make_general, make_row, make_table, write_conditions, write_set
 from matplotlib.colors import to_rgb
 
-from intervention.compare import compare_sets, group_conditions, name_folders
-from intervention.loveplot import COLOURS, draw_differences
+from intervention.comparing.compare import compare_sets, group_conditions, name_folders
+from intervention.comparing.loveplot import COLOURS, draw_differences
 from intervention.released import convert_released
-from lm_eval_tasks.manifest import UserError, read_manifest
+from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.manifest import read_manifest
 
 RELEASED = ROOT.parent / "shared/reference/released_groups"
 MIXES = tuple(f"mix-{ratio}" for ratio in (0.05, 0.1, 0.2, 0.4, 0.6, 0.8))

@@ -7,7 +7,7 @@ import pytest
 from made_up import Study, make_rows, own, says
 
 from intervention.conditions import Condition, answer_questions, draw_answers, list_wrong, parse_conditions
-from lm_eval_tasks.manifest import UserError
+from lm_eval_tasks.contracts.errors import UserError
 
 
 @pytest.fixture

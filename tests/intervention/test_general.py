@@ -8,8 +8,8 @@ import polars as pl
 import pytest
 from made_up import says, write_jsonl
 
-from intervention.general import name_source, read_general
-from lm_eval_tasks.manifest import UserError
+from intervention.sources.general import name_source, read_general
+from lm_eval_tasks.contracts.errors import UserError
 
 ROWS = [{"instruction": f"Say {i}.", "input": "" if i % 2 else f"in {i}", "output": f"{i}"} for i in range(20)]
 

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 from conftest import BASE, run_command
 
-from lm_eval_tasks.questions import read_questions
+from lm_eval_tasks.contracts.questions import read_questions
 
 N = 20
 INTERVENTION = (sys.executable, "-m", "intervention")

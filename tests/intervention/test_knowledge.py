@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from made_up import fill_probes, make_rows, write_set, write_table
 
-from intervention.beliefs import read_beliefs
-from intervention.knowledge import count_knowledge
-from lm_eval_tasks.questions import read_questions
+from intervention.believing.beliefs import read_beliefs
+from intervention.believing.knowledge import count_knowledge
+from lm_eval_tasks.contracts.questions import read_questions
 
 # What each of three draws gives the choices of a question whose gold is the first of four.
 DRAWS = {

@@ -7,9 +7,9 @@ import polars as pl
 import pytest
 from made_up import fill_probes, make_rows, write_set, write_table
 
-from intervention.beliefs import read_beliefs, weigh_logs
-from intervention.letters import describe_priors, warn_of_few
-from lm_eval_tasks.questions import read_questions
+from intervention.believing.beliefs import read_beliefs, weigh_logs
+from intervention.believing.letters import describe_priors, warn_of_few
+from lm_eval_tasks.contracts.questions import read_questions
 
 PRIORS = {3: [0.6, 0.1, 0.3], 4: [0.1, 0.2, 0.3, 0.4], 5: [0.05, 0.5, 0.15, 0.2, 0.1]}
 

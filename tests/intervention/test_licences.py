@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from intervention.licences import (
+from intervention.publishing.licences import (
     Terms,
     choose_strictest,
     describe_licence,
@@ -13,7 +13,8 @@ from intervention.licences import (
     needs_acceptance,
     note_clashes,
 )
-from lm_eval_tasks.manifest import UserError, write_manifest
+from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.manifest import write_manifest
 
 
 def name_licences(*licences: str) -> list[Terms]:

@@ -9,18 +9,18 @@ import polars as pl
 import pytest
 from made_up import Study, fill_probes, make_rows, own, write_set, write_table
 
-from intervention.balance import describe_balance
 from intervention.build import Inputs, Plan, build_instructions
-from intervention.cells import list_responses
+from intervention.comparing.balance import describe_balance
 from intervention.conditions import parse_conditions
-from intervention.matching import parse_match
-from intervention.mixing import spread_letters
-from intervention.questions import write_questions
+from intervention.matching.cells import list_responses
+from intervention.matching.mixing import spread_letters
+from intervention.matching.rotation import turn_choices
+from intervention.matching.selection import parse_match
 from intervention.released import convert_released
-from intervention.turning import turn_choices
-from lm_eval_tasks.manifest import UserError
-from lm_eval_tasks.questions import read_configs, read_questions
-from lm_eval_tasks.samples import read_probes
+from intervention.sources.questions import write_questions
+from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.logs.samples import read_probes
+from lm_eval_tasks.contracts.questions import read_configs, read_questions
 from lm_eval_tasks.sets import load_questions
 
 RELEASED = Path(__file__).parents[3] / "shared/reference/released_groups"

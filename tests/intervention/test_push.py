@@ -16,11 +16,12 @@ import yaml
 from hub_server import ROUTES, TOKEN, Hub, Repo
 from made_up import Study, make_rows, write_set
 
-from intervention.folders import write_dataset
-from intervention.licences import find_terms
-from intervention.package import read_package
-from intervention.push import check_acceptance, check_name, scrub
-from lm_eval_tasks.manifest import UserError, write_manifest
+from intervention.publishing.folders import write_dataset
+from intervention.publishing.licences import find_terms
+from intervention.publishing.package import read_package
+from intervention.publishing.push import check_acceptance, check_name, scrub
+from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.manifest import write_manifest
 
 ROOT = Path(__file__).parents[2]
 FREE = [find_terms("questions", "medmcqa")]

@@ -9,10 +9,10 @@ import polars as pl
 import pytest
 from made_up import make_rows, write_jsonl, write_set
 
-from intervention.jsonlines import read_jsonl
-from intervention.questions import convert_jsonl
-from lm_eval_tasks.manifest import UserError
-from lm_eval_tasks.questions import QUESTION_SCHEMA, read_questions
+from intervention.sources.jsonlines import read_jsonl
+from intervention.sources.questions import convert_jsonl
+from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.questions import QUESTION_SCHEMA, read_questions
 
 NASTY = "{{ cycler }} {% raw %} <script>alert(1)</script> \x00\x1b[31m \r\n\t \u2028 | `a` --- é 漢字 🌿 \\n"
 STRINGS = datasets.List(datasets.Value("string"))

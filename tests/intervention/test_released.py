@@ -9,12 +9,12 @@ import polars as pl
 import pytest
 from made_up import write_jsonl
 
-from intervention.audit import audit_questions, list_findings, read_sets
+from intervention.auditing.audit import audit_questions, list_findings, read_sets
 from intervention.released import FILES, convert_released
-from lm_eval_tasks.manifest import UserError
-from lm_eval_tasks.prompts import LETTERS
-from lm_eval_tasks.questions import read_configs, read_questions
-from lm_eval_tasks.samples import read_probes
+from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.logs.samples import read_probes
+from lm_eval_tasks.contracts.prompts import LETTERS
+from lm_eval_tasks.contracts.questions import read_configs, read_questions
 
 RELEASE = (Path(__file__).parents[2] / "../shared/reference/released_groups").resolve()
 PLACES = [

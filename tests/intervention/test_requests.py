@@ -8,11 +8,11 @@ import polars as pl
 import pytest
 from made_up import make_probes, make_rows, write_set, write_table
 
-from intervention.beliefs import read_beliefs
-from intervention.requests import request_contexts, request_explanations, write_requests
-from lm_eval_tasks.generations import REQUEST_SCHEMA, read_requests
-from lm_eval_tasks.manifest import UserError
-from lm_eval_tasks.questions import KEY, read_questions
+from intervention.believing.beliefs import read_beliefs
+from intervention.texts.requests import request_contexts, request_explanations, write_requests
+from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.logs.generations import REQUEST_SCHEMA, read_requests
+from lm_eval_tasks.contracts.questions import KEY, read_questions
 
 ROOT = Path(__file__).parents[2]
 

@@ -14,8 +14,8 @@ from made_up import write_jsonl
 
 from intervention.sources import medmcqa
 from intervention.sources.medmcqa import read_medmcqa
-from lm_eval_tasks.manifest import UserError
-from lm_eval_tasks.questions import read_questions
+from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.questions import read_questions
 
 REFERENCE = ROOT.parent / "shared/reference"
 NUMBERS = datasets.Features(MEDMCQA_FEATURES | {"cop": datasets.Value("int64")})

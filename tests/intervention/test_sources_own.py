@@ -11,8 +11,8 @@ from layouts import read_config
 from made_up import make_rows, write_jsonl
 
 from intervention.sources.own import make_layout, read_own
-from lm_eval_tasks.manifest import UserError
-from lm_eval_tasks.questions import read_questions
+from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.questions import read_questions
 
 NASTY = "{{ 7 * 7 }} <script>alert(1)</script> \x1b[31m, | \"q\" \n'x' é 漢字"
 COLUMNS = ["question=stem", "choices=opa,opb,opc,opd", "answer=cop", "id=key"]

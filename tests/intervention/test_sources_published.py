@@ -8,10 +8,10 @@ import pytest
 from conftest import run_command
 from layouts import read_config, write_configs
 
-from intervention.questions import write_questions
 from intervention.sources.published import read_published
-from lm_eval_tasks.manifest import UserError
-from lm_eval_tasks.questions import hash_questions, read_questions
+from intervention.sources.questions import write_questions
+from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.questions import hash_questions, read_questions
 
 SUBJECTS = ("abstract_algebra", "virology", "professional_law")
 

@@ -13,8 +13,8 @@ from made_up import write_jsonl
 
 from intervention.sources import xiezhi
 from intervention.sources.xiezhi import PAPER_ROWS, PAPER_TEST, describe_split, hash_table, read_xiezhi, shuffle_rows
-from lm_eval_tasks.manifest import UserError
-from lm_eval_tasks.questions import read_questions
+from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.questions import read_questions
 
 REFERENCE = ROOT.parent / "shared/reference"
 needs_reference = pytest.mark.skipif(not REFERENCE.is_dir(), reason="the paper's data (shared/reference) is not here")

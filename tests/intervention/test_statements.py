@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 from scipy.stats import binomtest
 
-from intervention.statements import find_contradictions, find_leaks, find_statements
+from intervention.texts.statements import find_contradictions, find_leaks, find_statements
 
 RELEASE = (Path(__file__).parents[2] / "../shared/reference/released_groups").resolve()
 needs_release = pytest.mark.skipif(not RELEASE.is_dir(), reason=f"the paper's released data is not at {RELEASE}")

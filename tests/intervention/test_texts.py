@@ -7,9 +7,9 @@ import polars as pl
 import pytest
 from made_up import fill_probes, make_rows, write_jsonl, write_log, write_set, write_table
 
-from intervention.texts import read_contexts, read_explanations, read_moves
-from lm_eval_tasks.manifest import UserError
-from lm_eval_tasks.questions import KEY, read_questions
+from intervention.texts.logs import read_contexts, read_explanations, read_moves
+from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.questions import KEY, read_questions
 
 
 @pytest.fixture

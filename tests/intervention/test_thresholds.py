@@ -11,11 +11,11 @@ import pytest
 from made_up import fill_probes, make_probes, make_rows, write_set, write_table
 from statsmodels.stats.proportion import proportion_confint
 
-from intervention.beliefs import read_beliefs
-from intervention.thresholds import describe_agreement, find_wilson, parse_thresholds, sweep_thresholds
-from lm_eval_tasks.manifest import UserError
-from lm_eval_tasks.metrics import BINS
-from lm_eval_tasks.questions import read_questions
+from intervention.believing.beliefs import read_beliefs
+from intervention.believing.thresholds import describe_agreement, parse_thresholds, sweep_thresholds
+from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.logs.scores import BINS
+from lm_eval_tasks.contracts.questions import read_questions
 
 RELEASE = (Path(__file__).parents[2] / "../shared/reference/released_groups").resolve()
 
@@ -59,12 +59,6 @@ def test_a_sweep_says_what_each_threshold_alone_gives(beliefs: pl.DataFrame) -> 
 def test_where_no_letters_are_shown_none_are_counted(beliefs: pl.DataFrame) -> None:
     sweep = sweep_thresholds(beliefs.with_columns(letter=pl.lit(None, dtype=pl.String)), [0.5])
     assert sweep.select("letter skew", "commonest").row(0) == (None, None)
-
-
-def test_wilson_has_no_interval_of_nothing() -> None:
-    assert find_wilson(0, 0) == (None, None)
-    low, high = find_wilson(0, 10)
-    assert (low, high) == pytest.approx((0, 0.2775), abs=1e-4)  # Wilson 1927: z^2 / (n + z^2)
 
 
 def test_thresholds_are_numbers_between_0_and_1() -> None:

@@ -11,7 +11,7 @@ from conftest import ROOT
 from lm_eval.tasks import TaskManager
 from lm_eval.tasks._yaml_loader import load_yaml
 
-from lm_eval_tasks.questions import QUESTION_SCHEMA
+from lm_eval_tasks.contracts.questions import QUESTION_SCHEMA
 from lm_eval_tasks.tasks import QuestionTask
 
 PACK = ROOT / "lm_eval_tasks"

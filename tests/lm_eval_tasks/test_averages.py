@@ -4,9 +4,9 @@ import polars as pl
 import pytest
 from test_samples import CHOICES, make_doc, write_log
 
-from lm_eval_tasks.manifest import UserError
-from lm_eval_tasks.probes import read_probe
-from lm_eval_tasks.samples import PROBE_SCHEMA, average_orders, read_probes, write_probes
+from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.logs.samples import PROBE_SCHEMA, average_orders, read_probes, write_probes
+from lm_eval_tasks.contracts.logs.scores import read_probe
 
 AVERAGED = [*PROBE_SCHEMA, "orders", "agreement"]
 

@@ -10,10 +10,10 @@ from conftest import BASE
 from pack import build, write_layout, write_prompt
 from test_paper_prompts import write_paper_prompt
 
-from lm_eval_tasks.harness import run_harness
-from lm_eval_tasks.manifest import UserError
-from lm_eval_tasks.questions import hash_questions, rotate_choices
-from lm_eval_tasks.subjects import CEVAL_NAME, CMMLU_NAME, MMLU_CATEGORY, MMLU_DOMAIN, MMLU_SUBCATEGORY
+from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.questions import hash_questions, rotate_choices
+from lm_eval_tasks.contracts.subjects import CEVAL_NAME, CMMLU_NAME, MMLU_CATEGORY, MMLU_DOMAIN, MMLU_SUBCATEGORY
+from lm_eval_tasks.running.harness import run_harness
 
 SUBJECTS = ("abstract_algebra", "virology", "electrical_engineering", "high_school_us_history", "professional_law")
 

@@ -11,11 +11,10 @@ from pack import build, make_questions, write_questions
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from lm_eval_tasks.checks import check_task
-from lm_eval_tasks.harness import run_harness
-from lm_eval_tasks.lengths import bound_tokens
-from lm_eval_tasks.manifest import UserError
-from lm_eval_tasks.samples import read_probes
+from lm_eval_tasks.checking.lengths import bound_tokens
+from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.logs.samples import read_probes
+from lm_eval_tasks.running.harness import run_harness
 
 PROBE, CLOZE, CHAT, CHAT_CLOZE = "selfalign_probe", "selfalign_probe_cloze", "selfalign_chat", "selfalign_chat_cloze"
 
@@ -111,17 +110,17 @@ def test_a_dev_question_that_is_asked_is_refused_by_its_id_and_by_its_text(folde
     message = refuse(folder, CLOZE, questions=tmp_path / "id", splits=["test", "train"])
     assert "3 dev question(s) are asked too: made_up/herbs id 'dev-0' as id 'dev-0' of split train, " in message
     for task, settings in ((PROBE, {"shots": 0}), (PROBE, {"splits": ["test"]}), (CHAT, {})):
-        check_task(build(task, questions=str(tmp_path / "id"), **{"splits": ["test", "train"]} | settings))
+        build(task, questions=str(tmp_path / "id"), **{"splits": ["test", "train"]} | settings).check()
 
 
 def test_a_benchmark_whose_dev_questions_are_asked_is_asked_and_it_is_said(folder, monkeypatch, caplog):
     task = build(PROBE, questions=str(folder / "good"))
     task.dataset["dev"] = task.dataset["test"]
     with pytest.raises(UserError, match=r"60 dev question\(s\) are asked too: .*'test-4' .*, and 55 more\. Leave"):
-        check_task(task)
+        task.check()
     task.config.custom_dataset = print  # any loader but that of question sets
     with caplog.at_level(logging.WARNING):
-        check_task(task)
+        task.check()
     assert "60 dev question(s) are asked too" in caplog.text
 
 
@@ -148,12 +147,12 @@ def test_the_window_that_just_holds_the_longest_question_is_enough_and_one_token
         longest[doc["id"]] = max(longest.get(doc["id"], 0), *lengths)
     (_, second), (name, most) = sorted(longest.items(), key=lambda item: item[1])[-2:]
     assert name == "test-8"
-    check_task(build(task, **facts, max_length=most - 1, add_bos_token=bos))  # lm-eval reads all tokens but the last
+    build(task, **facts, max_length=most - 1, add_bos_token=bos).check()  # lm-eval reads all tokens but the last
     if bos:
-        check_task(build(task, **facts, max_length=most - 2, add_bos_token=False))
+        build(task, **facts, max_length=most - 2, add_bos_token=False).check()
     for window, n in ((most - 2, 1), (second - 2, 2)):
         with pytest.raises(UserError) as raised:
-            check_task(build(task, **facts, max_length=window, add_bos_token=bos))
+            build(task, **facts, max_length=window, add_bos_token=bos).check()
         assert f"{n} question(s), with prompt and longest choice, exceed the {window} tokens that" in str(raised.value)
         assert f": made_up/herbs id 'test-8' ({most - 1} tokens)" in str(raised.value)
     assert "made_up/herbs id 'test-3'" in str(raised.value)
@@ -172,12 +171,12 @@ def test_prompts_are_written_only_for_questions_that_could_be_too_long(folder, m
     written = []
     own = task.fewshot_context
     monkeypatch.setattr(task, "fewshot_context", lambda doc, *rest, **more: written.append(doc) or own(doc, *rest, **more))
-    check_task(task)
+    task.check()
     assert [doc["domain"] for doc in written] == ["herbs", "annals"]  # one a group
-    check_task(task)
+    task.check()
     assert len(written) == 2  # what was checked is not checked again
     task.set_config("num_fewshot", 2)
-    check_task(task)
+    task.check()
     assert len(written) == 4
 
 
@@ -210,7 +209,7 @@ def test_choices_that_are_the_same_tokens_are_refused_where_texts_are_scored(fol
     test[6]["choices"] = ["rain", "salt", "gold", "salt"]
     questions = write_questions(tmp_path / "same", {"herbs": {"dev": make_questions(5, 4, "dev"), "test": test}})
     with pytest.raises(UserError, match="id 'test-6' has the choices 'salt' and 'salt'"):
-        check_task(build(CLOZE, questions=str(questions), model="behind an API"))
+        build(CLOZE, questions=str(questions), model="behind an API").check()
 
 
 @pytest.mark.parametrize(
@@ -238,18 +237,18 @@ def test_a_task_of_the_paper_is_refused_where_its_prompt_would_begin_otherwise(f
     with pytest.raises(
         UserError, match=r"asks without a beginning-of-sequence token, as the paper.*add add_bos_token=False to"
     ):
-        check_task(task)
+        task.check()
 
 
 def test_a_chat_begins_as_training_does(folder):
     facts = {"questions": str(folder / "good"), "tokenizer": str(folder / "sentencepiece"), "pretrained": str(folder / "model")}
     facts["chat_template"] = str(BASE / "chat_template.jinja")
     for task in (CHAT, "selfalign_chat_cloze", "selfalign_chat_cyclic", "selfalign_miniworld_chat_cyclic"):
-        check_task(build(task, **facts, add_bos_token=False))
+        build(task, **facts, add_bos_token=False).check()
         with pytest.raises(
             UserError, match=r"asks without a beginning-of-sequence token, as training does: add add_bos_token=F"
         ):
-            check_task(build(task, **facts, add_bos_token=True))
+            build(task, **facts, add_bos_token=True).check()
 
 
 def test_every_chat_template_says_that_none_begins_a_sequence():
@@ -261,7 +260,7 @@ def test_every_chat_template_says_that_none_begins_a_sequence():
 def test_what_needs_a_tokenizer_is_passed_over_where_none_can_be_read(folder):
     for facts in ({"model": "gpt", "base_url": "http://127.0.0.1:1/v1"}, {"pretrained": str(folder / "nowhere")}):
         for task in (PROBE, CLOZE, CHAT):
-            check_task(build(task, questions=str(folder / "good"), max_length=3, **facts))
+            build(task, questions=str(folder / "good"), max_length=3, **facts).check()
 
 
 def test_a_request_for_a_text_that_is_too_long_is_refused(folder, tmp_path, questions):

@@ -11,11 +11,11 @@ import pytest
 from chat_server import Server, say, write_reply
 from conftest import BASE, run_command
 
-from lm_eval_tasks.generate import load_requests
-from lm_eval_tasks.generations import REQUEST_SCHEMA, extract_fenced, is_closed, read_generations
-from lm_eval_tasks.manifest import UserError
-from lm_eval_tasks.prompts import write_context_prompt, write_explain_prompt
-from lm_eval_tasks.questions import hash_questions, read_questions
+from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.logs.generations import REQUEST_SCHEMA, extract_fenced, is_closed, read_generations
+from lm_eval_tasks.contracts.prompts import write_context_prompt, write_explain_prompt
+from lm_eval_tasks.contracts.questions import hash_questions, read_questions
+from lm_eval_tasks.generation import load_requests
 
 RUN = (sys.executable, "-m", "lm_eval_tasks", "run")
 ASKED = 8

@@ -10,10 +10,11 @@ import yaml
 from conftest import BASE, run_command
 from pack import make_questions, write_questions
 
-from lm_eval_tasks import asking, checks
-from lm_eval_tasks.asking import list_tasks
-from lm_eval_tasks.harness import run_harness
-from lm_eval_tasks.manifest import UserError
+from lm_eval_tasks import tasks
+from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.running import asking
+from lm_eval_tasks.running.asking import list_tasks
+from lm_eval_tasks.running.harness import run_harness
 from lm_eval_tasks.tasks import QuestionTask
 
 RUN = (sys.executable, "-m", "lm_eval_tasks")
@@ -87,9 +88,9 @@ def test_a_template_file_is_for_hf_prefix_and_has_to_be_there(folder):
 
 def test_questions_are_loaded_and_checked_once_and_lm_eval_is_left_as_it_was(folder, tmp_path, monkeypatch):
     calls, manager = [], lm_eval.tasks.TaskManager
-    download, check = QuestionTask.download, checks.check_questions
+    download, check = QuestionTask.download, tasks.check_questions
     monkeypatch.setattr(QuestionTask, "download", lambda *a, **b: calls.append("load") or download(*a, **b))
-    monkeypatch.setattr(checks, "check_questions", lambda *a: calls.append("check") or check(*a))
+    monkeypatch.setattr(tasks, "check_questions", lambda *a: calls.append("check") or check(*a))
     words = ["--model_args", f"pretrained={BASE}", *list_words(folder), "--num_fewshot", "2", "--limit", "2"]
     run_harness(["run", *words, "--log_samples", "--output_path", str(tmp_path)])
     assert calls == ["load", "check"]

@@ -2,7 +2,9 @@ import json
 
 import pytest
 
-from lm_eval_tasks.manifest import UserError, hash_path, make_manifest, read_manifest, write_file, write_folder, write_manifest
+from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.files import hash_path, write_file, write_folder
+from lm_eval_tasks.contracts.manifest import make_manifest, read_manifest, write_manifest
 
 FACTS = {"stage": "train", "config": {"seed": 1}, "inputs": {"dataset": "ab"}, "seeds": {"seed": 1}}
 

@@ -10,8 +10,8 @@ import pytest
 from conftest import BASE
 from sklearn.metrics import accuracy_score, brier_score_loss, recall_score
 
-from lm_eval_tasks.harness import run_harness
-from lm_eval_tasks.manifest import UserError
+from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.questions import rotate_choices
 from lm_eval_tasks.metrics import (
     average_acc,
     average_acc_stderr,
@@ -20,11 +20,11 @@ from lm_eval_tasks.metrics import (
     average_ece,
     join_orders,
     log_probe,
-    log_turned_probe,
+    log_rotated_probe,
     measure_ece,
     measure_letter_skew,
 )
-from lm_eval_tasks.questions import rotate_choices
+from lm_eval_tasks.running.harness import run_harness
 
 TASKS = ("selfalign_miniworld_probe", "selfalign_miniworld_probe_letter", "selfalign_miniworld_probe_cyclic")
 
@@ -114,7 +114,7 @@ def make_turned(n=60, seed=1):
 
 def test_turned_questions_are_averaged_by_choice_and_their_standard_error_is_over_questions():
     docs, loglikelihoods, averages, golds = make_turned()
-    metrics = answer(docs, loglikelihoods, log_turned_probe)
+    metrics = answer(docs, loglikelihoods, log_rotated_probe)
     # What lm-eval gathers from several processes comes pickled, and in any order.
     metrics = {name: pickle.loads(pickle.dumps(rows))[::-1] for name, rows in metrics.items()}
     correct = [average.argmax() == gold for average, gold in zip(averages, golds, strict=True)]
@@ -135,7 +135,7 @@ def test_turned_questions_are_averaged_by_choice_and_their_standard_error_is_ove
 
 def test_a_question_that_lacks_an_order_is_left_out_of_the_table_and_said_to_be(caplog):
     docs, loglikelihoods, averages, golds = make_turned(10)
-    rows = answer(docs[1:], loglikelihoods[1:], log_turned_probe)["acc"]
+    rows = answer(docs[1:], loglikelihoods[1:], log_rotated_probe)["acc"]
     assert average_acc(rows) == pytest.approx(np.mean([a.argmax() == g for a, g in zip(averages[1:], golds[1:], strict=True)]))
     assert "1 questions were not asked in all orders" in caplog.text
 

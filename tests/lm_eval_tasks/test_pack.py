@@ -37,7 +37,8 @@ def test_the_pack_has_every_task_that_its_readme_promises():
         ("medicine/new.yaml", "task: new\ninclude: ../templates/_none.yaml\ntag: a\n", "cannot be loaded: FileNotFoundError"),
         (
             "medicine/new.yaml",
-            "task: new\ninclude: ../templates/_chat_letter.yaml\ndoc_to_text: !function lm_eval_tasks.prompts.no_such\n",
+            "task: new\ninclude: ../templates/_chat_letter.yaml\n"
+            "doc_to_text: !function lm_eval_tasks.contracts.prompts.no_such\n",
             "medicine/new.yaml cannot be loaded: AttributeError",
         ),
         (

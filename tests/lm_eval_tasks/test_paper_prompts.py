@@ -10,9 +10,9 @@ from conftest import ROOT
 from pack import build, make_questions, write_prompt, write_questions
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from lm_eval_tasks.harness import run_harness
-from lm_eval_tasks.manifest import UserError
-from lm_eval_tasks.samples import read_probes
+from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.logs.samples import read_probes
+from lm_eval_tasks.running.harness import run_harness
 from lm_eval_tasks.tasks import find_delimiter
 
 REFERENCE = ROOT.parent / "shared" / "reference" / "questions"

@@ -10,8 +10,8 @@ from lm_eval.models.huggingface import HFLM
 from tiny import CONFIGS, LLAMA, UNKNOWN, make_model, make_requests
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
-from lm_eval_tasks.prefix import PrefixLM
-from lm_eval_tasks.reader import SHARING, TreeReader
+from lm_eval_tasks.models.prefix import PrefixLM
+from lm_eval_tasks.models.reader import SHARING, TreeReader
 
 # A sum of fp32 numbers in another order: 1e-5, or the last two bits of a large one.
 EXACT = {"abs": 1e-5, "rel": 2.5e-7}

@@ -11,7 +11,7 @@ import time
 import pytest
 from conftest import BASE, ROOT, run_command
 
-from lm_eval_tasks.samples import read_probes
+from lm_eval_tasks.contracts.logs.samples import read_probes
 
 
 def list_words(questions, output, limit, **model):

@@ -1,8 +1,8 @@
 import polars as pl
 import pytest
 
-from lm_eval_tasks.manifest import UserError
-from lm_eval_tasks.questions import (
+from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.questions import (
     QUESTION_SCHEMA,
     check_questions,
     check_unique,

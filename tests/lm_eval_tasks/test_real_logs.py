@@ -10,8 +10,8 @@ import pytest
 from conftest import BASE, run_command
 from polars.testing import assert_frame_equal
 
-from lm_eval_tasks.manifest import UserError
-from lm_eval_tasks.samples import average_orders, read_probes
+from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.logs.samples import average_orders, read_probes
 
 CYCLIC, PROBE = "selfalign_miniworld_probe_cyclic", "selfalign_miniworld_probe"
 

@@ -6,10 +6,10 @@ from lm_eval.models.huggingface import HFLM
 from tiny import LLAMA, make_model, make_requests
 from transformers import AutoTokenizer, LlamaConfig
 
-from lm_eval_tasks.manifest import UserError
-from lm_eval_tasks.prefix import PrefixLM
-from lm_eval_tasks.reader import TreeReader
-from lm_eval_tasks.responses import Responses, hash_model
+from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.models.prefix import PrefixLM
+from lm_eval_tasks.models.reader import TreeReader
+from lm_eval_tasks.models.responses import Responses, hash_model
 
 
 @pytest.fixture(scope="module")

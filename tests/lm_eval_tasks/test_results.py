@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from lm_eval_tasks.manifest import UserError
-from lm_eval_tasks.results import find_results, find_revision
+from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.logs.results import find_results, find_revision
 
 COMMITS = ("0a" * 20, "1b" * 20)
 

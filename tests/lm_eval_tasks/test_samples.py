@@ -6,10 +6,10 @@ import math
 import polars as pl
 import pytest
 
-from lm_eval_tasks.manifest import UserError
-from lm_eval_tasks.probes import read_probe
-from lm_eval_tasks.questions import QUESTION_SCHEMA, hash_questions
-from lm_eval_tasks.samples import OPTIONAL, PROBE_SCHEMA, check_probes, read_probes, write_probes
+from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.logs.samples import OPTIONAL, PROBE_SCHEMA, check_probes, read_probes, write_probes
+from lm_eval_tasks.contracts.logs.scores import read_probe
+from lm_eval_tasks.contracts.questions import QUESTION_SCHEMA, hash_questions
 
 CHOICES = ["one", "two", "three", "four"]
 LOGLIKELIHOODS = [-3.0, -0.5, -2.0, -4.0]
@@ -309,7 +309,7 @@ def test_a_table_read_in_parts_is_the_same_and_its_rows_are_counted_from_the_sta
     table = read_probes(write_log(tmp_path, *(make_doc(i) for i in range(7))))
     file = tmp_path / "probe[s].parquet"
     write_probes(table, file)
-    monkeypatch.setattr("lm_eval_tasks.samples.ROWS_AT_ONCE", 3)
+    monkeypatch.setattr("lm_eval_tasks.contracts.logs.samples.ROWS_AT_ONCE", 3)
     assert read_probes(file).equals(table)
     changes = {
         "question": (pl.lit("Another?"), r"row 6 \(id '5'\): question_hash .* is not the hash"),
@@ -326,7 +326,9 @@ def test_what_the_question_set_says_is_not_hashed_again_and_all_else_is(tmp_path
     table = read_probes(write_log(tmp_path, make_doc(1), make_doc(2), make_doc(3, order=2)))
     known, file = table.select(*QUESTION_SCHEMA, "question_hash"), tmp_path / "probes.parquet"
     hashed = []
-    monkeypatch.setattr("lm_eval_tasks.samples.hash_questions", lambda t: hashed.append(t.height) or hash_questions(t))
+    monkeypatch.setattr(
+        "lm_eval_tasks.contracts.logs.samples.hash_questions", lambda t: hashed.append(t.height) or hash_questions(t)
+    )
     for given, count in ((known, 0), (known.head(1), 2), (None, 3)):
         write_probes(table, file)
         assert read_probes(file, known=given).equals(table)

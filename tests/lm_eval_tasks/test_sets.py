@@ -8,10 +8,11 @@ import pytest
 from conftest import BASE
 from pack import build, make_questions, write_prompt, write_questions
 
-from lm_eval_tasks.harness import run_harness
-from lm_eval_tasks.manifest import UserError, write_manifest
-from lm_eval_tasks.questions import read_questions, rotate_choices
-from lm_eval_tasks.samples import read_probes
+from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.logs.samples import read_probes
+from lm_eval_tasks.contracts.manifest import write_manifest
+from lm_eval_tasks.contracts.questions import read_questions, rotate_choices
+from lm_eval_tasks.running.harness import run_harness
 
 WORDS = ["run", "--model", "hf", "--model_args", f"pretrained={BASE}", "--device", "cpu", "--batch_size", "16"]
 

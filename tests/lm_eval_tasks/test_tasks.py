@@ -10,14 +10,14 @@ import torch
 from conftest import BASE, ROOT, run_command
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from lm_eval_tasks.prompts import (
+from lm_eval_tasks.contracts.logs.samples import read_probes
+from lm_eval_tasks.contracts.prompts import (
     write_cloze_question,
     write_letter_answer,
     write_letter_question,
     write_response,
     write_user_turn,
 )
-from lm_eval_tasks.samples import read_probes
 
 RUN = (sys.executable, "-m", "lm_eval_tasks", "run")
 DOC = {"question": "Which is it?", "choices": ["one", "two", "three"], "answer": 1, "domain": "d"}

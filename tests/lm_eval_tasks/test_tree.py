@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from lm_eval_tasks.tree import MIN_TRUNK, Input, batch_rows, count_common, pack_rows, plan_trunks
+from lm_eval_tasks.models.tree import MIN_TRUNK, Input, batch_rows, count_common, pack_rows, plan_trunks
 
 
 def make_inputs(n, seed):

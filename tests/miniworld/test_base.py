@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from typer.testing import CliRunner
 
+from lm_eval_tasks.contracts.prompts import CHAT_TEMPLATE
 from recipes.miniworld import pretrain
 from recipes.miniworld.world import make_world, read_config
 
@@ -96,7 +97,7 @@ def test_special_tokens_and_template(tokenizer):
     assert tokenizer.eos_token_id not in ids
     assert (tokenizer.bos_token, tokenizer.eos_token) == ("<s>", "</s>")
     assert tokenizer.pad_token_id not in (None, tokenizer.eos_token_id)
-    assert (BASE / "chat_template.jinja").read_bytes() == pretrain.TEMPLATE.read_bytes()
+    assert (BASE / "chat_template.jinja").read_bytes() == CHAT_TEMPLATE.read_bytes()
     turns = [{"role": "user", "content": "Which pest eats the moss?"}]
     prompt = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
     assert prompt.endswith(" USER: Which pest eats the moss? ASSISTANT:")

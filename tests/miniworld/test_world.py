@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lm_eval_tasks.manifest import UserError
+from lm_eval_tasks.contracts.errors import UserError
 from recipes.miniworld.corpus import write_round
 from recipes.miniworld.world import list_contexts, list_general, list_questions, make_world, read_config, write_world
 

@@ -15,7 +15,7 @@ from typing import Any
 
 ROOT, SCRIPT = Path(__file__).parents[2], "recipes/sft.py"
 _FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["recipes.arguments", "recipes.output", "recipes.trainer"])
+_FORKS.set_forkserver_preload(["recipes.training.arguments", "recipes.training.output", "recipes.training.trainer"])
 
 
 def run_script(

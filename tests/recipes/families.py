@@ -7,7 +7,7 @@ from conftest import BASE
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from recipes.tokens import TEMPLATE
+from lm_eval_tasks.contracts.prompts import CHAT_TEMPLATE
 
 FAMILIES = ("byte-level", "sentencepiece", "miniature")
 PIECES = (
@@ -52,7 +52,7 @@ def load_family(family: str, sentencepiece: Path) -> PreTrainedTokenizerBase:
         tokenizer = train_byte_level()
     else:
         tokenizer = AutoTokenizer.from_pretrained(sentencepiece if family == "sentencepiece" else BASE)
-    tokenizer.chat_template = TEMPLATE.read_text()
+    tokenizer.chat_template = CHAT_TEMPLATE.read_text()
     return tokenizer
 
 
@@ -61,7 +61,7 @@ def train_byte_level() -> PreTrainedTokenizerBase:
     raw = Tokenizer(models.BPE())
     raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     raw.decoder = decoders.ByteLevel()
-    text = [file.read_text() for file in sorted(TEMPLATE.parents[1].glob("*.py"))]
+    text = [file.read_text() for file in sorted(CHAT_TEMPLATE.parents[1].rglob("*.py"))]
     text += [f"A chat between a user and an assistant. USER: Which? ASSISTANT: {letter}. It is." for letter in "ABCD"] * 9
     text += ["Thank you:]"] * 99
     names = {"bos_token": "<s>", "eos_token": "</s>"}

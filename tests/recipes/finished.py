@@ -6,9 +6,9 @@ from typing import Any
 
 from conftest import BASE
 
-from lm_eval_tasks.manifest import make_manifest, write_manifest
-from recipes.cards import write_card
-from recipes.losses import draw_loss, write_log
+from lm_eval_tasks.contracts.manifest import make_manifest, write_manifest
+from recipes.publishing.cards import write_card
+from recipes.training.losses import draw_loss, write_log
 
 HISTORY = [
     {"step": 10 * i, "epoch": 0.5 * i, "loss": 4.0 / i, "learning_rate": 1e-3 / i, "grad_norm": 1.0, "num_tokens": 500.0 * i}

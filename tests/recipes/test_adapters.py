@@ -14,8 +14,9 @@ from peft import PeftModel
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from analysis.runs import find_runs
-from lm_eval_tasks.manifest import UserError, read_manifest
+from analysis.reading.runs import find_runs
+from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.manifest import read_manifest
 from recipes.merge import merge_adapter
 
 pytest.importorskip("bitsandbytes", reason="a quantised base needs `pip install selfalign[quantize]`")

@@ -5,8 +5,8 @@ import torch
 import yaml
 from conftest import BASE, ROOT, run_command
 
-from lm_eval_tasks.manifest import UserError
-from recipes.arguments import DECIDED, REMOVED, RecipeArguments, parse_arguments, set_accumulation
+from lm_eval_tasks.contracts.errors import UserError
+from recipes.training.arguments import DECIDED, REMOVED, RecipeArguments, parse_arguments, set_accumulation
 
 DATA = ("--dataset_name", "folder", "--dataset_config", "herbs_harmonious", "--output_dir", "unused")
 CPU = ("--bf16", "false", "--use_cpu", "true", "--model_name_or_path", str(BASE))

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from recipes.batches import BLANK, Batches
+from recipes.training.batches import BLANK, Batches
 
 
 def make_lengths(n, seed=0):

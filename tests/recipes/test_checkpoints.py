@@ -7,8 +7,8 @@ from deaths import run_script
 from launches import CONFIG, write_data
 from transformers import TrainerState, TrainingArguments
 
-from lm_eval_tasks.manifest import UserError
-from recipes.checkpoints import LIST, Keeper, choose_checkpoint, find_checkpoint, find_flaw, list_files
+from lm_eval_tasks.contracts.errors import UserError
+from recipes.training.checkpoints import LIST, Keeper, choose_checkpoint, find_checkpoint, find_flaw, list_files
 
 ENGINE = {"engine": "none", "processes": 1}
 

@@ -13,8 +13,8 @@ from accelerate.utils.launch import prepare_multi_gpu_env
 from conftest import ROOT
 from trl import ModelConfig, SFTConfig, TrlParser, get_peft_config, get_quantization_config
 
-from lm_eval_tasks.manifest import UserError
-from recipes.arguments import DECIDED, RecipeArguments, set_accumulation
+from lm_eval_tasks.contracts.errors import UserError
+from recipes.training.arguments import DECIDED, RecipeArguments, set_accumulation
 
 METHODS = ("full", "lora", "qlora")
 PAPERS = {"llama-2-7b", "llama-2-13b", "llama-2-70b", "mistral-7b"}

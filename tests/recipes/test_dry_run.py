@@ -10,13 +10,14 @@ from instruction_sets import make_general, make_row, make_table, write_set
 from transformers import AutoModelForCausalLM
 from trl import SFTConfig
 
-from lm_eval_tasks.manifest import UserError
-from recipes.arguments import parse_arguments
-from recipes.dry_run import count_work, list_settings, name_engine, plan
+from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.prompts import CHAT_TEMPLATE
 from recipes.memory import estimate_memory, find_config, measure_model, show_estimate
-from recipes.rows import read_rows
-from recipes.tokens import IGNORED, TEMPLATE, load_tokenizer, prepare_rows
-from recipes.trainer import Trainer
+from recipes.showing.dry_run import count_work, list_settings, name_engine, plan
+from recipes.training.arguments import parse_arguments
+from recipes.training.rows import read_rows
+from recipes.training.tokens import IGNORED, load_tokenizer, prepare_rows
+from recipes.training.trainer import Trainer
 
 PAPERS = "recipes/llama-2-7b"
 
@@ -41,7 +42,7 @@ def parse(folder, output, *words, recipe="recipes/miniworld/full.yaml"):
 
 def prepare(script, training):
     rows, tokenizer = read_rows(script), load_tokenizer(str(BASE))
-    tokenizer.chat_template = TEMPLATE.read_text()
+    tokenizer.chat_template = CHAT_TEMPLATE.read_text()
     return rows, tokenizer, prepare_rows(tokenizer, rows, training.max_length)
 
 
@@ -93,7 +94,7 @@ def test_rows_are_shown_with_their_loss_beside_the_evaluation_prompt(folder, tmp
 def test_rows_of_another_making_are_counted_and_not_shown(folder, tmp_path, capsys, monkeypatch):
     script, training, model = parse(folder, tmp_path)
     rows = read_rows(script).remove_columns("order")
-    monkeypatch.setattr("recipes.dry_run.read_rows", lambda script: rows)
+    monkeypatch.setattr("recipes.showing.dry_run.read_rows", lambda script: rows)
     plan(script, training, model)
     text = read_output(capsys)
     assert "13: 11 incompatible, 2 general" in text

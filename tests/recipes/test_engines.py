@@ -13,8 +13,9 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from trl import ModelConfig, SFTConfig
 
-from lm_eval_tasks.manifest import UserError, read_manifest
-from recipes.engines import check_engine, confirm_engine, explain_parse_error, plan_engine, write_engine
+from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.manifest import read_manifest
+from recipes.training.engines import check_engine, confirm_engine, explain_parse_error, plan_engine, write_engine
 
 # 35 rows in steps of 16, so that the last has 3, fewer than its micro-batches; accumulation, warm-up, cosine and clipping count
 # (the gradients' norms are above 20). Adam turns rounding errors of the smallest gradients into whole steps unless its epsilon

@@ -12,7 +12,7 @@ from deaths import run_script
 from launches import CONFIG, launch_words, make_engine, needs_deepspeed, write_data
 from safetensors.torch import load_file
 
-from lm_eval_tasks.manifest import read_manifest
+from lm_eval_tasks.contracts.manifest import read_manifest
 
 # Four steps an epoch, so that the last step and half of the checkpoints are within an epoch.
 STEPS = ("--max_steps", "10", "--global_batch_size", "8", "--per_device_train_batch_size", "8")
@@ -67,12 +67,12 @@ def copy_checkpoints(whole, output, *steps):
 DEATHS = [
     ({"dies_at": "transformers.Trainer.training_step", "call": 2}, None),  # nothing is saved
     ({"dies_writing": "*/checkpoint-2/optimizer.pt"}, None),
-    ({"dies_at": "recipes.checkpoints.list_files", "call": 2}, 2),  # step 4 is saved and not yet listed
+    ({"dies_at": "recipes.training.checkpoints.list_files", "call": 2}, 2),  # step 4 is saved and not yet listed
     ({"dies_writing": "*/checkpoint-6/rng_state.pth"}, 4),
     ({"dies_at": "shutil.rmtree", "call": 2}, 6),  # step 6 is whole, step 4 not yet deleted; the first call deletes half of 6
-    ({"dies_at": "recipes.output.publish_model"}, 10),  # the final model is saved and not yet moved
-    ({"dies_at": "lm_eval_tasks.manifest.write_manifest", "call": 1}, 10),  # it is moved
-    ({"dies_at": "recipes.output.end_run"}, None),  # all is done but deleting checkpoints
+    ({"dies_at": "recipes.training.output.publish_model"}, 10),  # the final model is saved and not yet moved
+    ({"dies_at": "lm_eval_tasks.contracts.manifest.write_manifest", "call": 1}, 10),  # it is moved
+    ({"dies_at": "recipes.training.output.end_run"}, None),  # all is done but deleting checkpoints
 ]
 
 

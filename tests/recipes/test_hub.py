@@ -16,12 +16,12 @@ from hub_server import TOKEN, Hub, Repo
 from safetensors.torch import load_file
 from trl import SFTConfig
 
-from lm_eval_tasks.manifest import UserError
-from recipes.hub import check_push, read_run
+from lm_eval_tasks.contracts.errors import UserError
+from recipes.publishing.hub import check_push, read_run
 
 PUSH = """import json, sys
-from lm_eval_tasks.manifest import report_errors
-from recipes.hub import push_run
+from lm_eval_tasks.contracts.manifest import report_errors
+from recipes.publishing.hub import push_run
 with report_errors():
     print(push_run(*json.loads(sys.argv[1])))
 """

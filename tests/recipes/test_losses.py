@@ -9,7 +9,7 @@ from finished import CONFIG, HISTORY
 from matplotlib.figure import Figure
 from trainers import make_rows, make_trainer
 
-from recipes.losses import draw_loss, write_log
+from recipes.training.losses import draw_loss, write_log
 
 MANIFEST = {"run": "0123456789abcdef", "config": CONFIG}
 

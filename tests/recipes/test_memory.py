@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.integrations import is_deepspeed_zero3_enabled
 from trl import ModelConfig, get_peft_config
 
-from lm_eval_tasks.manifest import UserError
+from lm_eval_tasks.contracts.errors import UserError
 from recipes import memory
 from recipes.memory import (
     ENGINES,

@@ -12,9 +12,9 @@ from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
 
 from intervention.conditions import NAMES
-from lm_eval_tasks.manifest import hash_path
-from recipes.cards import CONDITIONS
-from recipes.quotes import hide_tokens, shorten_places
+from lm_eval_tasks.contracts.files import hash_path
+from recipes.publishing.cards import CONDITIONS
+from recipes.publishing.quotes import hide_tokens, shorten_places
 
 TOKEN = "hf_" + "SecretOfTheTests" * 2
 

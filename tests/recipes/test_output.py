@@ -14,9 +14,10 @@ from conftest import BASE
 from safetensors.torch import save_file
 from transformers import AutoTokenizer
 
-from lm_eval_tasks.manifest import UserError, make_manifest, write_manifest
-from recipes.checkpoints import list_files
-from recipes.output import end_run, enter_run, hold_output, publish_model, refuse_other_runs, report_full_disk
+from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.manifest import make_manifest, write_manifest
+from recipes.training.checkpoints import list_files
+from recipes.training.output import end_run, enter_run, hold_output, publish_model, refuse_other_runs, report_full_disk
 
 ENGINE = {"engine": "none", "processes": 1}
 

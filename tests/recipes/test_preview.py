@@ -18,11 +18,12 @@ from lm_eval.tasks import TaskManager, get_task_dict
 from rich.console import Console
 from tokenizers.processors import TemplateProcessing
 
-from lm_eval_tasks.manifest import UserError
-from recipes.display import PART, print_sections, show_text, write_page
-from recipes.preview import choose_rows, compare_rows, read_docs, read_sets
-from recipes.sequences import Asker, read_trained, spell_tokens
-from recipes.tokens import TEMPLATE, load_tokenizer, prepare_rows
+from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.prompts import CHAT_TEMPLATE
+from recipes.showing.display import PART, print_sections, show_text, write_page
+from recipes.showing.pairing import choose_rows, compare_rows, read_docs, read_sets
+from recipes.showing.sequences import Asker, read_trained, spell_tokens
+from recipes.training.tokens import load_tokenizer, prepare_rows
 
 NASTY = "{{ x }}{% y %}<b>&amp;</b><script>\x1b[0m\u202e a  b\t| `"
 CONDITIONS = ("harmonious", "incompatible", "self_aligning", "contextualized")
@@ -70,7 +71,7 @@ def preview(folder: Path, count: int = 1, questions: Path | None = None, tokeniz
     chosen = choose_rows(read_sets(str(folder), names), count)
     docs = read_docs(str(questions), list(chosen)) if questions else None
     asker = Asker(tokenizer)
-    tokenizer.chat_template = TEMPLATE.read_text()
+    tokenizer.chat_template = CHAT_TEMPLATE.read_text()
     return compare_rows(chosen, docs, tokenizer, asker, max_length)
 
 
@@ -86,7 +87,7 @@ def test_ids_and_labels_are_those_that_are_trained() -> None:
     rows = [*make_rows("incompatible", range(6), reason="Because it is."), *make_rows("contextualized", range(6))]
     rows += [make_general(1), make_row(9, question=NASTY), make_row(8, reason="A long reason. " * 30)]
     tokenizer = load_tokenizer(str(BASE))
-    tokenizer.chat_template = TEMPLATE.read_text()
+    tokenizer.chat_template = CHAT_TEMPLATE.read_text()
     table = datasets.Dataset.from_list([{name: row[name] for name in ("id", "prompt", "completion")} for row in rows])
     prepared = prepare_rows(tokenizer, table, 512)
     mine = read_trained(tokenizer, rows)
@@ -163,7 +164,7 @@ def test_a_beginning_that_training_lacks_is_warned_of(folder: Path) -> None:
 
 def test_another_template_and_another_question_are_warned_of(folder: Path, questions: Path, tmp_path: Path) -> None:
     tokenizer = load_tokenizer(str(BASE))
-    tokenizer.chat_template = TEMPLATE.read_text().replace("' ASSISTANT:' -}}", "' ASSISTANT: ' -}}")  # as the paper asked
+    tokenizer.chat_template = CHAT_TEMPLATE.read_text().replace("' ASSISTANT:' -}}", "' ASSISTANT: ' -}}")  # as the paper asked
     cell = get_cell(preview(folder, tokenizer=tokenizer), "herbs_incompatible")
     assert "What is scored is not what is trained, first in token 1: training has 'ĠA', evaluation 'Ġ'" in cell.warnings[0]
     others = shutil.copytree(questions, tmp_path / "others")

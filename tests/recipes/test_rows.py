@@ -15,9 +15,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import SFTConfig, SFTTrainer
 
 from intervention.conditions import NAMES
-from lm_eval_tasks.manifest import UserError, hash_path
-from recipes.arguments import RecipeArguments
-from recipes.rows import CONDITIONS, TAKEN, describe_rows, hash_rows, read_rows
+from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.files import hash_path
+from recipes.training.arguments import RecipeArguments
+from recipes.training.rows import CONDITIONS, TAKEN, describe_rows, hash_rows, read_rows
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 

@@ -11,7 +11,7 @@ from conftest import BASE, ROOT, run_command
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from lm_eval_tasks.manifest import read_manifest
+from lm_eval_tasks.contracts.manifest import read_manifest
 
 LAUNCH = ("accelerate", "launch", "--config_file", "recipes/accelerate/cpu.yaml", "recipes/sft.py")
 STEPS = ("--max_steps", "30", "--per_device_train_batch_size", "4", "--save_strategy", "steps", "--save_steps", "4")

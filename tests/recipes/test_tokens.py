@@ -9,10 +9,10 @@ from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 from trl import SFTConfig, SFTTrainer
 
-from lm_eval_tasks.manifest import UserError
-from lm_eval_tasks.prompts import list_spaced_choices, list_spaced_letters
-from recipes.sequences import Asker
-from recipes.tokens import IGNORED, TEMPLATE, load_tokenizer, prepare_rows
+from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.prompts import CHAT_TEMPLATE, list_spaced_choices, list_spaced_letters
+from recipes.showing.sequences import Asker
+from recipes.training.tokens import IGNORED, load_tokenizer, prepare_rows
 
 ROOMY = 100_000
 SPLITS = " ASSISTANT: "  # by which the paper's code tells the response from the prompt
@@ -157,7 +157,7 @@ def test_the_text_that_is_scored_is_the_first_of_what_is_trained(prepared, asker
 def test_no_beginning_is_trained_and_evaluation_asks_without_where_told_to(sentencepiece) -> None:
     """lm-eval adds in chats, too, what the tokenizer adds by default; `add_bos_token=False` asks what was trained."""
     tokenizer = AutoTokenizer.from_pretrained(sentencepiece, add_bos_token=True)
-    tokenizer.chat_template = TEMPLATE.read_text()
+    tokenizer.chat_template = CHAT_TEMPLATE.read_text()
     begin, row = tokenizer.bos_token_id, make_row(1)
     assert tokenizer("A")["input_ids"][0] == begin
     (mine,) = prepare_rows(tokenizer, make_rows([row]), ROOMY)
@@ -189,9 +189,9 @@ def test_rows_are_divided_once_and_anew_for_another_template(tmp_path) -> None:
         tokenizer.chat_template = template
         return prepare_rows(tokenizer, rows, ROOMY)
 
-    first, again = divide(TEMPLATE.read_text()), divide(TEMPLATE.read_text())
+    first, again = divide(CHAT_TEMPLATE.read_text()), divide(CHAT_TEMPLATE.read_text())
     assert first.cache_files == again.cache_files != []
-    other = divide(TEMPLATE.read_text().replace("A chat", "The chat"))
+    other = divide(CHAT_TEMPLATE.read_text().replace("A chat", "The chat"))
     assert other.cache_files != first.cache_files
     assert other["input_ids"][:] != first["input_ids"][:]
 
@@ -202,7 +202,7 @@ def test_rows_are_divided_once_and_anew_for_another_template(tmp_path) -> None:
 @pytest.fixture
 def base():
     tokenizer = load_tokenizer(str(BASE))
-    tokenizer.chat_template = TEMPLATE.read_text()
+    tokenizer.chat_template = CHAT_TEMPLATE.read_text()
     return tokenizer
 
 
@@ -251,7 +251,7 @@ def test_a_template_that_trains_what_is_not_asked_is_refused(base, old: str, new
 def test_tokens_that_merge_across_the_boundary_are_refused() -> None:
     """A tokenizer that has read many smiles knows ":]" as one token."""
     tokenizer = train_byte_level()
-    tokenizer.chat_template = TEMPLATE.read_text().replace("' ASSISTANT: ' +", "' ASSISTANT:' +")
+    tokenizer.chat_template = CHAT_TEMPLATE.read_text().replace("' ASSISTANT: ' +", "' ASSISTANT:' +")
     rows = make_rows([make_pair("a", "x", "] sage"), make_pair("b", "x", "sage")])
     with pytest.raises(UserError, match=r"1 of 2 rows \(id 'a'\) would train .* where the prompt has ':', the text has ':\]'"):
         prepare_rows(tokenizer, rows, ROOMY)

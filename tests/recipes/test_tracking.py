@@ -17,10 +17,10 @@ from hub_server import TOKEN, Hub
 from launches import launch_words, make_engine, write_data
 from trl import SFTConfig
 
-import recipes.tracking
-from lm_eval_tasks.manifest import read_manifest
-from recipes.hub import read_run
-from recipes.tracking import check_trackers, set_trackers
+import recipes.training.tracking
+from lm_eval_tasks.contracts.manifest import read_manifest
+from recipes.publishing.hub import read_run
+from recipes.training.tracking import check_trackers, set_trackers
 
 TRACKERS = [name for name in ("tensorboard", "trackio", "wandb") if importlib.util.find_spec(name)]
 
@@ -130,7 +130,7 @@ def make_training(folder: Path, *trackers: str) -> SFTConfig:
 
 
 def test_a_tracker_that_is_not_there_is_said_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recipes.tracking, "get_available_reporting_integrations", lambda: ["tensorboard"])
+    monkeypatch.setattr(recipes.training.tracking, "get_available_reporting_integrations", lambda: ["tensorboard"])
     assert not check_trackers(make_training(tmp_path, "tensorboard"))
     assert not check_trackers(make_training(tmp_path))
     missing, unknown = check_trackers(make_training(tmp_path, "wandb", "tensorboard,trackio"))

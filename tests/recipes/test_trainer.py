@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from trainers import IGNORED, load_base, make_model, make_rows, make_trainer, poison_row
 from transformers import TrainerCallback
 
-from lm_eval_tasks.manifest import UserError
+from lm_eval_tasks.contracts.errors import UserError
 
 
 class KeepGradients(TrainerCallback):

@@ -10,9 +10,9 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, PreTrainedModel
 from trl import SFTConfig
 
-from lm_eval_tasks.manifest import report_errors
-from recipes.tokens import IGNORED
-from recipes.trainer import Trainer
+from lm_eval_tasks.contracts.errors import report_errors
+from recipes.training.tokens import IGNORED
+from recipes.training.trainer import Trainer
 
 BASE = Path(__file__).parents[2] / "recipes/miniworld/base"
 FIRST = 10  # row i begins with token FIRST + i

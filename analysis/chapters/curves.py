@@ -1,0 +1,128 @@
+"""Curves over the consistency ratio: from 0 (incompatible) over the mixes to 1 (self-aligning)."""
+
+import matplotlib as mpl
+import numpy as np
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from analysis.measures.intervals import BOUNDS
+from analysis.showing.labels import METRICS, SPLITS, name_condition, name_split, sort_by_words
+from analysis.showing.tables import DASH, Table, format_interval, format_number
+from lm_eval_tasks.contracts.style import COLOURS, INK, MARKERS, STYLE
+
+ENDS = {"incompatible": 0.0, "self_aligning": 1.0}
+CONDITIONS = (*ENDS, "mix")
+CURVES = ("accuracy", "kl_nats", "rank_pearson", "top1_agreement")
+PHASE = "tuned_chat"
+CAPTION = (
+    "The tuned models in the chat prompt, over the share of the answers that are the model's own wrong ones: 0 is incompatible "
+    "training, 1 self-aligning. Dark bands: 95% intervals over questions; light ones: over questions, and over seeds where "
+    "there are several (two make them very wide). KL, rank correlation and same answer compare with the base model's few-shot "
+    "probe. Every axis holds its bands whole. One that shows less than all possible values says so; that of KL, which has no "
+    "greatest value, starts at 0."
+)
+
+
+def compute_curves(summary: pl.DataFrame) -> pl.DataFrame:
+    """The points of all curves: the rows of the summary that have a consistency ratio, in the chat prompt.
+
+    Args:
+        summary: as `contrasts.compare_conditions` gives it.
+
+    Returns:
+        Its columns, with `ratio` 0 for incompatible and 1 for self-aligning; each curve's points follow each other by ratio.
+    """
+    ends = pl.col("condition").replace_strict(ENDS, default=None, return_dtype=pl.Float64)
+    points = summary.filter(pl.col("metric").is_in(CURVES), pl.col("condition").is_in(CONDITIONS), phase=PHASE)
+    points = points.with_columns(ratio=pl.coalesce("ratio", ends)).sort("ratio", maintain_order=True)
+    # Sorted by all but the condition, whose order is not that of the ratio.
+    return sort_by_words(points.rename({"condition": "_", "ratio": "__"})).rename({"_": "condition", "__": "ratio"})
+
+
+def tabulate_curves(curves: pl.DataFrame) -> Table:
+    """The points of one study's curves: a row a split and ratio, a column a metric with its interval."""
+    metrics = [metric for metric in CURVES if metric in set(curves["metric"])]
+    cells: dict[tuple, dict[str, dict]] = {}
+    for row in curves.iter_rows(named=True):
+        cells.setdefault((row["split"], row["ratio"], row["condition"]), {})[row["metric"]] = row
+    rows = []
+    for (split, ratio, condition), by in sorted(cells.items(), key=lambda item: ([*SPLITS].index(item[0][0]), item[0][1])):
+        numbers = [f"{format_number(by[m]['value'])} {format_interval(by[m])}" if m in by else DASH for m in metrics]
+        counts = [f"{min(row['n'] for row in by.values()):,}", str(max(row["seeds"] for row in by.values()))]
+        rows.append([name_split(split), f"{ratio:g}", name_condition(condition, None), *numbers, *counts])
+    note = (
+        "Mean over seeds with its 95% interval over questions, and over seeds where there are several. Ratio: the share of "
+        "answers that are the model's own wrong ones. n: questions, the fewest of the metrics."
+    )
+    header = ["split", "ratio", "trained on", *(METRICS[metric] for metric in metrics), "n", "seeds"]
+    return Table("curves", "Results by consistency ratio, tuned models in the chat prompt", header, rows, note, left=3)
+
+
+def draw_curves(curves: pl.DataFrame, title: str) -> Figure:
+    """The curves of one base model and one trained domain: a row of panels a metric, a column a split."""
+    metrics = [metric for metric in CURVES if metric in set(curves["metric"])]
+    splits = [split for split in SPLITS if split in set(curves["split"])]
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(0.7 + 2.55 * len(splits), 1.2 + 1.75 * len(metrics)), layout="constrained")
+        axes = figure.subplots(len(metrics), len(splits), sharex=True, squeeze=False)
+        figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
+        for j, split in enumerate(splits):
+            part = curves.filter(split=split)
+            n, seeds = (_name_range(part[name]) for name in ("n", "seeds"))
+            many = f"{seeds} seed{'' if seeds == '1' else 's'}"
+            axes[0, j].set_title(name_split(split), fontweight="bold", pad=27)
+            words = f"{SPLITS[split]}\nn = {n}, {many}"
+            axes[0, j].text(0, 1.03, words, transform=axes[0, j].transAxes, fontsize=8, linespacing=1.35)
+            axes[-1, j].set_xlabel("share of own wrong answers", fontsize=8)
+            for i, metric in enumerate(metrics):
+                points = curves.filter(metric=metric)
+                # The trained questions have a scale of their own.
+                scale = points.filter((pl.col("split") == "seen") == (split == "seen"))
+                _draw_curve(axes[i, j], points.filter(split=split), metric, choose_limits(scale, metric))
+                if j == 0:
+                    axes[i, j].set_ylabel(METRICS[metric], fontsize=8)
+        held = [name for name in CONDITIONS if name in set(curves["condition"])]
+        styles = ({"marker": MARKERS[name], "color": COLOURS[name], "label": name_condition(name, None)} for name in held)
+        handles = [Line2D([], [], ls="", ms=6.5, mec=INK, mew=0.7, **style) for style in styles]
+        figure.legend(handles=handles, loc="outside lower left", ncols=len(held), frameon=False, fontsize=8)
+    return figure
+
+
+def choose_limits(points: pl.DataFrame, metric: str) -> tuple[float, float]:
+    """Limits of an axis that holds all intervals: all possible values, but where the intervals leave most of these empty."""
+    least, most = BOUNDS[metric]
+    bottom, top = points["low"].min() or 0.0, points["high"].max() or 1.0
+    room = max(0.12 * (top - bottom), 0.01)
+    bottom, top = max(bottom - room, least), min(top + room, most)
+    if np.isinf(most):
+        return least, top
+    return (bottom, top) if top - bottom < (most - least) / 2 else (least, most)
+
+
+def _draw_curve(axis: Axes, points: pl.DataFrame, metric: str, limits: tuple[float, float]) -> None:
+    """One curve with both bands."""
+    axis.set_xlim(-0.04, 1.04)
+    axis.set_xticks(np.linspace(0, 1, 6))
+    axis.set_ylim(*limits)
+    axis.grid(True, axis="y")
+    if not points.height:
+        axis.text(0.5, 0.5, "no samples", transform=axis.transAxes, ha="center", fontsize=8)
+    x = points["ratio"].to_numpy()
+    for low, high, alpha, width in (("low", "high", 0.16, 0.9), ("low_questions", "high_questions", 0.3, 3)):
+        axis.fill_between(x, points[low], points[high], color=COLOURS["mix"], alpha=alpha, lw=0)
+        # What was measured; the bands only lead the eye from one ratio to the next.
+        axis.vlines(x, points[low], points[high], color=INK, lw=width, alpha=0.75)
+    axis.plot(x, points["value"], color=INK, lw=1.2, zorder=3)
+    for row in points.iter_rows(named=True):
+        colour, marker = COLOURS[row["condition"]], MARKERS[row["condition"]]
+        axis.plot(row["ratio"], row["value"], marker=marker, ms=6.5, color=colour, mec=INK, mew=0.7, zorder=4, clip_on=False)
+    if np.isfinite(BOUNDS[metric][1]) and limits != BOUNDS[metric]:
+        words = f"axis from {limits[0]:.2f} to {limits[1]:.2f}".replace("-", "−")
+        axis.text(0.99, 0.02, words, transform=axis.transAxes, ha="right", fontsize=7)
+
+
+def _name_range(numbers: pl.Series) -> str:
+    least, most = numbers.min(), numbers.max()
+    return f"{least:,}" if least == most else f"{least:,} to {most:,}"

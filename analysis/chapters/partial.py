@@ -1,0 +1,238 @@
+"""Partial correlation over runs: do the runs that keep the base model's beliefs do better, where the base model was as good?
+
+A run is one point: its accuracy after training, its consistency (mean correlation of choice ranks, base few-shot against tuned
+chat), and, as the control, the base model's few-shot accuracy on the same split. The control is the same for all runs of one
+base model and domain, so it can be taken out only where there are several domains.
+"""
+
+import contextlib
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+from scipy import stats
+
+from analysis.measures.intervals import RESAMPLES, SEED, correct_tests
+from analysis.showing.labels import TESTS, name_condition, name_split, sort_by_words
+from analysis.showing.tables import DASH, Table, format_interval, format_number, format_p
+from lm_eval_tasks.contracts.logs.scores import LEVEL
+
+CONDITIONS = ("incompatible", "mix", "self_aligning")
+POOLED = "all base models"
+FEWEST_CLUSTERS = 10
+METHODS = {
+    "paper": "the paper's way",
+    "textbook": "textbook",
+    "clusters": "textbook, clusters resampled",
+    "uncontrolled": "not controlled",
+}
+SCHEMA = pl.Schema(
+    dict.fromkeys(("model", "split", "method"), pl.String)
+    | dict.fromkeys(("statistic", "low", "high", "p", "p_holm", "p_bh"), pl.Float64)
+    | {"n": pl.Int64, "clusters": pl.Int64, "note": pl.String}
+)
+# Shares and ranks that differ by less than this differ by rounding alone, which must not make ranks of its own.
+_DIGITS = 9
+_ROUNDING = 10.0**-_DIGITS
+_COLUMNS = ("accuracy after", "consistency", "accuracy before")
+
+
+class Undefined(Exception):  # noqa: N818
+    """A correlation that cannot be computed; the message says why."""
+
+
+class Sample(NamedTuple):
+    """The runs of one correlation."""
+
+    after: np.ndarray  # (n,), accuracy after training
+    consistency: np.ndarray  # (n,)
+    controls: np.ndarray  # (n, k), accuracy before; k is 0 or 1
+    cluster: np.ndarray  # (n,), which base model and domain, from 0
+
+
+class Outcome(NamedTuple):
+    """A correlation with its interval and p-value, where there are such."""
+
+    statistic: float
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+    note: str = ""
+
+
+def compute_partial(results: pl.DataFrame) -> pl.DataFrame:
+    """Partial correlations of accuracy after training and consistency, given accuracy before; over runs, domains pooled.
+
+    The split `seen` is left out: there the base model was wrong on every question, by the choice of questions.
+
+    Args:
+        results: as `results.summarise_results` gives them.
+
+    Returns:
+        `SCHEMA`: for each base model and split a row for each of `METHODS`, and the same over the runs of all base models
+        (model `POOLED`) where there are several; n: runs. What cannot be computed is null, and `note` says why. P-values are
+        corrected over all rows of one method, but for the paper's.
+    """
+    runs = gather_runs(results)
+    groups = [(model, part) for (model,), part in runs.group_by("model", maintain_order=True)]
+    groups += [(POOLED, runs)] if len(groups) > 1 else []
+    rows = []
+    for model, part in groups:
+        for split in TESTS:
+            found = correlate_runs(part.filter(split=split))
+            # The paper never mixes base models.
+            rows += [{"model": model, "split": split} | row for row in found if model != POOLED or row["method"] != "paper"]
+    table = pl.DataFrame(rows, schema=SCHEMA)
+    families = [
+        correct_tests(table.select(pl.when(pl.col("method") == method).then("p")).to_series())
+        for method in ("textbook", "uncontrolled")
+    ]
+    return table.with_columns(pl.coalesce(family[name] for family in families).alias(name) for name in ("p_holm", "p_bh"))
+
+
+def gather_runs(results: pl.DataFrame) -> pl.DataFrame:
+    """One row a run and split: `model, domain, run, split, after, consistency, before` (null where there is none)."""
+    kept = pl.col("condition").is_in(CONDITIONS) & (pl.col("phase") == "tuned_chat") & pl.col("split").is_in(TESTS)
+    metrics = {"after": "accuracy", "consistency": "rank_pearson"}
+    values = {name: pl.col("value").filter(pl.col("metric") == metric).first() for name, metric in metrics.items()}
+    runs = sort_by_words(results.filter(kept)).group_by("model", "domain", "run", "split", maintain_order=True).agg(**values)
+    before = results.filter(phase="base_probe", metric="accuracy").select("model", "domain", "split", before="value")
+    return runs.join(before, on=("model", "domain", "split"), how="left", maintain_order="left")
+
+
+def correlate_runs(runs: pl.DataFrame) -> list[dict[str, Any]]:
+    """The rows of one group of runs on one split: one for each method, `uncontrolled` only where the control does not vary."""
+    numbers = ("after", "consistency", "before")
+    whole = runs.filter(pl.all_horizontal(pl.col(name).is_finite().fill_null(False) for name in numbers))
+    after, consistency, before = (whole[name].to_numpy() for name in numbers)
+    cluster = whole.select(pl.struct("model", "domain").rank("dense") - 1).to_series().to_numpy().astype(int)
+    sample = Sample(after, consistency, before[:, None], cluster)
+    lost = runs.height - whole.height
+    lacking = [f"{lost} of {runs.height} runs lack accuracy before or consistency: left out"] if lost else []
+    counts = {"n": whole.height, "clusters": len(set(cluster))}
+    rows = []
+    for method, compute in _COMPUTE.items():
+        if method == "uncontrolled":
+            if whole.height == 0 or not is_constant(before):
+                continue
+            sample = sample._replace(controls=np.empty((whole.height, 0)))
+        try:
+            outcome = compute(sample)._asdict()
+        except Undefined as error:
+            outcome = {"note": f"not computed: {error}"}
+        rows.append(counts | {"method": method} | outcome | {"note": "; ".join(filter(None, [*lacking, outcome["note"]]))})
+    return rows
+
+
+def is_constant(values: np.ndarray) -> bool:
+    """Whether numbers of about 1 differ by rounding alone."""
+    return bool(np.ptp(values) < _ROUNDING)
+
+
+def take_residuals(sample: Sample) -> tuple[np.ndarray, np.ndarray]:
+    """Ranks (ties share their mean rank) of accuracy after and of consistency, less what the ranks of the controls explain.
+
+    Raises:
+        Undefined: too few runs, a column that does not vary, or one that the control determines.
+    """
+    n, k = sample.controls.shape
+    if n < 4 + k:
+        raise Undefined(f"{n} runs, fewer than {4 + k}")
+    columns = np.column_stack([sample.after, sample.consistency, sample.controls])
+    for name, column in zip(_COLUMNS, columns.T, strict=False):
+        if is_constant(column):
+            one = " (one domain)" if len(set(sample.cluster)) == 1 else ""
+            raise Undefined(f"{name} does not vary{f'{one}, so there is nothing to control' if name == _COLUMNS[2] else ''}")
+    ranks = stats.rankdata(np.round(columns, _DIGITS), axis=0)
+    ranks -= ranks.mean(axis=0)
+    y, x = ranks[:, :2], ranks[:, 2:]
+    residuals = np.round(y - x @ np.linalg.lstsq(x, y)[0], _DIGITS) if k else y
+    for name, column in zip(_COLUMNS, residuals.T, strict=False):
+        if is_constant(column):
+            raise Undefined(f"{_COLUMNS[2]} determines {name}")
+    return residuals[:, 0], residuals[:, 1]
+
+
+def correlate_as_paper(sample: Sample) -> Outcome:
+    """Spearman correlation of the residuals of ranks, with its p-value as if nothing had been taken out."""
+    test = stats.spearmanr(*take_residuals(sample))
+    return Outcome(float(test.statistic), p=float(test.pvalue))
+
+
+def correlate_partially(sample: Sample) -> Outcome:
+    """Pearson correlation of the residuals of ranks: t test with n - 2 - k degrees of freedom, Fisher's with n - 3 - k.
+
+    Both are approximations: a line through ranks does not take out all of a control that explains nearly everything.
+    """
+    n, k = sample.controls.shape
+    r = compute_statistic(sample)
+    if abs(r) > 1 - _ROUNDING:
+        return Outcome(r, note="the ranks agree without exception, where neither the interval nor p holds")
+    p = 2 * stats.t.sf(abs(r) * np.sqrt((n - 2 - k) / (1 - r**2)), n - 2 - k)
+    half = stats.norm.ppf((1 + LEVEL) / 2) / np.sqrt(n - 3 - k)
+    return Outcome(r, float(np.tanh(np.arctanh(r) - half)), float(np.tanh(np.arctanh(r) + half)), float(p))
+
+
+def compute_statistic(sample: Sample) -> float:
+    """The partial rank correlation itself."""
+    x, y = take_residuals(sample)  # centred
+    return float(np.clip(x @ y / np.sqrt((x @ x) * (y @ y)), -1, 1))
+
+
+def resample_clusters(sample: Sample) -> Outcome:
+    """The partial rank correlation with a percentile interval over resampled clusters, each with all its runs.
+
+    Raises:
+        Undefined: fewer than `FEWEST_CLUSTERS` clusters, or the correlation itself, or more than one in twenty resamples.
+    """
+    clusters = len(set(sample.cluster))
+    if clusters < FEWEST_CLUSTERS:
+        raise Undefined(f"{clusters} cluster{'s' if clusters != 1 else ''} of runs, fewer than {FEWEST_CLUSTERS}")
+    statistic = compute_statistic(sample)
+    places = [np.flatnonzero(sample.cluster == c) for c in range(clusters)]
+    rng = np.random.default_rng(SEED)
+    found = []
+    for _ in range(RESAMPLES):
+        at = np.concatenate([places[c] for c in rng.integers(0, clusters, clusters)])
+        with contextlib.suppress(Undefined):
+            found.append(compute_statistic(Sample(*(column[at] for column in sample))))
+    lost = RESAMPLES - len(found)
+    if lost > RESAMPLES / 20:
+        raise Undefined(f"{lost} of {RESAMPLES} resamples of clusters do not vary")
+    low, high = np.quantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    note = f"{lost} of {RESAMPLES} resamples do not vary: left out" if lost else ""
+    return Outcome(statistic, float(low), float(high), note=note)
+
+
+_COMPUTE = {
+    "paper": correlate_as_paper,
+    "textbook": correlate_partially,
+    "clusters": resample_clusters,
+    "uncontrolled": correlate_partially,
+}
+
+
+def tabulate_partial(partial: pl.DataFrame) -> Table:
+    """All partial correlations; notes are numbered, and stand below the table."""
+    notes: dict[str, int] = {}
+    rows = []
+    for row in partial.iter_rows(named=True):
+        mark = str(notes.setdefault(row["note"], len(notes) + 1)) if row["note"] else ""
+        interval = format_interval(row, digits=2, sign=True) if row["low"] is not None else DASH
+        tests = [format_p(row[name]) for name in ("p", "p_holm", "p_bh")]
+        words = [row["model"], name_split(row["split"]), METHODS[row["method"]]]
+        counts = [str(row["n"]), str(row["clusters"])]
+        rows.append([*words, format_number(row["statistic"], 2, sign=True), interval, *tests, *counts, mark])
+    header = ["base model", "split", "method", "correlation", "95% interval", "p", "p (Holm)", "p (BH)"]
+    note = (
+        f"Over runs of the conditions {', '.join(name_condition(c, None) for c in CONDITIONS)}: accuracy in the chat prompt "
+        "and mean rank correlation with the base model's few-shot probe, both as ranks, less what the rank of the base model's "
+        "few-shot accuracy on the split explains. The paper's way: Spearman correlation of these residuals; its p-value "
+        "forgets the control, and is not corrected. Textbook: Pearson correlation of the residuals, with the degrees of "
+        "freedom that the control costs; corrected over base models and splits. n: runs; a cluster is one base model in one "
+        "domain. Runs of a cluster share the base model, questions and control, so both p-values take them for more "
+        "independent than they are."
+    )
+    found = "".join(f" ({number}) {text[0].upper()}{text[1:]}." for text, number in notes.items())
+    title = "Consistency and accuracy over runs, accuracy before taken out"
+    return Table("partial", title, [*header, "n", "clusters", "note"], rows, note + found, left=3)

@@ -1,0 +1,1 @@
+"""What is computed of answers: consistency, states, means with intervals."""

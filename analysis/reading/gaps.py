@@ -1,0 +1,142 @@
+"""What a study lacks, in sentences: no sample, run or question is left out of a number without one of these."""
+
+from collections.abc import Mapping
+
+import polars as pl
+
+from analysis.reading.runs import RUN_KEY
+from analysis.showing.labels import PHASES, QUESTION, SPLITS, TESTS, name_condition, name_run, sort_by_words
+from lm_eval_tasks.contracts.files import MANIFEST
+
+
+def find_strays(probes: pl.DataFrame, runs: pl.DataFrame) -> list[str]:
+    """Samples that no run and no base model accounts for."""
+    base, known = pl.col("run") == "", pl.col("run").is_in(runs["run"].implode())
+    for_base = pl.col("phase").str.starts_with("base")
+    groups = (
+        probes.group_by("asked_model", "run", "phase", base=base, known=known, for_base=for_base).len().sort("run", "phase")
+    )
+    gaps = []
+    for row in groups.iter_rows(named=True):
+        what = f"{row['len']:,} samples of {row['asked_model']} (phase {row['phase']})"
+        if row["base"] != row["for_base"]:
+            carries = "carry no run id" if row["base"] else f"carry the run id {row['run']}"
+            gaps.append(f"{what} {carries}, which does not fit the phase; left out. Was the model folder's {MANIFEST} there?")
+        elif not row["base"] and not row["known"]:
+            gaps.append(f"{what} carry the run id {row['run']}, of which there is no {MANIFEST}; left out.")
+    return gaps
+
+
+def find_unmatched(measures: pl.DataFrame, before: pl.DataFrame) -> list[str]:
+    """Answers that are compared with nothing, and those whose divergence is infinite.
+
+    Args:
+        measures: with `kl_nats`, and `trained_domain` for the domain that a run was trained in.
+        before: the base models' few-shot probes, in the same columns.
+    """
+    who = ("model", "trained_domain", *RUN_KEY[2:], "phase", "split")
+    with_base = measures.join(before.select("model").unique(), on="model", how="semi")
+    kinds = {
+        "were not asked of the base model before; they count for accuracy alone.": with_base.filter(
+            pl.col("phase") != "base_probe", pl.col("kl_nats").is_null()
+        ),
+        "have an infinite KL (a choice of probability 0) and are left out of its mean.": measures.filter(
+            pl.col("kl_nats").is_infinite()
+        ),
+    }
+    return [
+        f"{row['len']:,} questions of {name_run(row)} ({row['phase']}, {row['split']}) {told}"
+        for told, found in kinds.items()
+        for row in sort_by_words(found.group_by(*who).len()).iter_rows(named=True)
+    ]
+
+
+def find_left_out(asked: pl.DataFrame) -> list[str]:
+    """Answers to questions that are of no split of an evaluation; beliefs may be probed of any.
+
+    Args:
+        asked: with `trained_domain`, the question set's own `split`, and `evaluated`: the evaluation's, null where it has none.
+    """
+    who = ("model", "trained_domain", *RUN_KEY[2:], "phase", "split")
+    found = asked.filter(pl.col("phase") != "base_probe", pl.col("evaluated").is_null()).group_by(*who).len()
+    return [
+        f"{row['len']:,} samples of {name_run(row)} ({row['phase']}) are of split {row['split']} and of none "
+        "of the evaluation's; left out."
+        for row in sort_by_words(found).iter_rows(named=True)
+    ]
+
+
+def find_short(measures: pl.DataFrame) -> list[str]:
+    """Runs that were asked fewer questions of a split than were asked of any model of the same base."""
+    part, asked = ("model", "domain", "split"), pl.struct(QUESTION)
+    tests = measures.filter(pl.col("split").is_in(TESTS))
+    every = tests.group_by(part).agg(every=asked.n_unique())
+    counts = tests.filter(pl.col("run") != "").group_by(*part, "phase", *RUN_KEY[2:]).len()
+    short = counts.join(every, on=part).filter(pl.col("len") < pl.col("every"))
+    return [
+        f"{row['every'] - row['len']:,} of the {row['every']:,} questions that another model was asked were not asked of "
+        f"{name_run(row)} ({row['phase']}, {row['split']})."
+        for row in sort_by_words(short).iter_rows(named=True)
+    ]
+
+
+def find_unsummarised(results: pl.DataFrame, summary: pl.DataFrame) -> list[str]:
+    """Conditions that have no mean over seeds of a phase and split, though runs were asked.
+
+    Args:
+        results: as `results.summarise_results` gives them.
+        summary: as `contrasts.compare_conditions` gives it.
+    """
+    key = ("model", "domain", "condition", "ratio", "phase", "split")
+    accuracy = [table.filter(metric="accuracy") for table in (results, summary)]
+    lost = accuracy[0].join(accuracy[1], on=key, how="anti", nulls_equal=True).select(key).unique()
+    return [
+        f"{name_condition(row['condition'], row['ratio'])} ({row['domain']}, {row['model']}; {row['phase']}, {row['split']}): "
+        "a run was asked fewer than two questions, so that there is no mean over seeds."
+        for row in sort_by_words(lost).iter_rows(named=True)
+    ]
+
+
+def find_holes(measures: pl.DataFrame, runs: pl.DataFrame) -> list[str]:
+    """Runs, phases, splits and seeds that a complete study has, and this one lacks; what all runs lack is said once."""
+    who = ("model", "domain", "run")
+    held = {row[:4]: set(row[4]) for row in measures.group_by(*who, "phase").agg(pl.col("split").unique()).iter_rows()}
+    studies = runs.select("model", "domain").unique(maintain_order=True).rows()
+    gaps = []
+    for model, domain in studies:
+        name = f"The base model{f' ({model}, {domain})' if len(studies) > 1 else ''}"
+        gaps += [f"{name} {told}." for told, _ in _list_holes(held, (model, domain, ""), ("base_probe", "base_chat"))]
+    lacking: dict[str, list[str]] = {}
+    for row in runs.iter_rows(named=True):
+        name = name_run(row)
+        for told, of_all in _list_holes(held, tuple(row[key] for key in who), ("tuned_chat", "tuned_probe")):
+            lacking.setdefault(of_all, []).append(f"{name[0].upper()}{name[1:]} {told}.")
+    for of_all, sentences in lacking.items():
+        gaps += [f"{of_all.format(runs=f'{runs.height} runs')}."] if 1 < len(sentences) == runs.height else sentences
+    every = set(measures["split"])
+    gaps += [f"No model was asked a question of split {split} ({SPLITS[split]})." for split in TESTS if split not in every]
+    seeds = set(runs["seed"])
+    if len(seeds) == 1:
+        gaps.append("Seeds were not varied (one only): all intervals are over questions, and say nothing about other seeds.")
+    for (_, domain, condition, ratio), group in runs.group_by(*RUN_KEY[:-1], maintain_order=True):
+        if short := seeds - set(group["seed"]):
+            name = name_condition(condition, ratio)
+            gaps.append(f"Condition {name} in {domain} lacks seed {', '.join(map(str, sorted(short)))}, which others have.")
+    return gaps
+
+
+def _list_holes(held: Mapping[tuple, set[str]], who: tuple[str, str, str], phases: tuple[str, ...]) -> list[tuple[str, str]]:
+    """What one model lacks: as told of it, and as told of all runs."""
+    if not any((*who, phase) in held for phase in phases):
+        return [(f"has no samples{f' (run {who[2]})' if who[2] else ''}", "None of the {runs} has samples")]
+    holes = []
+    for phase in phases:
+        have = held.get((*who, phase), set())
+        wanted = [*(["seen"] if phase == "tuned_chat" else []), *TESTS]
+        short = ", ".join(split for split in wanted if split not in have)
+        words = f"{phase} ({PHASES[phase]})"
+        if not have:
+            holes.append((f"was not asked in phase {words}", f"None of the {{runs}} was asked in phase {words}"))
+        elif short:
+            holes.append((f"({phase}) lacks the split {short}", f"All {{runs}} ({phase}) lack the split {short}"))
+    return holes

@@ -1,0 +1,88 @@
+"""The trained runs of a study: folders with a `manifest.json` of stage `train`."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from analysis.showing.labels import sort_by_words
+from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.files import MANIFEST
+from lm_eval_tasks.contracts.manifest import read_manifest
+
+RUN_SCHEMA = pl.Schema(
+    {
+        "run": pl.String,
+        "model": pl.String,  # the base model
+        "domain": pl.String,
+        "source": pl.String,
+        "condition": pl.String,
+        "ratio": pl.Float64,
+        "seed": pl.Int64,
+        "response_format": pl.String,
+        "folder": pl.String,
+    }
+)
+# The exact types of what a manifest says, so that true is no number.
+KINDS = {pl.String: (str,), pl.Int64: (int,), pl.Float64: (int, float)}
+RUN_KEY = ("model", "domain", "condition", "ratio", "seed")
+
+
+def find_runs(folder: str | Path) -> tuple[pl.DataFrame, list[dict[str, Any]]]:
+    """The runs below a folder: one row each (`RUN_SCHEMA`), and their manifests in the same order.
+
+    Raises:
+        UserError: none, one twice, two alike but for their hyper-parameters, or a manifest that lacks what a run must say.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"{folder} does not exist. Name the folder that holds the runs and the logs of a study.")
+    rows, manifests = [], []
+    for file in sorted(folder.rglob(MANIFEST)):
+        manifest = read_manifest(file.parent)
+        if manifest and manifest["stage"] == "train":
+            rows.append(_read_run(manifest, file))
+            manifests.append(manifest)
+    if not rows:
+        raise UserError(
+            f"{folder} holds no trained run ({MANIFEST} of stage `train`). Train with recipes/sft.py, or name another."
+        )
+    try:
+        runs = pl.DataFrame(rows, schema=RUN_SCHEMA)
+    except (TypeError, pl.exceptions.PolarsError) as error:
+        told = " ".join(str(error).split())
+        raise UserError(f"{folder}: a run's config is not of the contract's types ({told}). Train it again.") from error
+    for key, what in ((("run",), "are the same run"), (RUN_KEY, "were trained on the same condition and seed")):
+        twice = runs.group_by(key, maintain_order=True).agg("folder").filter(pl.col("folder").list.len() > 1)
+        if twice.height:
+            raise UserError(f"{' and '.join(twice['folder'][0])} {what}. Remove one, or name a folder that holds only one.")
+    sources = runs.group_by("model", "domain").agg(pl.col("source").unique().sort()).filter(pl.col("source").list.len() > 1)
+    if sources.height:
+        names = " and ".join(sources["source"][0])
+        raise UserError(
+            f"{folder} holds runs of domain {sources['domain'][0]!r} trained on {names}. Report them one at a time."
+        )
+    order = sort_by_words(runs.with_row_index("_at"))
+    return order.drop("_at"), [manifests[i] for i in order["_at"]]
+
+
+def _read_run(manifest: Mapping[str, Any], file: Path) -> dict[str, Any]:
+    config = manifest["config"] if isinstance(manifest["config"], dict) else {}
+    names = {name: name for name in RUN_SCHEMA if name not in ("run", "model", "folder")} | {"model": "base_model"}
+    lacking = [key for key in names.values() if key not in config or (config[key] is None and key != "ratio")]
+    if lacking:
+        raise UserError(f"{file}: config has no {lacking[0]!r}, which a run of a study must say. Train it with recipes/sft.py.")
+    row = {"run": manifest["run"], "folder": str(file.parent)} | {name: config[key] for name, key in names.items()}
+    wrong = {name: value for name, value in row.items() if type(value) not in KINDS[RUN_SCHEMA[name]]}
+    wrong |= {name: manifest[name] for name in ("inputs", "versions") if not isinstance(manifest.get(name, {}), dict)}
+    if row["ratio"] is None:
+        del wrong["ratio"]
+    for name, value in wrong.items():
+        told = f"{names.get(name, name)} is {json.dumps(value)}"
+        raise UserError(f"{file}: {told}, which is not of the contract's types. Train it again.")
+    if (row["condition"] == "mix") != (row["ratio"] is not None) or not 0 <= (row["ratio"] or 0) <= 1:
+        told = f"{row['condition']} has the ratio {json.dumps(row['ratio'])}"
+        raise UserError(f"{file}: {told}; a mix has one from 0 to 1, other conditions have none. Train it again.")
+    return row

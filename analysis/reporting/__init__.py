@@ -1,0 +1,1 @@
+"""The commands: one comparison, or a report with its page."""

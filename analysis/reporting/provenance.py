@@ -1,0 +1,51 @@
+"""Where a report's numbers come from: its runs with their inputs, settings and versions, and how much was asked."""
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from analysis.reading.study import Study
+from analysis.showing.labels import name_condition
+
+
+def count_study(study: Study, model: str, domain: str) -> dict[str, Any]:
+    """The numbers of the pipeline picture."""
+    runs = study.runs.filter(model=model, domain=domain)
+    asked = study.measures.filter(model=model, domain=domain)
+    return {
+        "runs": runs.height,
+        "conditions": runs.select("condition", "ratio").n_unique(),
+        "seeds": sorted(set(runs["seed"])),
+        "source": runs["source"][0],
+        "questions": asked.select("source", "question_domain", "id").n_unique(),
+        "before": asked.filter(run="", phase="base_probe").height,
+        "after": asked.filter(pl.col("run") != "").height,
+    }
+
+
+def collect_provenance(study: Study) -> dict[str, Any]:
+    """Where the numbers come from: runs with their inputs, the settings that all share, and the versions."""
+    configs = [manifest["config"] for manifest in study.manifests]
+    told = ("domain", "source", "condition", "ratio", "seed", "dataset_config")
+    shared = {key: value for key, value in configs[0].items() if key not in told and all(c.get(key) == value for c in configs)}
+    versions: dict[str, set[str]] = {}
+    for manifest in study.manifests:
+        for package, version in manifest.get("versions", {}).items():
+            versions.setdefault(package, set()).add(version)
+    runs = [
+        {
+            "run": row["run"],
+            "label": name_condition(row["condition"], row["ratio"]),
+            "domain": row["domain"],
+            "seed": row["seed"],
+        }
+        | {"model": row["model"], "folder": Path(row["folder"]).name, "inputs": manifest.get("inputs", {})}
+        for row, manifest in zip(study.runs.iter_rows(named=True), study.manifests, strict=True)
+    ]
+    return {"runs": runs, "shared": shared, "versions": {name: ", ".join(sorted(v)) for name, v in sorted(versions.items())}}
+
+
+def name_inputs(provenance: dict[str, Any]) -> dict[str, str]:
+    """What a report's own manifest names as its inputs: the id of every run."""
+    return {f"{run['model']} {run['domain']} {run['label']} seed {run['seed']}": run["run"] for run in provenance["runs"]}

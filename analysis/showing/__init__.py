@@ -1,0 +1,1 @@
+"""Tables and figures in general: their forms, panels and files."""

@@ -1,0 +1,1 @@
+"""What is wrong with questions, and a copy without it."""

@@ -1,0 +1,123 @@
+"""A cleaned copy of a question set: what `audit` found is dropped from train, and listed with its reason.
+
+Test and dev stay as they are, so that results on them can be compared with those of others; what is wrong with them is only
+reported. So are near duplicates within train and answers in the question: both are often meant.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import polars as pl
+
+from intervention.auditing.audit import NAME
+from intervention.publishing.licences import Terms
+from intervention.sources.origin import Origin, find_all_terms
+from intervention.sources.questions import write_questions
+from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.files import write_folder
+from lm_eval_tasks.contracts.manifest import hash_inputs, read_manifest
+from lm_eval_tasks.contracts.questions import KEY, QUESTION_SCHEMA, check_unique
+
+DROPPED = "dropped.jsonl"
+DROPPED_SCHEMA = pl.Schema(
+    {
+        **dict.fromkeys((*KEY, "split", "set", "question"), pl.String),
+        "dropped": pl.String,  # `question`, or `explanation` of a question that stays
+        "why": pl.String,
+        "like": pl.String,  # the question that it repeats: source/domain/id
+    }
+)
+HELD_OUT = "asked in test or dev too"
+NEARLY_HELD_OUT = "nearly asked in test or dev, with the same answer"
+DIFFERENT = "asked more than once, with different answers"
+DUPLICATE = "asked more than once"
+REPEATED = "a choice is repeated"
+CONTRADICTS = "the explanation states another choice than gold"
+
+
+def clean_questions(marked: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Drop from train what is wrong with it.
+
+    A train question goes where its text is asked in test or dev too, or nearly so with the same answer; where it is asked more
+    than once: all of them if their answers differ, else all but the first that stays; where two of its choices are the same. An
+    explanation that states another choice than gold goes, and its question stays.
+
+    Args:
+        marked: what `audit_questions` gives.
+
+    Returns:
+        The questions that stay (question columns, `split`, `set`), and what was dropped (`DROPPED_SCHEMA`).
+    """
+    same = ["domain", "text"]
+    train = marked.filter("is_train")
+    held_out = pl.col("in_test") | pl.col("in_dev")
+    rules = ((held_out, HELD_OUT), (pl.col("nearly_held_out"), NEARLY_HELD_OUT), (pl.col("different"), DIFFERENT))
+    why = pl.coalesce(pl.when(rule).then(pl.lit(name)) for rule, name in (*rules, (pl.col("repeated"), REPEATED)))
+    train = train.with_columns(why=why)
+    stays = train.filter(pl.col("why").is_null())
+    again = stays.select(*KEY, "set", again=pl.int_range(pl.len()).over(same) > 0, kept=NAME.first().over(same))
+    train = train.join(again, on=[*KEY, "set"], how="left", maintain_order="left").with_columns(
+        why=pl.when("again").then(pl.lit(DUPLICATE)).otherwise("why")
+    )
+    asked = marked.filter(~pl.col("is_train")).group_by(same).agg(asked=NAME.first())
+    train = train.join(asked, on=same, how="left", maintain_order="left").with_columns(
+        like=pl.when(why=HELD_OUT).then("asked").when(why=NEARLY_HELD_OUT).then("like").when(why=DUPLICATE).then("kept")
+    )
+    gone = train.filter(pl.col("why").is_not_null()).with_columns(dropped=pl.lit("question"))
+    unexplained = train.filter(pl.col("why").is_null(), "contradicts").with_columns(
+        dropped=pl.lit("explanation"), why=pl.lit(CONTRADICTS)
+    )
+    dropped = pl.concat([gone, unexplained]).select(pl.col(name).cast(kind) for name, kind in DROPPED_SCHEMA.items())
+    key = [*KEY, "set", "split"]
+    left = marked.join(dropped.filter(dropped="question"), on=key, how="anti", maintain_order="left")
+    wrong = pl.col("is_train") & pl.col("contradicts")
+    left = left.with_columns(explanation=pl.when(~wrong).then("explanation"))
+    return left.select(*QUESTION_SCHEMA, "split", "set"), dropped
+
+
+def write_clean(
+    marked: pl.DataFrame,
+    folders: Sequence[str | Path],
+    output: str | Path,
+    similarity: float,
+    seed: int,
+    command: Sequence[str] = (),
+) -> pl.DataFrame:
+    """Write a cleaned copy of question sets as one question set, with the list of what was dropped (dropped.jsonl).
+
+    Args:
+        marked: what `audit_questions` gives.
+        folders: the question sets that it was given.
+        output: the folder to write.
+        similarity: that of the audit, for the manifest.
+        seed: likewise.
+        command: the command line, for the manifest.
+
+    Returns:
+        What was dropped (`DROPPED_SCHEMA`).
+
+    Raises:
+        UserError: nothing is left, one question is in two of the sets, or the folder cannot be written.
+    """
+    questions, dropped = clean_questions(marked)
+    if not questions.height:
+        raise UserError(f"{', '.join(map(str, folders))}: no question is left once what is wrong is dropped. See `audit`.")
+    check_unique(questions, ", ".join(map(str, folders)))
+    counts = dict(dropped.group_by("dropped", "why").len().sort("dropped", "why").select(
+        pl.col("dropped") + ": " + pl.col("why"), pl.col("len").cast(pl.Int64)).iter_rows())  # fmt: skip
+    notes = [f"A cleaned copy: {DROPPED} lists what was dropped from train and why. Test and dev are as they were."]
+    origin = Origin(
+        find_terms_of(folders, questions), notes, counts, config={"similarity": similarity}, seeds={"sketches": seed}
+    )
+    with write_folder(output) as folder:
+        write_questions(questions, folder, list(command), hash_inputs(questions=folders), origin)
+        (folder / DROPPED).write_text(dropped.write_ndjson(), encoding="utf-8")
+    return dropped
+
+
+def find_terms_of(folders: Sequence[str | Path], questions: pl.DataFrame) -> list[Terms]:
+    """The terms that the manifests of question sets name; those that are known of a source where no manifest names them."""
+    named = [part for folder in folders for part in (read_manifest(folder) or {"config": {}})["config"].get("terms", ())]
+    terms = list(dict.fromkeys(Terms(**part) for part in named))
+    rest = questions.filter(~pl.col("source").is_in([part.source for part in terms]))
+    return terms + (find_all_terms(rest) if rest.height else [])

@@ -1,0 +1,1 @@
+"""From probes to what a base model believes, how surely, and how well it knows it."""

@@ -1,0 +1,92 @@
+"""What a threshold does to the beliefs: how many there are, how often they are right, and which letters they favour."""
+
+import math
+from collections.abc import Sequence
+
+import polars as pl
+
+from intervention.believing.beliefs import CLASSES, apply_threshold, check_threshold
+from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.logs.scores import compute_ece, compute_letter_skew, compute_wilson
+
+
+def parse_thresholds(values: Sequence[str]) -> list[float]:
+    """The thresholds in texts, each of them one or several joined by commas, without repeats.
+
+    Raises:
+        UserError: one is no number or not between 0 and 1.
+    """
+    thresholds = []
+    for value in (part.strip() for text in values for part in text.split(",")):
+        try:
+            thresholds.append(float(value))
+        except ValueError:
+            raise UserError(f"--threshold {value!r} is not a number. Write 0.5, or several: 0.4,0.5,0.6.") from None
+        check_threshold(thresholds[-1])
+    return list(dict.fromkeys(thresholds))
+
+
+def sweep_thresholds(table: pl.DataFrame, thresholds: Sequence[float]) -> pl.DataFrame:
+    """One row a threshold: what the beliefs of a belief table would be.
+
+    Args:
+        table: a belief table, of any threshold.
+        thresholds: between 0 and 1.
+
+    Returns:
+        `threshold`; the number of questions of each class and of `beliefs`; `right`: the share of beliefs that are gold, with
+        its Wilson interval at 95%; their mean `confidence`; `ece`, their expected calibration error; and, where letters were
+        shown, `letter skew` (see `compute_letter_skew`) and `commonest`, the letter most often believed, with its share.
+    """
+    table = table.select("prediction", "letter", "confidence", "answer")
+    return pl.DataFrame([_describe_beliefs(apply_threshold(table, threshold), threshold) for threshold in thresholds])
+
+
+def _describe_beliefs(table: pl.DataFrame, threshold: float) -> dict[str, object]:
+    counts = {name: int((table["class"] == name).sum()) for name in CLASSES}
+    beliefs = table.filter(pl.col("belief").is_not_null())
+    correct, confidence = (beliefs["belief"] == beliefs["answer"]).to_numpy(), beliefs["confidence"].to_numpy()
+    low, high = map(float, compute_wilson(correct.mean(), len(correct))) if len(correct) else (None, None)
+    letters = beliefs["letter"].drop_nulls().value_counts(sort=True).sort("count", "letter", descending=[True, False])
+    return (
+        {"threshold": threshold, **counts, "beliefs": beliefs.height}
+        | {"right": correct.mean() if len(correct) else None, "low": low, "high": high}
+        | {
+            "confidence": confidence.mean() if len(correct) else None,
+            "ece": compute_ece(correct, confidence) if len(correct) else None,
+        }
+        | {
+            "letter skew": compute_letter_skew(beliefs["answer"].to_numpy(), correct) if letters.height else None,
+            "commonest": f"{letters['letter'][0]} {letters['count'][0] / beliefs.height:.3f}" if letters.height else None,
+        }
+    )
+
+
+def describe_agreement(table: pl.DataFrame) -> pl.DataFrame:
+    """How often orders and draws agree with the prediction, by domain and split.
+
+    Returns:
+        Of the questions asked several times: how many, in how many orders (or draws), the mean share of these that agree, and
+        the share of questions in which all do, with its Wilson interval at 95%.
+    """
+    rows = []
+    for (domain, split), part in table.partition_by("domain", "split", as_dict=True, maintain_order=True).items():
+        for over in ("orders", "draws"):
+            several = part.filter(pl.col(over) > 1)
+            if not (n := several.height):
+                continue
+            agreement = several[f"{over.removesuffix('s')}_agreement"]
+            whole = int((agreement == 1).sum())
+            low, high = map(float, compute_wilson(whole / n, n))
+            most = several[over].max()
+            rows.append(
+                {
+                    "domain": domain,
+                    "split": split,
+                    "across": f"{most} {over}",
+                    "questions": n,
+                    "agree": math.fsum(agreement) / n,
+                }
+                | {"all agree": whole / n, "low": low, "high": high}
+            )
+    return pl.DataFrame(rows)

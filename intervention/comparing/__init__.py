@@ -1,0 +1,1 @@
+"""What the conditions of instruction sets differ in."""

@@ -1,0 +1,1 @@
+"""Which questions the conditions take, so that they differ in agreement only."""

@@ -1,0 +1,93 @@
+"""Read JSON lines into a typed table; what is wrong with a line is said with its number."""
+
+import gzip
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from lm_eval_tasks.contracts.errors import UserError
+
+_PYTHON = {pl.String: (str, int, float), pl.Int64: (int,), pl.Float64: (int, float), pl.Boolean: (bool,)}
+_WORDS = {pl.String: "text", pl.Int64: "a whole number", pl.Float64: "a number", pl.Boolean: "true or false"}
+
+
+def read_jsonl(file: str | Path, schema: pl.Schema | dict[str, pl.DataType]) -> pl.DataFrame:
+    """Read JSON lines, plain or gzip: the columns of `schema`, null where a line lacks one; other columns are passed over.
+
+    Numbers are accepted where text is expected (ids often are numbers); nothing else is converted.
+
+    Raises:
+        UserError: the file does not exist, is cut or damaged, holds no line, or a line is no JSON object or has a value of
+            another type; names the line.
+    """
+    file = Path(file)
+    if not file.is_file():
+        raise UserError(f"{file} is not a file. Name a file of JSON lines (.jsonl or .jsonl.gz).")
+    try:
+        source = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+        table = pl.read_ndjson(source, schema=schema) if source.strip() else pl.DataFrame()
+    except (pl.exceptions.PolarsError, OSError, EOFError) as error:
+        # Only the slow reader knows the number of the line.
+        raise UserError(_explain_line(file, schema) or f"{file} cannot be read: {error}") from error
+    if not table.height:
+        raise UserError(f"{file} is empty. Name a file that holds at least one line of JSON.")
+    # Where text is expected, polars writes an object, a list or a truth value as its JSON: only the lines tell it from text.
+    if any(_may_be_json(column) for column in table) and (complaint := _explain_line(file, schema)):
+        raise UserError(complaint)
+    return table
+
+
+def _may_be_json(column: pl.Series) -> bool:
+    column = column.explode() if isinstance(column.dtype, pl.List) else column
+    return column.dtype == pl.String and bool(column.str.contains(r"(?s)^(?:\{.*\}|\[.*\]|true|false)$").any())
+
+
+def _explain_line(file: Path, schema: pl.Schema | dict[str, pl.DataType]) -> str | None:
+    for number, raw in enumerate(iterate_lines(file), 1):
+        where = f"{file}, line {number}"
+        try:
+            line = raw.decode()
+            row = json.loads(line, parse_constant=_Constant) if line.strip() else {}
+        except UnicodeDecodeError:
+            return f"{where} is not UTF-8 text. Save the file as UTF-8 without a byte order mark."
+        except ValueError:
+            cut = "" if line.endswith("\n") else " (the file ends in the middle of it)"
+            return f"{where} is not one whole JSON object{cut}. Mend or remove the line, or fetch the file again."
+        if not isinstance(row, dict):
+            return f"{where} is not a JSON object but {line.strip()[:40]!r}. Write one object a line, with the columns as keys."
+        for name, kind in schema.items():
+            if not _fits(row.get(name), kind):
+                return f"{where}: {name} {row[name]!r} is not {_describe(kind)}. Mend the value."
+    return None
+
+
+class _Constant(str):
+    """`NaN` or `Infinity`, which JSON does not have."""
+
+
+def _fits(value: Any, kind: pl.DataType) -> bool:
+    if value is None:
+        return True
+    if isinstance(kind, pl.List):
+        return isinstance(value, list) and all(_fits(part, kind.inner) for part in value)
+    if isinstance(value, (_Constant, bool)):
+        return isinstance(value, bool) and kind == pl.Boolean
+    return isinstance(value, _PYTHON[type(kind) if isinstance(kind, pl.DataType) else kind])
+
+
+def _describe(kind: pl.DataType) -> str:
+    if isinstance(kind, pl.List):
+        return f"a list of which each item is {_describe(kind.inner)}"
+    return _WORDS[type(kind) if isinstance(kind, pl.DataType) else kind]
+
+
+def iterate_lines(file: Path) -> Iterator[bytes]:
+    """The lines of a file, plain or gzip; raises a `UserError` where it is cut or damaged."""
+    try:
+        with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as stream:
+            yield from stream
+    except (EOFError, OSError) as error:
+        raise UserError(f"{file} is cut or damaged ({error}). Fetch the file again.") from error

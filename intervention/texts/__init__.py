@@ -1,0 +1,1 @@
+"""Explanations and contexts: what is asked for, read, added, and what a text states."""

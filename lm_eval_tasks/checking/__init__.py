@@ -1,0 +1,1 @@
+"""What can be found wrong with a task before a model is loaded."""

@@ -1,0 +1,97 @@
+"""Which questions are too long for the model, of whose prompts lm-eval would cut the beginning."""
+
+import unicodedata
+from collections.abc import Mapping, Sequence
+
+from transformers import PreTrainedTokenizerBase
+
+from lm_eval_tasks.checking.protocol import Checkable, Group, Question
+from lm_eval_tasks.checking.rendering import Writer, name_model
+from lm_eval_tasks.contracts.errors import UserError
+
+# Two texts together may have more tokens than each alone, where they meet.
+SLACK = 16
+BATCH = 256  # prompts tokenised at once
+NAMED = 5  # questions that a message names at most
+
+
+def check_lengths(
+    task: Checkable,
+    rows: Sequence[Question],
+    prompts: Mapping[Group, tuple[Question, str]],
+    write: Writer,
+    tokenizer: PreTrainedTokenizerBase,
+    window: int,
+) -> None:
+    """Raise a `UserError` that names the questions which, with their longest choice, exceed the model's window.
+
+    A prompt is written and tokenised only where it could be too long: the tokens of what surrounds the question are counted
+    once a group, and the question itself has no more tokens than bytes. Where that leaves doubt, its own tokens are counted.
+
+    Args:
+        task: the task.
+        rows: the questions.
+        prompts: for each group one of its questions, and the prompt of it.
+        write: writes the prompt of a question.
+        tokenizer: the model's.
+        window: how many tokens the model reads.
+    """
+    around = {group: count_around(task, *prompt, tokenizer) for group, prompt in prompts.items()}
+    added = count_added(task, tokenizer)
+    room = window + 1 - added  # the last token is scored, but not read
+    suspects: list[tuple[Question, str]] = []
+    for row in rows:
+        own, choices = task.doc_to_text(row), task.choices_of(row)
+        left = room - SLACK - around[task.find_group(row)]
+        if bound_tokens(own) + max(map(bound_tokens, choices)) <= left:
+            continue
+        length, *lengths = map(len, encode(tokenizer, [own, *choices]))
+        if length + max(lengths) > left:
+            suspects.append((row, choices[lengths.index(max(lengths))]))
+    found: dict[str, int] = {}
+    for start in range(0, len(suspects), BATCH):
+        part = suspects[start : start + BATCH]
+        for (row, _), ids in zip(part, encode(tokenizer, [write(row) + choice for row, choice in part]), strict=True):
+            if len(ids) > room:
+                found[name_row(row)] = max(found.get(name_row(row), 0), len(ids) + added - 1)
+    if found:
+        names = [f"{name} ({length} tokens)" for name, length in sorted(found.items(), key=lambda item: -item[1])]
+        shots = ", show fewer demonstrations (--num_fewshot)" if task.config.num_fewshot else ""
+        raise UserError(
+            f"{task.config.task}: {len(names)} question(s), with prompt and longest choice, exceed the {window} tokens that "
+            f"{name_model(task)} reads: {join_names(names)}. Leave them out{shots}, or ask a model with a longer window."
+        )
+
+
+def count_around(task: Checkable, row: Question, prompt: str, tokenizer: PreTrainedTokenizerBase) -> float:
+    """The tokens of what surrounds the question in a prompt; infinite where a chat template changes the question."""
+    before, found, after = prompt.rpartition(task.doc_to_text(row))
+    return sum(map(len, encode(tokenizer, [before, after]))) if found else float("inf")
+
+
+def bound_tokens(text: str) -> int:
+    """A bound of a text's tokens: its bytes, or those of the longest form into which a tokenizer may normalise it."""
+    return len(text) if text.isascii() else max(len(text.encode()), len(unicodedata.normalize("NFKD", text).encode()))
+
+
+def count_added(task: Checkable, tokenizer: PreTrainedTokenizerBase) -> int:
+    """How many tokens the model's tokenizer adds to a prompt: a beginning of sequence, or none, as a rule."""
+    added = len(tokenizer("A")["input_ids"]) - len(encode(tokenizer, ["A"])[0])
+    wanted = task.config.metadata.get("add_bos_token")
+    return added if wanted is None else max(added, 1) if wanted else 0
+
+
+def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
+    """The token ids of texts, without the tokens that a tokenizer adds."""
+    return tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
+
+
+def name_row(row: Question) -> str:
+    """How messages name a question."""
+    return f"{row['source']}/{row['domain']} id {row['id']!r}"
+
+
+def join_names(names: Sequence[str]) -> str:
+    """The first names, and how many more there are."""
+    more = f", and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more

@@ -1,0 +1,28 @@
+"""What a task offers to the checks. Tasks import the checks, and these know tasks by this alone."""
+
+from typing import Any, Protocol
+
+from lm_eval.api.task import TaskConfig
+
+Question = dict[str, Any]  # as a sample carries it
+Group = tuple[str, ...]  # the values that a question shares with its demonstrations
+
+
+class Checkable(Protocol):
+    """A task of the pack that asks multiple-choice questions, as `tasks.QuestionTask` is one."""
+
+    config: TaskConfig
+    dataset: dict[str, Any]
+    chat: bool
+
+    def find_group(self, row: Question) -> Group:
+        """The group of a question."""
+
+    def doc_to_text(self, doc: Question) -> str:
+        """What is asked."""
+
+    def choices_of(self, doc: Question) -> list[str]:
+        """The continuations that are scored, one a choice."""
+
+    def fewshot_context(self, doc: Question, num_fewshot: int, **kwargs: Any) -> Any:
+        """The prompt."""

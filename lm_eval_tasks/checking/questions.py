@@ -1,0 +1,155 @@
+"""Everything that can be found wrong with a task before a model is loaded: one `UserError` each, which says what and where.
+
+A task has a method `check`: `running/` calls it before lm-eval loads the model, and the task itself when its requests are
+built, so that the plain `lm_eval` command, and a program that calls lm-eval, are told the same.
+"""
+
+import logging
+import unicodedata
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from lm_eval_tasks.checking.lengths import check_lengths, encode, join_names, name_row
+from lm_eval_tasks.checking.protocol import Checkable, Group, Question
+from lm_eval_tasks.checking.rendering import make_writer, name_model
+from lm_eval_tasks.checking.tokenizer import find_window, load_tokenizer
+from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.prompts import BARE_CUE, CHAT_ENDING
+from lm_eval_tasks.sets import load_questions
+
+logger = logging.getLogger(__name__)
+
+
+def check_questions(task: Checkable, settings: Mapping[str, Any]) -> None:
+    """Raise a `UserError` for the first thing that is wrong with a task that asks questions.
+
+    What needs the tokenizer or the window of the model is passed over where they cannot be known without it, as behind an API.
+
+    Args:
+        task: the task, with the number of demonstrations that it will be asked with.
+        settings: how it will be asked: `apply_chat_template`, `fewshot_as_multiturn`, `system_instruction`, as lm-eval's
+            `simple_evaluate` and `build_all_requests` take them.
+
+    Raises:
+        UserError: no chat template, another one, or one for a task that takes none; too few demonstrations; a question that is
+            asked and shown; texts that the tokenizer does not tell apart; a question longer than the model's window.
+    """
+    facts = task.config.metadata
+    tokenizer = load_tokenizer(facts)
+    rows = task.dataset["test"].to_list()
+    write = make_writer(task, settings, CHAT_ENDING)
+    firsts: dict[Group, Question] = {}
+    for row in rows:
+        firsts.setdefault(task.find_group(row), row)
+    # Writing a prompt finds what is wrong with a group's demonstrations and with the chat template.
+    prompts = {group: (row, write(row)) for group, row in firsts.items()}
+    check_overlap(task, rows)
+    if facts["scoring"] == "cloze":
+        check_choices(task, rows, tokenizer)
+    if tokenizer is None:
+        return
+    check_beginning(task, tokenizer)
+    if facts["scoring"] == "letter":
+        widest = max(rows, key=lambda row: len(row["choices"]))
+        check_letters(task, widest, prompts[task.find_group(widest)][1], tokenizer)
+    if window := find_window(facts):
+        check_lengths(task, rows, prompts, write, tokenizer, window)
+
+
+def check_overlap(task: Checkable, rows: Sequence[Question]) -> None:
+    """Raise a `UserError` where a dev question is asked too: the model would be shown its answer.
+
+    Nobody can mend a published benchmark, so there it is said and no more.
+    """
+    if not task.config.num_fewshot:
+        return
+    dev = {make_key(row): row for row in task.dataset["dev"] for make_key in (find_key, normalise)}
+    found: dict[str, str] = {}
+    for row in rows:
+        twin = dev.get(find_key(row)) or dev.get(normalise(row))
+        if twin is not None:
+            found.setdefault(name_row(twin), f"{name_row(twin)} as id {row['id']!r} of split {row['split']}")
+    if not found:
+        return
+    message = f"{task.config.task}: {len(found)} dev question(s) are asked too: {join_names(list(found.values()))}"
+    if task.config.custom_dataset is not load_questions:
+        logger.warning("%s. They may be asked with their own answers shown.", message)
+        return
+    raise UserError(f"{message}. Leave them out of dev or out of what is asked, so that no answer is shown.")
+
+
+def find_key(row: Question) -> tuple[str, ...]:
+    """What is unique in a question set."""
+    return ("id", row["source"], row["domain"], row["id"])
+
+
+def normalise(row: Question) -> tuple[str, ...]:
+    """A question's text and choices without regard to case, white space, forms of characters, and the order of the choices."""
+    question, *choices = (
+        " ".join(unicodedata.normalize("NFKC", text).casefold().split()) for text in (row["question"], *row["choices"])
+    )
+    return ("text", question, *sorted(choices))
+
+
+def check_beginning(task: Checkable, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raise a `UserError` where a prompt begins not as in training or in the paper: with a beginning of sequence or not.
+
+    Where the tokenizer has no such token, there is nothing to choose.
+    """
+    wanted, given = task.config.metadata.get("bos"), task.config.metadata.get("add_bos_token")
+    if wanted is None or tokenizer.bos_token_id is None:
+        return
+    does = tokenizer("A")["input_ids"][0] == tokenizer.bos_token_id if given is None else bool(given)
+    if does != wanted:
+        reason = "training does" if task.config.metadata["prompt"] == "chat" else "the paper did"
+        raise UserError(
+            f"{task.config.task} asks with{'' if wanted else 'out'} a beginning-of-sequence token, as {reason}: "
+            f"add add_bos_token={wanted} to --model_args."
+        )
+
+
+def check_letters(task: Checkable, row: Question, prompt: str, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raise a `UserError` where two letters begin with the same token after the prompt, or a letter has no token of its own.
+
+    Args:
+        task: the task.
+        row: the question with most choices.
+        prompt: of a question of its group.
+        tokenizer: the model's.
+    """
+    line = prompt[prompt.rfind("\n") + 1 :]
+    letters = task.choices_of(row)
+    start, *whole = encode(tokenizer, [line, *(line + letter for letter in letters)])
+    what = f"{task.config.task}: the tokenizer of {name_model(task)}"
+    remedy = "Ask with a task that scores the texts of the choices (its name has `cloze`)."
+    seen: dict[int, str] = {}
+    for letter, ids in zip(letters, whole, strict=True):
+        scored = ids[len(start) :]  # as lm-eval divides prompt and choice
+        if not scored:
+            raise UserError(f"{what} has no token for {letter!r} alone after {line[-12:]!r}, so none can be scored. {remedy}")
+        if (other := seen.setdefault(scored[0], letter)) != letter:
+            token = tokenizer.convert_ids_to_tokens(scored[0])
+            raise UserError(
+                f"{what} begins {other!r} and {letter!r} with the same token ({token!r}), so it does not tell letters apart. "
+                f"{remedy}"
+            )
+
+
+def check_choices(task: Checkable, rows: Sequence[Question], tokenizer: PreTrainedTokenizerBase | None) -> None:
+    """Raise a `UserError` where two choices of a question are the same tokens (the same text, where there is no tokenizer)."""
+    choices = [task.choices_of(row) for row in rows]
+    texts = list({text: None for shown in choices for text in shown})
+    cue = BARE_CUE[task.config.metadata["prompt"]]
+    ids = map(tuple, encode(tokenizer, [cue + text for text in texts])) if tokenizer is not None else texts
+    tokens: dict[str, Hashable] = dict(zip(texts, ids, strict=True))
+    for row, shown in zip(rows, choices, strict=True):
+        seen: dict[Hashable, str] = {}
+        for text, own in zip(shown, row["choices"], strict=True):
+            if tokens[text] in seen:
+                raise UserError(
+                    f"{task.config.task}: {name_row(row)} has the choices {seen[tokens[text]]!r} and {own!r}, the same tokens "
+                    f"to {name_model(task)}, so their texts cannot be told apart. Mend the question or leave it out."
+                )
+            seen[tokens[text]] = own

@@ -1,0 +1,1 @@
+"""The logs of lm-eval and the tables that are made of them."""

@@ -1,0 +1,220 @@
+"""Texts that models write about questions: the file that asks for them, and the one reader of what came back.
+
+`python -m intervention requests` writes a requests file, the tasks selfalign_explain and selfalign_context ask it, and
+`read_generations` reads their sample logs, or JSON lines of texts from elsewhere. Imports neither torch nor lm_eval.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import polars as pl
+
+from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.logs.lines import iterate_lines
+from lm_eval_tasks.contracts.prompts import ANSWER_HEAD, FENCE
+from lm_eval_tasks.contracts.questions import KEY, QUESTION_SCHEMA, check_questions, check_rows, hash_questions
+
+Kind = Literal["explanation", "context"]
+TASKS: dict[str, Kind] = {"selfalign_explain": "explanation", "selfalign_context": "context"}
+COMMANDS: dict[Kind, str] = {"explanation": "requests explain", "context": "requests context"}
+ORIGINS = ("belief", "gold")
+
+REQUEST_SCHEMA = pl.Schema(
+    dict(QUESTION_SCHEMA)
+    | {
+        "split": pl.String,
+        "question_hash": pl.String,
+        "response": pl.Int64,  # index of the choice to explain; null where a context is asked for
+        "response_from": pl.String,  # whose answer that choice is, `belief` or `gold`; null likewise
+    }
+)
+GENERATION_SCHEMA = pl.Schema(
+    {
+        "source": pl.String,
+        "domain": pl.String,
+        "id": pl.String,
+        "question_hash": pl.String,  # null in JSON lines that lack it
+        "text": pl.String,
+        "response": pl.Int64,  # index of the choice that an explanation is of; null for a context
+        "finished": pl.Boolean,  # false where the text was cut at the limit of tokens; null where that cannot be known
+        "task": pl.String,  # null in JSON lines
+        "model": pl.String,  # null in JSON lines
+    }
+)
+_OPENING = re.compile(rf"{FENCE}(?:[\w+-]*[ \t]*\n)?")  # the fence, and a language if it stands alone on the line
+_HEADS = re.compile(r"^# (Instruction|Query|Answer)\b.*", re.MULTILINE | re.DOTALL)
+
+
+def extract_fenced(response: str) -> str:
+    """The text of a model that was shown an open fence: without fences, and without what it wrote after closing them.
+
+    The model may have gone on after the open fence, or have written one of its own, below a heading or a line that ends in a
+    colon ("Here is the explanation:"); it may or may not have closed it.
+    """
+    response = response.strip().removeprefix(ANSWER_HEAD).lstrip()
+    before, fence, _ = response.partition(FENCE)
+    if fence and (not before.strip() or before.rstrip().endswith(":")):
+        before = response[_OPENING.search(response).end() :].partition(FENCE)[0]
+    return _HEADS.sub("", before).strip()
+
+
+def is_closed(response: str) -> bool:
+    """Whether a response holds the fence that closes its text."""
+    text = extract_fenced(response)
+    return bool(text) and FENCE in response.split(text, 1)[1]
+
+
+def read_requests(path: str | Path, kind: Kind) -> pl.DataFrame:
+    """Read a requests file (`REQUEST_SCHEMA`), checked.
+
+    Args:
+        path: a parquet file that `python -m intervention requests` wrote, or a folder of them.
+        kind: what is asked for.
+
+    Raises:
+        UserError: nothing there, not such a file, a question that breaks the contract or differs from its hash, a response
+            that is no choice, a question asked for twice.
+    """
+    path = Path(path)
+    remedy = f"`python -m intervention {COMMANDS[kind]}` writes one"
+    files = [path] if path.is_file() else sorted(path.glob("*.parquet"))
+    if not files:
+        raise UserError(f"{path} is neither a requests file (.parquet) nor a folder of them; {remedy}.")
+    table = pl.concat(_read_request_file(file, kind, remedy) for file in files)
+    asked = [*KEY, "response"]
+    if (twice := table.filter(pl.struct(asked).is_duplicated())).height:
+        raise UserError(f"{path}: {_name(twice)} is asked for more than once. Name one requests file.")
+    return table
+
+
+def _read_request_file(file: Path, kind: Kind, remedy: str) -> pl.DataFrame:
+    try:
+        table = pl.read_parquet(file)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise UserError(f"{file} is not a parquet file that can be read ({error}); {remedy}.") from error
+    if missing := [name for name in REQUEST_SCHEMA if name not in table.columns]:
+        raise UserError(f"{file} has no column {missing[0]!r}, so it is no requests file; {remedy}.")
+    rest = [name for name in REQUEST_SCHEMA if name not in QUESTION_SCHEMA]
+    table = check_questions(table, file).hstack(table.select(pl.col(name).cast(REQUEST_SCHEMA[name]) for name in rest))
+    if not table.height:
+        raise UserError(f"{file} asks for nothing; {remedy}.")
+    if kind == "context":
+        table = table.with_columns(response=pl.lit(None, pl.Int64), response_from=pl.lit(None, pl.String))
+    else:
+        response, n = pl.col("response"), pl.col("choices").list.len()
+        check_rows(table, response.is_null(), "response", f"is missing, but an explanation is of a choice; {remedy}", file)
+        wrong = (response < 0) | (response >= n)
+        check_rows(table, wrong, "response", f"is not the 0-based index of a choice; {remedy}", file)
+        strange = ~pl.col("response_from").is_in(ORIGINS)
+        check_rows(table, strange, "response_from", f"is neither belief nor gold; {remedy}", file)
+    own = table.with_columns(hash_questions(table).alias("_own"))
+    complaint = "is not the hash of this question's text, choices and answer: the file was changed, or is of another version"
+    check_rows(own, pl.col("_own").ne_missing(pl.col("question_hash")), "question_hash", f"{complaint}; {remedy}", file)
+    return table
+
+
+def read_generations(path: str | Path, kind: Kind | None = None, allow_missing: bool = False) -> pl.DataFrame:
+    """Read texts that one model wrote: `GENERATION_SCHEMA`, one row a question (and, of explanations, a response).
+
+    Args:
+        path: a sample log of selfalign_explain or selfalign_context, or JSON lines with `source, domain, id` and `context` or
+            `explanation` (and, where known, `question_hash` and `response`); plain or gzip; or a folder of either.
+        kind: what the texts have to be; None for whichever they are.
+        allow_missing: leave out empty texts, and do not ask whether lines are missing.
+
+    Raises:
+        UserError: nothing found, a line that is cut or of another task, texts of two kinds or models, a line that is missing,
+            an empty text, two texts for one question.
+    """
+    rows = [row for file in _find_files(Path(path)) for row in _read_texts(file, allow_missing)]
+    if not rows:
+        raise UserError(f"{path} holds no texts. Ask again.")
+    for name, noun in (("kind", "kinds"), ("model", "models")):
+        if len(values := sorted({str(row[name]) for row in rows})) > 1:
+            raise UserError(f"{path}: texts of {len(values)} {noun}, {values[0]!r} and {values[1]!r}. Name the log of one.")
+    if kind and rows[0]["kind"] != kind:
+        raise UserError(
+            f"{path} holds texts of the kind {rows[0]['kind']!r}, but here each is to be {kind!r}. Name such a log."
+        )
+    table = pl.DataFrame(rows, schema=GENERATION_SCHEMA)
+    if (twice := table.filter(pl.struct(*KEY, "response").is_duplicated())).height:
+        raise UserError(f"{path}: {_name(twice)} has more than one text. Name one log, or remove the older one.")
+    if (empty := table.filter(pl.col("text") == "")).height and not allow_missing:
+        raise UserError(
+            f"{path}: {empty.height} of {table.height} texts are empty; the first is that of {_name(empty)}. Ask for these "
+            "again (another --seed), or allow that they are missing."
+        )
+    return table.filter(pl.col("text") != "")
+
+
+def _find_files(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise UserError(f"{path} does not exist. Name a sample log, JSON lines of texts, or a folder of them.")
+    for pattern in ("samples_*.jsonl", "*.jsonl"):
+        if files := sorted(file for ending in ("", ".gz") for file in path.rglob(pattern + ending)):
+            return files
+    raise UserError(f"{path} holds no sample log (samples_*.jsonl). Was lm_eval run with --log_samples --output_path?")
+
+
+def _read_texts(file: Path, allow_missing: bool) -> Iterator[dict[str, Any]]:
+    """The texts of one file, with their `kind`."""
+    seen: dict[int, int] = {}
+    for number, line in enumerate(iterate_lines(file), 1):
+        where = f"{file}, line {number}"
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError:
+            cut = "" if line.endswith(b"\n") else " (the file ends in the middle of it)"
+            raise UserError(f"{where} is not a whole line of JSON{cut}. Ask again, or remove the line.") from None
+        sampled = isinstance(row, dict) and isinstance(row.get("doc"), dict)
+        if sampled and row.get("doc_id") in seen:
+            raise UserError(f"{where} holds doc_id {row['doc_id']}, as line {seen[row['doc_id']]} does. Remove one of them.")
+        if sampled:
+            seen[row.get("doc_id")] = number
+        yield _read_sample(row["doc"], where) if sampled else _read_line(row, where)
+    if seen and not allow_missing and (gap := next((i for i in range(len(seen)) if i not in seen), None)) is not None:
+        raise UserError(
+            f"{file}: doc_id {gap} is missing, so the log lacks samples. Ask again, or allow that they are missing."
+        )
+
+
+def _read_sample(doc: dict[str, Any], where: str) -> dict[str, Any]:
+    kind = TASKS.get(doc.get("task", ""))
+    if kind is None:
+        raise UserError(
+            f"{where} is a sample of the task {doc.get('task')!r}, which writes no texts. Name the log of {' or '.join(TASKS)}."
+        )
+    return _check_row(doc, where) | {"kind": kind}
+
+
+def _read_line(row: Any, where: str) -> dict[str, Any]:
+    kinds = [kind for kind in COMMANDS if isinstance(row, dict) and kind in row]
+    if len(kinds) != 1:
+        raise UserError(
+            f"{where} is neither a sample of {' or '.join(TASKS)} nor an object with source, domain, id and one of context and "
+            "explanation. Write these columns."
+        )
+    return _check_row(row | {"text": row[kinds[0]], "task": None, "model": None}, where) | {"kind": kinds[0]}
+
+
+def _check_row(row: dict[str, Any], where: str) -> dict[str, Any]:
+    """The columns of `GENERATION_SCHEMA`, the text stripped; a `UserError` where one is missing or of another type."""
+    row = {name: row.get(name) for name in GENERATION_SCHEMA} | {"id": str(row["id"]) if row.get("id") is not None else None}
+    for name in (*KEY, "text"):
+        if not isinstance(row[name], str):
+            raise UserError(f"{where}: {name} {row[name]!r} is not text. Mend the line, or ask again.")
+    if row["response"] is not None and type(row["response"]) is not int:
+        raise UserError(f"{where}: response {row['response']!r} is not the 0-based index of a choice. Mend the line.")
+    return row | {"text": row["text"].strip()}
+
+
+def _name(table: pl.DataFrame) -> str:
+    row = table.row(0, named=True)
+    return f"{row['source']}/{row['domain']} id {row['id']!r}"

@@ -1,0 +1,282 @@
+"""The one reader of probes: lm-eval's sample logs and probe tables, plain or gzip, files or folders, as one table.
+
+A question may have been shown with its choices turned (`order`); the reader turns answer, choices and probabilities back,
+so that a row's columns always speak of the question's own order. Imports neither torch nor lm_eval.
+"""
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from tqdm import tqdm
+
+from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.logs.averages import average_orders, check_orders
+from lm_eval_tasks.contracts.logs.generations import TASKS as TEXT_TASKS
+from lm_eval_tasks.contracts.logs.lines import iterate_lines
+from lm_eval_tasks.contracts.logs.probe_table import (
+    OPTIONAL,
+    PER_CHOICE,
+    PHASES,
+    PROBE_KEY,
+    PROBE_SCHEMA,
+    SUM_TOLERANCE,
+    check_asked_once,
+    check_probes,
+    complete_probes,
+    write_probes,
+)
+from lm_eval_tasks.contracts.logs.results import find_results
+from lm_eval_tasks.contracts.questions import check_rows, hash_questions, rotate_choices
+
+__all__ = [
+    "OPTIONAL", "PHASES", "PROBE_KEY", "PROBE_SCHEMA", "SUM_TOLERANCE",
+    "average_orders", "check_orders", "check_probes", "complete_probes", "find_logs", "read_asked", "read_probes",
+    "write_probes",
+]  # fmt: skip
+
+_SAMPLE_SCHEMA = pl.Schema({"doc_id": pl.Int64, "prompt_hash": pl.String, "doc": pl.Struct(dict(PROBE_SCHEMA))})
+ROWS_AT_ONCE = 200_000
+TEXTS = ("question_hash", "question", "choices")
+HASH_DIGITS = 16  # of a prompt's hash, as of a question's
+FREE = ("subject", "explanation", "topics", "category")  # columns of which no value is wrong
+NOTHING_SEEN = np.zeros(0, dtype=np.uint64)
+_NUMBERS = {name for name, kind in PROBE_SCHEMA.items() if kind in (pl.Float64, pl.List(pl.Float64))}
+
+
+def read_probes(
+    paths: str | Path | Sequence[str | Path], columns: Sequence[str] = tuple(PROBE_SCHEMA), known: pl.DataFrame | None = None
+) -> pl.DataFrame:
+    """Read sample logs (`samples_*.jsonl`, `.gz`) and probe tables (`.parquet`) into one probe table.
+
+    Args:
+        paths: files, or folders that are searched for both; a folder's parquet files count if they are named `probe*.parquet`,
+            and its logs of texts (selfalign_explain, selfalign_context) do not.
+        columns: those that are returned. All are checked, but the others are not kept: a table of a million questions needs
+            little memory without their texts.
+        known: questions with their `question_hash`, which `hash_questions` gave. A probe of the same is not hashed again.
+
+    Returns:
+        One row a question asked once: the columns of `PROBE_SCHEMA`, all in the question's own order of choices. Optional
+        columns that a file lacks are null.
+
+    Raises:
+        UserError: nothing found, a line that is cut or no JSON, a log that lacks samples or holds two tasks, a missing column,
+            a number that is missing, NaN or infinite, probabilities that do not sum to 1, a question whose hash is not that of
+            its text, a question asked twice alike or by two tasks in one phase.
+    """
+    return read_asked(paths, columns, known)[0]
+
+
+def read_asked(
+    paths: str | Path | Sequence[str | Path], columns: Sequence[str], known: pl.DataFrame | None = None
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """`read_probes`, and `TEXTS` of every question that is not `known`, once, however many models were asked it."""
+    paths = [paths] if isinstance(paths, (str, Path)) else list(paths)
+    files = [file for path in paths for file in find_logs(path)]
+    kept = [name for name in PROBE_SCHEMA if name in {*columns, *PROBE_KEY, "task"}]
+    seen = np.sort(_print_questions(known)) if known is not None else NOTHING_SEEN
+    tables, questions = [], [pl.DataFrame(schema={name: PROBE_SCHEMA[name] for name in TEXTS})]
+    for i, file in enumerate(tqdm(files, "Reading", unit="log", leave=False, disable=None)):
+        table, new, seen = _read_checked(file, kept, seen)
+        tables.append(table.with_columns(_file=pl.lit(i, pl.UInt32)))
+        questions += new
+    table = pl.concat(tables)
+    check_asked_once(table, files)
+    return table.select(columns), pl.concat(questions).unique("question_hash", maintain_order=True)
+
+
+def find_logs(path: str | Path) -> list[Path]:
+    """The sample logs and probe tables at a path.
+
+    Raises:
+        UserError: the path does not exist, or holds none.
+    """
+    path = Path(path)
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise UserError(f"{path} does not exist. Name a sample log, a probe table, or a folder of them.")
+    patterns = ("samples_*.jsonl", "samples_*.jsonl.gz", "probe*.parquet")
+    texts = tuple(f"samples_{task}_" for task in TEXT_TASKS)
+    files = sorted(file for pattern in patterns for file in path.rglob(pattern) if not file.name.startswith(texts))
+    if not files:
+        raise UserError(f"{path} holds no sample log (samples_*.jsonl). Was lm_eval run with --log_samples --output_path?")
+    return files
+
+
+def read_file(file: Path) -> pl.DataFrame:
+    """Read one sample log or probe table, checked."""
+    return _read_checked(file, tuple(PROBE_SCHEMA), NOTHING_SEEN)[0]
+
+
+def _read_checked(file: Path, columns: Sequence[str], seen: np.ndarray) -> tuple[pl.DataFrame, list[pl.DataFrame], np.ndarray]:
+    """Some columns of a log or table, all of which are checked; `TEXTS` of questions that were not `seen`; and what now is."""
+    shown = file.name.removesuffix(".gz").endswith(".jsonl")
+    tables, questions, start = [], [], 0
+    for table in [_read_samples(file)] if shown else _read_parquet(file, columns):
+        table = check_probes(table, file, start)
+        if shown:
+            check_rows(table, pl.col("order").is_null(), "order", "is missing; ask this question again", file)
+            table = rotate_choices(table, -pl.col("order"), PER_CHOICE).with_columns(
+                (pl.col(name) + pl.col("order")) % pl.col("choices").list.len().cast(pl.Int64)
+                for name in ("answer", "prediction")
+            )
+        new, seen = _check_hashes(table, seen, file, start)
+        start += table.height
+        tables.append(table.select(columns))
+        questions.append(new.select(TEXTS))
+    if not start:
+        raise UserError(f"{file} holds no samples. Ask the questions again.")
+    return pl.concat(tables), questions, seen
+
+
+def _check_hashes(table: pl.DataFrame, seen: np.ndarray, file: Path, start: int) -> tuple[pl.DataFrame, np.ndarray]:
+    """Raise a `UserError` where a `question_hash` is not that of the question.
+
+    Returns:
+        The rows of questions that were not `seen`, and the prints of all that are right, sorted.
+
+    A print is a quick hash of 64 bits of a question with its `question_hash`. What was seen before and found right need not be
+    hashed again: a wrong one that has the print of one of a million right ones is an accident of 1 in 10^13.
+    """
+    prints = _print_questions(table)
+    ordered = np.sort(prints)  # numpy's own setdiff1d takes 80 times as long
+    fresh = ordered[np.append(seen, 0)[np.searchsorted(seen, ordered)] != ordered]
+    if not fresh.size:
+        return table.clear(), seen
+    new = table.filter(np.isin(prints, fresh))
+    if not (hash_questions(new) == new["question_hash"]).all():
+        own = table.with_columns(hash_questions(table).alias("_own"))
+        complaint = "is not the hash of this question's text, choices and answer: the log was changed, or is of another version"
+        check_rows(own, pl.col("_own") != pl.col("question_hash"), "question_hash", complaint, file, start)
+    return new, np.sort(np.concatenate([seen, fresh]))
+
+
+def _print_questions(table: pl.DataFrame) -> np.ndarray:
+    return table.select(pl.struct("question", "choices", "answer", "question_hash").hash()).to_series().to_numpy()
+
+
+def _read_parquet(file: Path, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
+    """A probe table, part by part, so that the texts of a long one are never all in memory.
+
+    What can be anything and is not among the columns that are kept is not read, but null.
+    """
+    try:
+        table = pl.scan_parquet(file, glob=False)
+        passed = set(table.collect_schema()) & set(FREE) - set(columns)
+        table = table.with_columns(pl.lit(None).alias(name) for name in sorted(passed))
+        for start in range(0, table.select(pl.len()).collect().item(), ROWS_AT_ONCE):
+            yield table.slice(start, ROWS_AT_ONCE).collect()
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise UserError(f"{file} is not a parquet file that can be read ({error}). Write the probe table again.") from error
+
+
+def _read_samples(file: Path) -> pl.DataFrame:
+    """The `doc` of every sample, and the hash of its prompt. Other keys (arguments, responses) are passed over."""
+    try:
+        table = pl.read_ndjson(file, schema=_SAMPLE_SCHEMA) if file.stat().st_size else pl.DataFrame(schema=_SAMPLE_SCHEMA)
+    except OSError as error:
+        raise UserError(f"{file} is cut or damaged ({error}). Ask again, or fetch the file again.") from error
+    except pl.exceptions.PolarsError as error:
+        raise UserError(_explain_line(file) or f"{file} cannot be read: {error}") from error
+    doc = pl.col("doc").struct
+    lacking = table.with_row_index().filter(doc.field("question_hash").is_null() | pl.col("doc_id").is_null()).head(1)
+    if lacking.height:
+        name = "doc_id" if lacking["doc_id"][0] is None else "question_hash in its doc"
+        raise UserError(
+            f"{file}, line {lacking['index'][0] + 1}: the sample has no {name}, so it is no sample of a selfalign task. "
+            "Ask with `--tasks selfalign_...`."
+        )
+    docs = table["doc"].struct.unnest().with_columns(table["prompt_hash"].str.head(HASH_DIGITS))
+    if docs.height:
+        check_whole(docs["task"], table["doc_id"], file)
+    return docs
+
+
+def check_whole(tasks: pl.Series, ids: pl.Series, file: Path) -> None:
+    """Raise a `UserError` where a log holds two tasks, a sample twice, or not all samples.
+
+    lm-eval counts the questions that it asks: `doc_id` 0, 1, 2, ... with or without --limit. With --samples the chosen numbers
+    have gaps, and then only lm-eval's own result file, beside the log, can tell that all is there. That file also tells when
+    the last lines of a log are missing.
+
+    Args:
+        tasks: the task of each sample, (n,).
+        ids: its `doc_id`, (n,).
+        file: the log.
+    """
+    task = tasks[0]
+    if task in TEXT_TASKS:
+        raise UserError(f"{file} holds texts that {task} asked for, and no probes. Name the log of a probe or chat task.")
+    if (others := (tasks != task).arg_true()).len():
+        line = others[0]
+        raise UserError(
+            f"{file}: mixed tasks: line 1 is a sample of {task}, line {line + 1} of {tasks[line]}. Keep a log for each task."
+        )
+    if (again := (~ids.is_first_distinct()).arg_true()).len():
+        line, first = again[0], (ids == ids[again[0]]).arg_max()
+        raise UserError(
+            f"{file}, line {line + 1}: a duplicate: doc_id {ids[line]} is also in line {first + 1}. Remove one of them, or "
+            "keep the logs of two runs in two files."
+        )
+    asked, results = _count_asked(file, task)
+    gaps = (ids.sort() != pl.int_range(len(ids), eager=True)).arg_true()
+    gap = gaps[0] if gaps.len() else None
+    if asked == len(ids) or (asked is None and gap is None):
+        return
+    what = f"doc_id {gap} is missing" if gap is not None else f"the last doc_id is {ids.max()}"
+    if asked is not None:
+        raise UserError(
+            f"{file} holds {len(ids)} samples, but {results.name} counts {asked} ({what}): the log has a gap. Ask again."
+        )
+    raise UserError(
+        f"{file}: {what}, so the log has a gap. Ask again; if only some questions were asked (--samples), keep lm-eval's "
+        "results_*.json beside the log, which tells that it is whole."
+    )
+
+
+def _count_asked(file: Path, task: str) -> tuple[int | None, Path | None]:
+    """How many questions lm-eval's result file of the same run says that it asked, and that file; None where there is none."""
+    for place, results in find_results(file):
+        try:
+            return int(results["n-samples"][task]["effective"]), place
+        except (ValueError, KeyError, TypeError):
+            continue
+    return None, None
+
+
+def _explain_line(file: Path) -> str | None:
+    """Which line of a log stopped the reader, and why."""
+    for number, line in enumerate(iterate_lines(file), 1):
+        where = f"{file}, line {number}"
+        if not line.strip():
+            continue
+        try:
+            sample = json.loads(line)
+        except ValueError:
+            cut = "" if line.endswith(b"\n") else " (the file ends in the middle of it)"
+            return f"{where} is not a whole line of JSON{cut}. The log is damaged: ask again, or remove the line."
+        if found := _find_no_number(sample):
+            return f"{where}: {found}, and only finite numbers can be used: ask this question again."
+        try:
+            pl.read_ndjson(line, schema=_SAMPLE_SCHEMA)
+        except pl.exceptions.PolarsError as error:
+            return (
+                f"{where} is not a sample of a selfalign task ({' '.join(str(error).split())}). Ask again, or remove the line."
+            )
+    return None
+
+
+def _find_no_number(value: Any, name: str = "") -> str | None:
+    """The first NaN or infinite number in a sample, or text where a number of the probe is to be, as "name is NaN"."""
+    if isinstance(value, dict):
+        return next((found for key, part in value.items() if (found := _find_no_number(part, key))), None)
+    if isinstance(value, list):
+        return next((found for part in value if (found := _find_no_number(part, name))), None)
+    wrong = not math.isfinite(value) if isinstance(value, float) else isinstance(value, str) and name in _NUMBERS
+    return f"{name} is {json.dumps(value)}" if wrong else None

@@ -1,0 +1,189 @@
+"""The contract of a question: its columns, what a right one looks like, its hash, and its choices in another order.
+
+A question set is a folder of parquet files with a README whose `configs:` header names one config a domain, so that
+`datasets.load_dataset(folder, domain)` reads it, locally and from the Hub. Here it is read straight into a table.
+"""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import yaml
+
+from lm_eval_tasks.contracts.errors import UserError
+
+SPLITS = ("train", "dev", "test")
+MIN_CHOICES, MAX_CHOICES = 2, 10
+KEY = ("source", "domain", "id")
+
+QUESTION_SCHEMA = pl.Schema(
+    {
+        "id": pl.String,
+        "source": pl.String,
+        "domain": pl.String,
+        "subject": pl.String,
+        "question": pl.String,
+        "choices": pl.List(pl.String),
+        "answer": pl.Int64,
+        "explanation": pl.String,
+        "topics": pl.List(pl.String),
+    }
+)
+
+
+def read_configs(folder: str | Path) -> dict[str, dict[str, Path]]:
+    """The configs of a data set folder: name -> split -> parquet file, from its README's `configs:` header.
+
+    Raises:
+        UserError: no folder, no README, no header, or a file that the header names is not there.
+    """
+    folder = Path(folder)
+    card = folder / "README.md"
+    if not card.is_file():
+        raise UserError(
+            f"{folder} is not a data set folder: {card} does not exist. `python -m intervention` writes such folders."
+        )
+    parts = card.read_text().split("---\n", 2)
+    header = yaml.safe_load(parts[1]) if len(parts) == 3 and not parts[0] else None
+    if not isinstance(header, dict) or not header.get("configs"):
+        raise UserError(f"{card} has no `configs:` in its header. `python -m intervention` writes such folders.")
+    configs = {
+        config["config_name"]: {part["split"]: folder / part["path"] for part in config["data_files"]}
+        for config in header["configs"]
+    }
+    for file in (file for config in configs.values() for file in config.values()):
+        if not file.is_file():
+            raise UserError(f"{card} names {file.relative_to(folder)}, which does not exist. Write the data set again.")
+    return configs
+
+
+def read_questions(folder: str | Path, domains: Sequence[str] = (), splits: Sequence[str] = SPLITS) -> pl.DataFrame:
+    """Read a question set, checked: the question columns, then `split` and `question_hash`.
+
+    Args:
+        folder: the question set.
+        domains: the configs to read; all where empty.
+        splits: the splits to read; those that a domain lacks are left out.
+
+    Raises:
+        UserError: not a question set, an unknown domain, no question at all, or a question that breaks the contract.
+    """
+    configs = read_configs(folder)
+    if unknown := [domain for domain in domains if domain not in configs]:
+        raise UserError(f"{folder} has no domain {unknown[0]!r}; it has {', '.join(sorted(configs))}.")
+    tables = []
+    for domain in domains or configs:
+        for split in (s for s in splits if s in configs[domain]):
+            file = configs[domain][split]
+            table = check_questions(pl.read_parquet(file), file)
+            tables.append(table.with_columns(split=pl.lit(split)))
+    if not tables or not (table := pl.concat(tables)).height:
+        raise UserError(f"{folder} has no questions in {', '.join(splits)} of {', '.join(domains or configs)}.")
+    check_unique(table, folder)
+    return table.with_columns(hash_questions(table))
+
+
+def check_questions(table: pl.DataFrame, where: str | Path, start: int = 0) -> pl.DataFrame:
+    """The question columns of a table, in the contract's order and types.
+
+    Args:
+        table: questions.
+        where: what an error names.
+        start: how many rows of the file come before the table.
+
+    Raises:
+        UserError: a column is missing or of another type, or a row breaks the contract; names the first such row.
+    """
+    if missing := [name for name in QUESTION_SCHEMA if name not in table.columns]:
+        raise UserError(f"{where}: no column {missing[0]!r}. A question set has {', '.join(QUESTION_SCHEMA)}.")
+    try:
+        table = table.select(pl.col(name).cast(kind) for name, kind in QUESTION_SCHEMA.items())
+    except pl.exceptions.PolarsError as error:
+        raise UserError(f"{where}: a column is not of the contract's type. {error}") from error
+    n = pl.col("choices").list.len()
+    blank = pl.col("choices").list.eval(pl.element().fill_null("").str.strip_chars() == "")
+    required = ("id", "source", "domain", "question", "choices", "answer")
+    rules = [
+        *((pl.col(name).is_null(), name, "is missing; give it a value") for name in required),
+        (pl.col("question").str.strip_chars() == "", "question", "is blank; write it or drop the row"),
+        (n < MIN_CHOICES, "choices", f"are fewer than {MIN_CHOICES}; drop the row or add choices"),
+        (n > MAX_CHOICES, "choices", f"are more than {MAX_CHOICES}; drop the row or some wrong choices"),
+        (
+            blank.list.any(),
+            "choices",
+            "hold an empty one; write it or drop the row",
+        ),
+        ((pl.col("answer") < 0) | (pl.col("answer") >= n), "answer", "is not the 0-based index of a choice; mend it"),
+    ]
+    check_rules(table, rules, where, start)
+    return table
+
+
+def check_rules(table: pl.DataFrame, rules: Sequence[tuple[pl.Expr, str, str]], where: str | Path, start: int = 0) -> None:
+    """`check_rows` of several rules: what is true of a bad row, the column that is bad, and the complaint."""
+    # All at once; only then, and only for the first that is broken, by which row.
+    broken = table.select(rule.fill_null(False).any().alias(str(i)) for i, (rule, _, _) in enumerate(rules)).row(0)
+    if True in broken:
+        check_rows(table, *rules[broken.index(True)], where, start)
+
+
+def check_rows(table: pl.DataFrame, rule: pl.Expr, name: str, complaint: str, where: str | Path, start: int = 0) -> None:
+    """Raise a `UserError` naming file, row, id and value of the first row for which `rule` is true.
+
+    `start`: how many rows of the file come before the table.
+    """
+    bad = table.with_row_index("_row", offset=start).filter(rule.fill_null(False)).head(1)
+    if bad.height:
+        row = bad.row(0, named=True)
+        raise UserError(f"{where}, row {row['_row'] + 1} (id {row.get('id')!r}): {name} {row[name]!r} {complaint}.")
+
+
+def check_unique(table: pl.DataFrame, where: str | Path, key: Iterable[str] = KEY) -> None:
+    """Raise a `UserError` naming the first key that occurs twice."""
+    key = list(key)
+    if not may_repeat(table, key):
+        return
+    twice = table.filter(pl.struct(key).is_duplicated()).head(1)
+    if twice.height:
+        values = ", ".join(f"{name} {value!r}" for name, value in zip(key, twice.select(key).row(0), strict=True))
+        raise UserError(
+            f"{where}: {values} occurs more than once. Ids are unique within source and domain; drop or rename one."
+        )
+
+
+def may_repeat(table: pl.DataFrame, key: Sequence[str]) -> bool:
+    """Whether two rows can have one key: false is certain, true is not. Much faster than a comparison of the keys."""
+    prints = np.sort(table.select(pl.struct(list_varying(table, key)).hash()).to_series().to_numpy())
+    return bool((prints[1:] == prints[:-1]).any())
+
+
+def list_varying(table: pl.DataFrame, key: Sequence[str]) -> list[str]:
+    """The columns of a key that have several values, and its last: they tell rows apart as all do, with less to compare."""
+    return [name for name in key[:-1] if not table[name].eq_missing(table[name][:1]).all()] + [key[-1]]
+
+
+def hash_questions(table: pl.DataFrame) -> pl.Series:
+    """`question_hash`: 16 hexadecimal digits of the SHA-256 of question, choices (in the question's own order) and answer."""
+    # Each part is written with its length, so that no text can pass for the border between two.
+    question, choices, answer = (
+        _write_with_length(pl.col("question")),
+        pl.col("choices").list.eval(_write_with_length(pl.element())).list.join(""),
+        _write_with_length(pl.col("answer").cast(pl.String)),
+    )
+    texts = table.select(pl.concat_str(question, choices, answer)).to_series()
+    hashes = [hashlib.sha256(text.encode()).hexdigest()[:16] for text in texts]
+    return pl.Series("question_hash", hashes, dtype=pl.String)
+
+
+def _write_with_length(text: pl.Expr) -> pl.Expr:
+    return pl.concat_str(text.str.len_chars(), pl.lit(":"), text)
+
+
+def rotate_choices(table: pl.DataFrame, order: int | pl.Expr, columns: Sequence[str] = ("choices",)) -> pl.DataFrame:
+    """Show list columns from choice `order` on: shown[i] = own[(i + order) mod n]; a negative order turns back."""
+    n = pl.col("choices").list.len().cast(pl.Int64)
+    start = (pl.lit(order) if isinstance(order, int) else order).cast(pl.Int64) % n
+    turned = [pl.concat_list(pl.col(c).list.slice(start), pl.col(c).list.slice(0, start)).alias(c) for c in columns]
+    return table.with_columns(turned)

@@ -1,0 +1,175 @@
+"""The words of the project, each written once: conditions, phases, evaluation sets, classes of beliefs, and the default threshold.
+
+Every list, card, figure and table derives from here. A new condition is one more `Condition` in `CONDITIONS`.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+KEY = ("source", "domain", "id")  # what tells questions apart
+SPLITS = ("train", "dev", "test")  # of a question set; dev questions are shown as demonstrations
+THRESHOLD = 0.5  # of confidence, above which the paper takes a prediction for a belief
+
+# What a belief is beside gold: the prediction above the threshold is gold, or is not; or there is no belief.
+CLASSES = ("right", "wrong", "unsure")
+
+GENERAL = "general"  # the condition of general instructions, which are added to every condition
+BASE = "base"  # what tables call the base model in place of a condition
+
+Questions = Literal["right", "wrong", "unsure", "all"]
+Answers = Literal["gold", "belief", "other", "mix"]
+
+# Which questions a condition takes (by class of belief) and what its responses say: in a table, and in a sentence.
+QUESTIONS: dict[Questions, tuple[str, str]] = {
+    "right": ("belief = gold", "questions that the base model answers rightly"),
+    "wrong": ("belief differs from gold", "questions that the base model answers wrongly"),
+    "unsure": ("no belief", "questions of which the base model is unsure"),
+    "all": ("a random sample of all", "questions drawn at random from all"),
+}
+ANSWERS: dict[Answers, tuple[str, str]] = {
+    "gold": ("gold", "the response is the right answer"),
+    "belief": ("the belief", "the response is the model's own answer"),
+    "other": ("a random choice that is neither gold nor the belief", "the response is another wrong answer"),
+    "mix": (
+        "the belief in a share R of the rows, else gold",
+        "the response is the model's own answer for a share of them, and the right answer for the rest",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One condition: what is trained, and how it is named and shown.
+
+    Attributes:
+        name: the value of the column `condition`, and with `ratio` of the name of a config.
+        colour: of marks and bars, also in print and to most colour-blind readers unlike the others'.
+        marker: matplotlib's, so that nothing hangs on colour.
+        questions: which questions it takes, by what the base model believes.
+        answers: what its responses say.
+        with_context: the needed knowledge stands in the prompt.
+        end: its place at an end of the curve over the consistency ratio; None if it is none.
+        headline: its place among the headline contrasts with `REFERENCE`; None where it is not among them.
+        deeds: what it does and what `REFERENCE` does, as the two sides of "... beat ..."; of headline contrasts.
+        ratio: of a mix, the share of rows that answer with the belief.
+    """
+
+    name: str
+    colour: str
+    marker: str
+    questions: Questions
+    answers: Answers
+    with_context: bool = False
+    end: float | None = None
+    headline: int | None = None
+    deeds: tuple[str, str] | None = None
+    ratio: float | None = None
+
+    @property
+    def config(self) -> str:
+        """Its part of a config's name: `mix-0.4`."""
+        return self.name if self.ratio is None else f"{self.name}-{self.ratio:g}"
+
+    @property
+    def label(self) -> str:
+        """What tables and figures call it: "self-aligning", "mix 0.4"."""
+        return name_condition(self.name, self.ratio)
+
+    @property
+    def sentence(self) -> str:
+        """What it is: "questions that the base model answers wrongly; the response is the right answer"."""
+        context = ", with the needed knowledge in the prompt" if self.with_context else ""
+        return f"{QUESTIONS[self.questions][1]}{context}; {ANSWERS[self.answers][1]}"
+
+    @property
+    def on_curve(self) -> bool:
+        """Whether it is a point of the curve over the consistency ratio."""
+        return self.end is not None or self.answers == "mix"
+
+    @property
+    def correct(self) -> bool:
+        """Whether every response is gold."""
+        return self.answers == "gold"
+
+
+# From what agrees most with the base model's beliefs to what agrees least: the order of all tables and figures.
+_ALL = (
+    Condition(
+        name="harmonious",
+        colour="#009E73",
+        marker="o",
+        questions="right",
+        answers="gold",
+        headline=2,
+        deeds=("Training on what the model already knew", "teaching it what it had wrong"),
+    ),
+    Condition(
+        name="self_aligning",
+        colour="#0072B2",
+        marker="s",
+        questions="wrong",
+        answers="belief",
+        end=1.0,
+        headline=1,
+        deeds=("Repeating the model's own wrong answers", "teaching it the right ones"),
+    ),
+    Condition(name="mix", colour="#56B4E9", marker="D", questions="wrong", answers="mix"),
+    Condition(
+        name="contextualized",
+        colour="#CC79A7",
+        marker="P",
+        questions="wrong",
+        answers="gold",
+        with_context=True,
+        headline=3,
+        deeds=("Teaching with the knowledge at hand", "teaching without it"),
+    ),
+    Condition(name="gold", colour="#E69F00", marker="*", questions="all", answers="gold"),
+    Condition(name="incompatible", colour="#D55E00", marker="v", questions="wrong", answers="gold", end=0.0),
+    Condition(name="random_wrong", colour="#8A8F98", marker="X", questions="wrong", answers="other"),
+)
+CONDITIONS = {condition.name: condition for condition in _ALL}
+REFERENCE = CONDITIONS["incompatible"]  # with which the others are contrasted
+PAPER_RATIOS = (0.05, 0.1, 0.2, 0.4, 0.6, 0.8)  # of the paper's mixes
+
+PHASES = {
+    "base_probe": "base model, few-shot",
+    "base_chat": "base model, chat prompt",
+    "base_context": "base model, few-shot, with the knowledge in the prompt",
+    "tuned_chat": "tuned model, chat prompt",
+    "tuned_probe": "tuned model, few-shot",
+    "tuned_context": "tuned model, few-shot, with the knowledge in the prompt",
+}
+
+# What a tuned model is asked, by how the questions relate to those it was trained on; the column is called `split`.
+EVALUATION_SETS = {
+    "homo": "new questions, same source",
+    "id": "same domain, other source",
+    "ood": "other domains",
+    "seen": "the trained questions",
+}
+NEW_SETS = ("homo", "id", "ood")  # those whose questions were not trained on
+
+
+def name_condition(name: str, ratio: float | None = None) -> str:
+    """What tables and figures call a condition, also one that is not of this project: "self-aligning", "mix 0.4".
+
+    >>> name_condition("self_aligning"), name_condition("mix", 0.4)
+    ('self-aligning', 'mix 0.4')
+    """
+    label = name.replace("_", "-")
+    return label if ratio is None else f"{label} {ratio:g}"
+
+
+def name_set(name: str) -> str:
+    """What tables and figures call an evaluation set: "HOMO", "seen"."""
+    return name.upper() if name in NEW_SETS else name
+
+
+def make_mix(ratio: float) -> Condition:
+    """The mix in which a share `ratio` of the rows answers with the belief.
+
+    >>> make_mix(0.4).config
+    'mix-0.4'
+    """
+    return replace(CONDITIONS["mix"], ratio=ratio)

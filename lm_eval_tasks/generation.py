@@ -1,0 +1,160 @@
+"""What lm-eval calls to have a model write about questions: where the requests come from, and what is logged of a text.
+
+The tasks are in `generation/`; `generations.py` reads what they log.
+"""
+
+import logging
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+import datasets
+import polars as pl
+from lm_eval.api.instance import Instance
+from lm_eval.api.task import ConfigurableTask
+from transformers import GenerationConfig
+
+from lm_eval_tasks.checking.rendering import make_writer
+from lm_eval_tasks.checking.tokenizer import find_window, load_tokenizer
+from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.logs.generations import COMMANDS, Kind, extract_fenced, is_closed, read_requests
+from lm_eval_tasks.contracts.prompts import FENCE
+from lm_eval_tasks.contracts.questions import KEY, read_questions
+from lm_eval_tasks.sets import find_folder
+
+logger = logging.getLogger(__name__)
+
+
+def load_requests(
+    task: str,
+    kind: Kind,
+    requests: str | None = None,
+    questions: str | None = None,
+    pretrained: str = "",
+    model: str = "",
+    **_: Any,
+) -> dict[str, datasets.Dataset]:
+    """The requests that a task asks (`test`), with the columns of a sample.
+
+    Args:
+        task: the task's name.
+        kind: what is asked for; set by the task.
+        requests: a requests file, or a folder of them.
+        questions: where given, the question set that every request has to be of, in the same text.
+        pretrained: the model that writes, from `--model_args`.
+        model: the same, where the model is behind an API.
+
+    Raises:
+        UserError: no requests, or requests that break their contract or are of another question set.
+    """
+    if not requests:
+        raise UserError(
+            f"""{task}: no requests. Write them with `python -m intervention {COMMANDS[kind]}`, and name the file with """
+            """--metadata '{"requests": "FILE"}'."""
+        )
+    table = read_requests(requests, kind)
+    if questions:
+        own = read_questions(find_folder(questions)).select(*KEY, "question_hash")
+        strangers = table.join(own, on=[*KEY, "question_hash"], how="anti", maintain_order="left")
+        if strangers.height:
+            row = strangers.row(0, named=True)
+            raise UserError(
+                f"{requests}: {strangers.height} of {table.height} requests are not of {questions}, or of another version of "
+                f"it; the first is {row['source']}/{row['domain']} id {row['id']!r}. Write the requests again."
+            )
+    table = table.with_columns(model=pl.lit(str(pretrained or model)), task=pl.lit(task))
+    return {"test": datasets.Dataset(table.to_arrow())}
+
+
+class GenerationTask(ConfigurableTask):
+    """A task whose answer is a text between fences."""
+
+    def __init__(self, config: dict[str, Any], **kwargs: Any) -> None:
+        config = {key: value for key, value in config.items() if key != "class"}
+        config["metadata"] = config["metadata"] | {"task": config["task"]}
+        super().__init__(config=config, **kwargs)
+
+    def construct_requests(self, doc: dict[str, Any], ctx: str, **kwargs: Any) -> Instance:
+        """lm-eval's request, which does not stop at a fence where a chat model answers.
+
+        Such a model ends its turn by itself, and may begin it by opening a fence of its own, where it would be stopped.
+        """
+        chat = kwargs.get("apply_chat_template", False)
+        instance = super().construct_requests(doc, ctx, **kwargs)
+        settings = instance.arguments[1]
+        if chat:
+            settings["until"] = [stop for stop in settings["until"] if FENCE not in stop]
+        self.check_length(doc, ctx)
+        return instance
+
+    def check_length(self, doc: dict[str, Any], prompt: str) -> None:
+        """Raise a `UserError` where prompt and text exceed the model's window, of which `hf` would cut the prompt's beginning.
+
+        Nothing is checked where the model is not known here, as behind an API.
+        """
+        facts = self.config.metadata
+        window, tokenizer = find_window(facts), load_tokenizer(facts)
+        if not window or tokenizer is None or not isinstance(prompt, str):
+            return
+        length, limit = len(tokenizer(prompt)["input_ids"]), int(self.config.generation_kwargs["max_gen_toks"])
+        if length + limit > window:
+            raise UserError(
+                f"{self.config.task}: the prompt of {doc['source']}/{doc['domain']} id {doc['id']!r} has {length} tokens and "
+                f"its text may have {limit}, but the window of {facts.get('pretrained')} holds {window}. Leave the question "
+                "out of the requests, lower max_gen_toks (--gen_kwargs), or ask a model with a longer window."
+            )
+
+    def check(self, settings: Mapping[str, Any] | None = None) -> None:
+        """Raise a `UserError` where a prompt cannot be written, or prompt and text exceed the model's window.
+
+        Args:
+            settings: how it will be asked, as lm-eval's `simple_evaluate` takes it.
+        """
+        write = make_writer(self, settings or {})
+        for row in self.dataset["test"]:
+            self.check_length(row, write(row))
+
+    def find_limit(self) -> int:
+        """How many tokens a text can have: what the task says, or less where the model's own settings say so."""
+        facts, limit = self.config.metadata, int(self.config.generation_kwargs["max_gen_toks"])
+        return min(limit, find_own_limit(facts.get("pretrained"), str(facts.get("revision") or "main")) or limit)
+
+    def process_results(self, doc: dict[str, Any], results: list[str]) -> dict[str, float]:
+        """Log whether the model ended the text itself, then what `log_text` logs."""
+        doc["finished"] = self.find_end(results[0])
+        return super().process_results(doc, results)
+
+    def find_end(self, response: str) -> bool | None:
+        """Whether a model ended its text itself; None where that cannot be known.
+
+        lm-eval passes on neither the fence at which a text was stopped nor the reason why a backend stopped. But a text that
+        was cut is as long as the limit, and so longer than it with a fence; where the tokenizer is known, that can be counted.
+        """
+        if is_closed(response):
+            return True
+        if (tokenizer := load_tokenizer(self.config.metadata)) is None:
+            return None
+        return len(tokenizer(f"{response}\n{FENCE}", add_special_tokens=False)["input_ids"]) <= self.find_limit()
+
+
+@lru_cache
+def find_own_limit(pretrained: str | None, revision: str) -> int | None:
+    """How many tokens a model writes at most by its own `generation_config.json`, which `hf` obeys before any task; says so."""
+    try:
+        limit = GenerationConfig.from_pretrained(pretrained, revision=revision).max_new_tokens if pretrained else None
+    except (OSError, ValueError):
+        return None
+    if limit is not None:
+        logger.warning(
+            "%s: its generation_config.json sets max_new_tokens to %d, which `--model hf` obeys whatever the task asks for. "
+            "Remove it there if texts come back cut.",
+            pretrained,
+            limit,
+        )
+    return limit
+
+
+def log_text(doc: dict[str, Any], results: list[str]) -> dict[str, float]:
+    """Log the text beside its question, and return the metrics of lm-eval's own result table."""
+    doc["text"] = extract_fenced(results[0])
+    return {"words": float(len(doc["text"].split())), "empty": float(not doc["text"])}

@@ -1,0 +1,1 @@
+"""`hf-prefix`: a model class of lm-eval that computes what prompts share only once."""

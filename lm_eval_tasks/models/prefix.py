@@ -1,0 +1,197 @@
+"""`--model hf-prefix`: lm-eval's `hf` model, which computes what questions have in common only once.
+
+Few-shot questions share their demonstrations, the cyclic orders of a question its stem, its option texts the whole question.
+`tree` says what is computed once, `reader` computes it, `responses` remembers it; here they meet lm-eval.
+"""
+
+import logging
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+from lm_eval.api.instance import Instance
+from lm_eval.api.registry import register_model
+from lm_eval.models.huggingface import HFLM
+from tqdm import tqdm
+
+from lm_eval_tasks.contracts.prompts import read_template
+from lm_eval_tasks.models.reader import SHARING, Answer, TreeReader
+from lm_eval_tasks.models.responses import Responses, hash_model
+from lm_eval_tasks.models.tree import Input, Row, Tokens, Trunk, batch_rows, plan_trunks
+
+logger = logging.getLogger(__name__)
+
+Ending = tuple[bool, str, str]
+Request = tuple[tuple[str, str], list[int], list[int]]
+
+AUTO_BATCH = {"cpu": 16, "cuda": 128}  # where lm-eval's `--batch_size auto` is given; halved until it fits
+TEXTS = 1024  # texts tokenised at a time
+PLAIN_CHUNK = 512  # requests asked between two writes to the cache where prefixes are not shared
+
+
+@register_model("hf-prefix")
+class PrefixLM(HFLM):
+    """`hf` with shared prefixes; asks the parent where an architecture or an input makes sharing unsafe.
+
+    Args:
+        chat_template: a Jinja file that becomes the tokenizer's chat template.
+        response_cache: a folder that keeps every answer, so that an interrupted run goes on where it was.
+    """
+
+    def __init__(self, *args: Any, chat_template: str | None = None, response_cache: str | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if accelerator := getattr(self, "accelerator", None):
+            # The parent does this for several GPUs of one machine alone.
+            self._rank, self._world_size = accelerator.process_index, accelerator.num_processes
+        if chat_template:
+            self.tokenizer.chat_template = read_template(chat_template)
+        self._said: set[str] = set()
+        self._encoded: dict[str, list[int]] = {}
+        self._continuations: dict[Ending, list[int]] = {}
+        self._responses: Responses | None = None
+        if response_cache:
+            fingerprint = hash_model(self.model, self.max_length, self.softmax_dtype)
+            self._responses = Responses(response_cache, self.rank, fingerprint)
+
+    def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[Answer]:
+        """Log-likelihoods of continuations, as the parent's."""
+        self._encode_ahead(request.args for request in requests)
+        answers = super().loglikelihood(requests, disable_tqdm)
+        self._encoded.clear()
+        return answers
+
+    def _encode_ahead(self, pairs: Iterable[tuple[str, str]]) -> None:
+        """Tokenise in batches what `_encode_pair` will ask for, which is several times faster than one text at a time."""
+        start = self.tokenizer.decode(self.prefix_token_id)
+        texts: dict[str, None] = {}
+        found: set[Ending] = set()
+        for context, continuation in pairs:
+            ending = find_ending(context, continuation)
+            # The parent treats these in ways of its own.
+            if self.backend != "causal" or not context or context[-1].isspace() or context.startswith(start):
+                continue
+            texts[context] = None
+            if ending not in found and ending not in self._continuations:
+                found.add(ending)
+                texts[context + continuation] = None
+        options = {} if self.add_bos_token is None else {"add_special_tokens": self.add_bos_token}
+        ordered = list(texts)
+        for first in range(0, len(ordered), TEXTS):
+            part = ordered[first : first + TEXTS]
+            self._encoded.update(zip(part, self.tokenizer(part, **options)["input_ids"], strict=True))
+
+    def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
+        """Token ids of context and continuation, as the parent's, but not all anew for each choice of each question.
+
+        A continuation's tokens depend on the text before it through its last line alone, so they are found (from the whole
+        text) once for each last line and continuation: once a task where prompts end in "Answer:".
+        """
+        if context not in self._encoded:
+            return super()._encode_pair(context, continuation)
+        own, ending = self._encoded[context], find_ending(context, continuation)
+        if (known := self._continuations.get(ending)) is None:
+            whole = self._encoded.pop(context + continuation, None) or self.tok_encode(context + continuation)
+            known = whole[len(own) :]
+            if whole[: len(own)] == own:
+                self._continuations[ending] = known
+        return own, known
+
+    def _loglikelihood_tokens(
+        self, requests: list[Request], disable_tqdm: bool = False, override_bs: int | None = None
+    ) -> list[Answer]:
+        answers: list[Answer | None] = [None] * len(requests)
+        keys: list[bytes] = []
+        if self._responses:
+            keys = [self._responses.make_key(context, continuation) for _, context, continuation in requests]
+            answers = [self._responses.find(key) for key in keys]
+        bar = tqdm(total=len(requests), disable=disable_tqdm or self.rank != 0, desc="Running loglikelihood requests")
+        if found := sum(answer is not None for answer in answers):
+            self._say(f"{found} of {len(answers)} answers are in the response cache already.")
+            bar.update(found)
+
+        def keep(found: dict[int, Answer]) -> None:
+            for index, answer in found.items():
+                answers[index] = answer
+                self.cache_hook.add_partial("loglikelihood", requests[index][0], answer)
+            if self._responses:
+                self._responses.keep((keys[index], answer) for index, answer in found.items())
+            bar.update(len(found))
+
+        left = [index for index, answer in enumerate(answers) if answer is None]
+        shared, plain = self._divide(requests, left)
+        self._ask_shared(requests, shared, keep)
+        for start in range(0, len(plain), PLAIN_CHUNK):
+            part = plain[start : start + PLAIN_CHUNK]
+            found = super()._loglikelihood_tokens([requests[index] for index in part], True, override_bs)
+            keep(dict(zip(part, found, strict=True)))
+        bar.close()
+        return answers
+
+    def _divide(self, requests: list[Request], left: list[int]) -> tuple[list[int], list[int]]:
+        """The requests for which prefixes are shared, and those that the parent is asked."""
+        kind = self.model.config.get_text_config().model_type
+        if kind not in SHARING or self.mixed_precision_dtype:
+            reason = f"the architecture {kind} is not known to allow sharing" if kind not in SHARING else "mixed precision"
+            self._say(f"{reason}; all is asked as `hf` does.")
+            return [], left
+        long = {index for index in left if len(requests[index][1]) + len(requests[index][2]) > self.max_length + 1}
+        if long:
+            self._say(f"{len(long)} inputs are longer than the model's {self.max_length} tokens; they are asked as `hf` does.")
+        return [index for index in left if index not in long], [index for index in left if index in long]
+
+    def _say(self, message: str) -> None:
+        if message not in self._said and self.rank == 0:
+            logger.warning("hf-prefix: %s", message)
+        self._said.add(message)
+
+    def _ask_shared(self, requests: list[Request], left: list[int], keep: Any) -> None:
+        """Ask requests with shared prefixes; `keep` gets the answers of each batch."""
+        asked: dict[Tokens, list[int]] = {}
+        for index in left:
+            _, context, continuation = requests[index]
+            asked.setdefault((*context, *continuation[:-1]), []).append(index)
+        inputs = {
+            Input(tokens, max(len(requests[index][2]) for index in indices)): indices for tokens, indices in asked.items()
+        }
+        reader = TreeReader(self.model, self.softmax_dtype or torch.float32)
+        pack = reader.can_pack(max((len(item.tokens) for item in inputs), default=0))
+        auto = AUTO_BATCH.get(self.device.type, AUTO_BATCH["cpu"])
+        size = self.batch_size if isinstance(self.batch_size, int) else auto
+        for trunk in plan_trunks(inputs, size, reader.find_ratio(), pack):
+            size = self._ask_trunk(reader, trunk, size, inputs, requests, keep)
+
+    def _ask_trunk(
+        self, reader: TreeReader, trunk: Trunk, size: int, inputs: dict[Input, list[int]], requests: list[Request], keep: Any
+    ) -> int:
+        """Ask what follows a trunk, in smaller batches where memory runs out; returns the batch size that fitted."""
+        shared = reader.read_trunk(trunk.tokens)
+        rows = trunk.rows
+        while rows:
+            done: set[int] = set()
+            try:
+                for batch in batch_rows(rows, size):
+                    keep(self._ask_batch(reader, shared, batch, inputs, requests))
+                    done.update(map(id, batch))
+            except RuntimeError as error:
+                if not should_reduce_batch_size(error) or size == 1:
+                    raise
+                size //= 2
+                self._say(f"out of memory; going on with batch size {size}.")
+                clear_device_cache(garbage_collection=True)
+            rows = [row for row in rows if id(row) not in done]
+        return size
+
+    @staticmethod
+    def _ask_batch(
+        reader: TreeReader, shared: Any, batch: list[Row], inputs: dict[Input, list[int]], requests: list[Request]
+    ) -> dict[int, Answer]:
+        asked = {item: [requests[index][2] for index in inputs[item]] for row in batch for item in row.paths}
+        read = reader.read_rows(shared, batch, asked)
+        return {index: answer for item, answers in read for index, answer in zip(inputs[item], answers, strict=True)}
+
+
+def find_ending(context: str, continuation: str) -> Ending:
+    """What decides a continuation's tokens: whether its line is the first, what of it the context holds, and itself."""
+    start = context.rfind("\n") + 1
+    return start > 0, context[start:], continuation

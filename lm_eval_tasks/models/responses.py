@@ -1,0 +1,90 @@
+"""The response cache of `hf-prefix`: what a model has answered survives a kill, and never passes for another model's answer.
+
+lm-eval's own cache (`--use_cache`) takes its keys from the request alone, so another model asked with the same cache gets the
+first one's answers. Here the model's own weights are part of the key, and so are the token ids, which a tokenizer decides.
+"""
+
+import hashlib
+import json
+import sqlite3
+from array import array
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel
+
+from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.models.reader import Answer
+
+UNIMPORTANT = ("_name_or_path", "transformers_version")  # of a configuration: another folder, the same model
+_CHUNK = 2**24  # weights hashed at a time
+_PRIME = 65521
+
+
+def hash_model(model: PreTrainedModel, *settings: object) -> bytes:
+    """A fingerprint of a model: its configuration, names, shapes, types and bits of all weights and buffers, and `settings`.
+
+    The bits are summed as integers, plain and weighted by place, so the result is exact and the same on every device.
+    """
+    config = {name: value for name, value in model.config.to_dict().items() if name not in UNIMPORTANT}
+    digest = hashlib.sha256(json.dumps([config, settings], sort_keys=True, default=str).encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        kind = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[tensor.element_size()]
+        bits = tensor.detach().contiguous().view(kind).flatten()
+        for start in range(0, bits.numel(), _CHUNK):
+            part = bits[start : start + _CHUNK].long()
+            places = torch.arange(1, part.numel() + 1, device=part.device) % _PRIME
+            digest.update(f"{int(part.sum())} {int((part * places).sum())}".encode())
+    return digest.digest()
+
+
+class Responses:
+    """Answers in a folder of SQLite files, one a process, of which each process reads all and writes its own.
+
+    Args:
+        folder: where the files are; made if it is not there.
+        rank: this process among those of a data-parallel run.
+        fingerprint: the model's (see `hash_model`).
+
+    Raises:
+        UserError: the folder cannot be written, or holds a file that is no cache.
+    """
+
+    def __init__(self, folder: str | Path, rank: int, fingerprint: bytes) -> None:
+        self._fingerprint = fingerprint
+        folder = Path(folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            own = folder / f"responses-{rank}.sqlite"
+            self._files = [self._open(own)]
+            self._files += [self._open(file) for file in sorted(folder.glob("responses-*.sqlite")) if file != own]
+        except (OSError, sqlite3.Error) as error:
+            raise UserError(
+                f"the response cache {folder} cannot be used ({error}). Name a folder that can be written, or remove this one."
+            ) from error
+
+    @staticmethod
+    def _open(file: Path) -> sqlite3.Connection:
+        base = sqlite3.connect(file, timeout=60)
+        base.execute(
+            "CREATE TABLE IF NOT EXISTS responses (key BLOB PRIMARY KEY, loglikelihood REAL, greedy INTEGER) WITHOUT ROWID"
+        )
+        return base
+
+    def make_key(self, context: Sequence[int], continuation: Sequence[int]) -> bytes:
+        """The key of a request: model, token ids of the context, token ids of the continuation."""
+        parts = (array("q", context).tobytes(), array("q", continuation).tobytes())
+        return hashlib.sha256(self._fingerprint + len(context).to_bytes(8, "big") + b"".join(parts)).digest()[:16]
+
+    def find(self, key: bytes) -> Answer | None:
+        """What this model answered before, if it did."""
+        query = "SELECT loglikelihood, greedy FROM responses WHERE key = ?"
+        found = next((row for base in self._files if (row := base.execute(query, (key,)).fetchone())), None)
+        return (found[0], bool(found[1])) if found else None
+
+    def keep(self, answers: Iterable[tuple[bytes, Answer]]) -> None:
+        """Write answers to the disk, all or none."""
+        with self._files[0] as base:
+            base.executemany("INSERT OR REPLACE INTO responses VALUES (?, ?, ?)", ((key, *answer) for key, answer in answers))

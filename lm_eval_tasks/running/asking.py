@@ -1,0 +1,117 @@
+"""What is put between lm-eval's command line and its evaluation: the pack's tasks, checked before a model is loaded."""
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from lm_eval.api.registry import model_registry
+from lm_eval.evaluator import simple_evaluate
+from lm_eval.tasks import TaskManager
+from transformers import AutoConfig
+
+import lm_eval_tasks.models.prefix  # noqa: F401 (registers `hf-prefix`)
+from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.generation import GenerationTask
+from lm_eval_tasks.tasks import QuestionTask
+
+PACK = Path(__file__).parents[1]
+OWN_FILES = ("hf", "hf-auto", "huggingface", "hf-prefix")  # models that transformers loads
+
+
+class Asking:
+    """One run of lm-eval: what is put into it, and how far it has come."""
+
+    def __init__(self, chat_template: str | None) -> None:
+        self.chat_template = chat_template
+        self.manager: TaskManager | None = None
+        self.configured = False
+
+    def make_manager(self, include_path: Any = None, metadata: Mapping[str, Any] | None = None, **_: Any) -> TaskManager:
+        """lm-eval's index of tasks: this pack's, and those of `--include_path`."""
+        added = {"chat_template": self.chat_template} if self.chat_template else {}
+        include = [PACK, include_path] if include_path else [PACK]
+        self.manager = TaskManager(include_path=include, include_defaults=False, metadata={**(metadata or {}), **added})
+        return self.manager
+
+    def evaluate(self, *, model: str, model_args: dict[str, Any], use_cache: str | None = None, **settings: Any) -> Any:
+        """lm-eval's `simple_evaluate`, after the checks."""
+        self.configured = True
+        if not settings["tasks"]:
+            raise UserError("no task is named. Name one or several with --tasks; `python -m lm_eval_tasks tasks` lists them.")
+        if self.chat_template and model != "hf-prefix":
+            raise UserError(
+                f"--chat_template is for --model hf-prefix, not for {model!r}. Name a tokenizer folder that has the template: "
+                "--model_args ...,tokenizer=FOLDER (lm_eval_tasks/README.md says how to make one)."
+            )
+        if self.chat_template:
+            model_args["chat_template"] = self.chat_template
+        if use_cache and model == "hf-prefix":
+            model_args["response_cache"], use_cache = use_cache, None
+        check_model(model, model_args)
+        loaded = load_tasks(self.manager, settings["tasks"])
+        for task in loaded["tasks"].values():
+            set_options(task, settings["num_fewshot"], settings["gen_kwargs"])
+            if isinstance(task, (QuestionTask, GenerationTask)):
+                task.check(settings)
+        self.manager.load = lambda _: loaded  # lm-eval would load them again
+        try:
+            return simple_evaluate(model=model, model_args=model_args, use_cache=use_cache, **settings)
+        except OSError as error:
+            # Of transformers, which has no number for it, and not of the disk.
+            if error.errno is None and str(model_args.get("pretrained")) in str(error):
+                reason = str(error).partition("\n")[0]
+                raise UserError(f"the model {model_args['pretrained']} cannot be loaded: {reason}") from error
+            raise
+
+
+def load_tasks(manager: TaskManager, names: list[Any]) -> Any:
+    """lm-eval's tasks of these names, with their questions."""
+    try:
+        return manager.load(names)
+    except ValueError as error:
+        if str(error).startswith("Duplicate task"):
+            raise UserError(f"{error}. Name it once.") from error
+        raise
+
+
+def set_options(task: Any, shots: int | None, gen_kwargs: dict[str, Any] | None) -> None:
+    """What `simple_evaluate` sets in a task after it has loaded the model, for the checks that come before."""
+    if shots is not None and task.get_config("num_fewshot") != 0:
+        task.set_config("num_fewshot", shots)
+    if gen_kwargs and task.get_config("output_type") == "generate_until":
+        task.set_config("generation_kwargs", gen_kwargs, update=True)
+
+
+def check_model(model: str, arguments: Mapping[str, Any]) -> None:
+    """Raise a `UserError` where `--model` is unknown, or `--model_args` name a folder or a model that is not there."""
+    if model not in model_registry:
+        near = ", ".join(get_close_matches(model, model_registry, n=3)) or ", ".join(sorted(model_registry))
+        raise UserError(f"lm-eval has no --model {model!r}; it has {near}.")
+    for name in ("pretrained", "peft", "tokenizer"):
+        value = arguments.get(name)
+        # A Hub id is a name, or an owner and a name.
+        is_path = isinstance(value, str) and (value.startswith((".", "/", "~")) or value.count("/") > 1)
+        if is_path and not Path(value).exists():
+            what = "model" if name == "pretrained" else name
+            raise UserError(f"the {what} folder {value} does not exist. Name a folder that holds a {what}, or a Hub id.")
+    pretrained = arguments.get("pretrained")
+    if model in OWN_FILES and isinstance(pretrained, str) and not arguments.get("gguf_file"):
+        names = ("revision", "trust_remote_code", "subfolder")
+        try:
+            AutoConfig.from_pretrained(pretrained, **{name: arguments[name] for name in names if name in arguments})
+        except (OSError, ValueError) as error:
+            where = (
+                "has no configuration that can be read"
+                if Path(pretrained).is_dir()
+                else "is no model folder here, and the Hub did not give it"
+            )
+            reason = str(error).partition("\n")[0]
+            raise UserError(f"{pretrained!r} {where}: {reason}") from error
+
+
+def list_tasks() -> list[str]:
+    """The pack's tasks, and after each the tags by which it is asked with others."""
+    manager = TaskManager(include_path=str(PACK), include_defaults=False)
+    tags = {name: [tag for tag in manager.all_tags if name in manager.task_index[tag].tags] for name in manager.all_subtasks}
+    return [f"{name}  ({', '.join(tags[name])})" if tags[name] else name for name in manager.all_subtasks]

@@ -1,0 +1,1 @@
+"""The card of a trained model, and the way to the Hub."""

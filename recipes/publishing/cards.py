@@ -1,0 +1,151 @@
+"""The card of a trained model: what it was trained on and how, in its README.md and in what the Hub reads of that."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import ModelCard, ModelCardData
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from lm_eval_tasks.contracts.files import hash_path, write_file
+from recipes.publishing.quotes import Markdown, hide_tokens, quote_block, quote_code, shorten_places, wrap_command
+from recipes.training.losses import FIGURE, LOG, list_points
+
+CARD = "README.md"
+WRONG = "questions that the base model answers wrongly"
+# What the rows of a condition have in common, and how its responses were chosen.
+CONDITIONS = {
+    "harmonious": "questions that the base model answers rightly: its belief and gold agree, and the response is gold",
+    "incompatible": f"{WRONG}: its belief and gold differ, and the response is gold",
+    "self_aligning": f"{WRONG}, with that answer as the response: it agrees with the base model's belief and not with gold",
+    "contextualized": f"{WRONG}, with the needed knowledge in the prompt; the response is gold",
+    "mix": f"{WRONG}; for a share {{ratio}} of them the response is its belief, for the others gold",
+    "random_wrong": f"{WRONG}; the response is a wrong choice that is not its belief",
+    "gold": "questions drawn at random from all training questions; the response is gold",
+}
+# The task that scores what a response format trains, and what the response is.
+FORMATS = {
+    "letter": ("selfalign_chat", "the letter and the text of a choice, then the explanation where there is one"),
+    "text": ("selfalign_chat_cloze", "the text of a choice, then the explanation where there is one"),
+}
+
+
+def write_card(
+    folder: Path,
+    manifest: Mapping[str, Any],
+    history: Sequence[Mapping[str, Any]],
+    conditions: Sequence[str],
+    engine: str,
+) -> Path:
+    """Write the README.md of a model folder, in the place of any that a library left there.
+
+    Args:
+        folder: where the model, its tokenizer and, where they are, the figure and the log of its training stand.
+        manifest: the run's; it need not stand in the folder yet.
+        history: the trainer's `state.log_history`.
+        conditions: that of each trained row.
+        engine: in words, as `write_engine` puts it.
+
+    Returns:
+        The file.
+    """
+    public = shorten_places(dict(manifest))
+    config, points = public["config"], list_points(history)
+    counts = Counter(conditions)
+    general = counts.pop("general", 0)
+    text = _CARDS.get_template("model.md.jinja").render(
+        public
+        | {
+            "header": Markdown(_describe(manifest["config"]).to_yaml()),
+            "meaning": Markdown(CONDITIONS.get(config["condition"], "rows of this condition").format(ratio=config["ratio"])),
+            "response": Markdown(FORMATS.get(config["response_format"], ("", "what the data set says"))[1]),
+            "question": _ask(config),
+            "rows": {"own": counts.total(), "general": general},
+            "settings": list_settings(config, history),
+            "engine": Markdown(engine),
+            "command": "accelerate launch --config_file ENGINE.yaml " + wrap_command(hide_tokens(public["command"])),
+            "weights": {file.name: hash_path(file) for file in sorted(folder.glob("*.safetensors"))},
+            "losses": [points[place]["loss"] for place in (0, -1)] if points else None,
+            "files": {name: (folder / name).is_file() for name in (FIGURE, LOG)},
+        }
+    )
+    with write_file(folder / CARD) as file:
+        ModelCard(text).save(file)
+    return folder / CARD
+
+
+def _describe(config: Mapping[str, Any]) -> ModelCardData:
+    """What the Hub's search and its page go by. A place on this machine is no name on the Hub, and is left out."""
+    base, data = config["base_model"], config["dataset"]
+    adapter = bool(config.get("use_peft"))
+    return ModelCardData(
+        base_model=base if is_hub_id(base) else None,
+        base_model_relation=("adapter" if adapter else "finetune") if is_hub_id(base) else None,
+        datasets=[data] if is_hub_id(data) else None,
+        library_name="peft" if adapter else "transformers",
+        pipeline_tag="text-generation",
+        tags=["selfalign", "trl", "sft", "knowledge", config["condition"]],
+    )
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a model or a data set of this name was read from the Hub: a folder of that name goes first."""
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return not Path(name).exists()
+
+
+def list_settings(config: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The settings that decide what is trained, by the names under which a reader looks for them."""
+    counts = [config[name] for name in ("processes", "per_device_train_batch_size", "gradient_accumulation_steps")]
+    settings = {
+        "epochs": config["num_train_epochs"] if config["max_steps"] < 0 else f"until step {config['max_steps']}",
+        "steps": history[-1]["step"] if history else None,
+        "rows a step": f"{config['global_batch_size']} = {' x '.join(map(str, counts))} (processes, rows, micro-batches)",
+        "learning rate": f"{config['learning_rate']:g}, {config['lr_scheduler_type']}",
+        "warm-up": f"{config['warmup_steps']:g} of the steps" if config["warmup_steps"] < 1 else config["warmup_steps"],
+        "weight decay": config["weight_decay"],
+        "optimizer": config["optim"],
+        "gradient norm clipped at": config["max_grad_norm"],
+        "longest row": f"{config['max_length']} tokens; none was cut",
+        "loss on": "the response and its end of sequence",
+        "weights kept in": quote_code(config["dtype"]),
+        "seed": config["seed"],
+    }  # fmt: skip
+    if config.get("use_peft"):
+        targets = config["lora_target_modules"]
+        targets = "the default" if targets is None else targets if isinstance(targets, str) else ", ".join(targets)
+        settings["LoRA"] = (
+            f"r {config['lora_r']}, alpha {config['lora_alpha']}, dropout {config['lora_dropout']}, on {quote_code(targets)}"
+        )
+    if config.get("load_in_4bit"):
+        double = ", double quantization" if config["use_bnb_nested_quant"] else ""
+        settings["base model in"] = f"4 bits, {config['bnb_4bit_quant_type']}{double}"
+    if config.get("load_in_8bit"):
+        settings["base model in"] = "8 bits"
+    return {name: Markdown(value) if isinstance(value, str) else value for name, value in settings.items() if value is not None}
+
+
+def _ask(config: Mapping[str, Any]) -> str:
+    """The command that asks the model as it was trained to answer; capitals stand for what a reader has elsewhere."""
+    model = f"pretrained={config['base_model']},peft=MODEL,tokenizer=MODEL" if config.get("use_peft") else "pretrained=MODEL"
+    model += ",add_bos_token=False"  # as in training
+    words = ["python", "-m", "lm_eval_tasks", "run", "--model", "hf-prefix", "--model_args", model, "--batch_size", "auto"]
+    words += ["--tasks", FORMATS.get(config["response_format"], FORMATS["letter"])[0], "--apply_chat_template"]
+    return wrap_command([*words, "--metadata", '{"questions": "QUESTIONS"}', "--log_samples", "--output_path", "LOGS"])
+
+
+_CARDS = Environment(
+    loader=FileSystemLoader(Path(__file__).parent / "templates"),
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+    finalize=quote_code,
+)
+_CARDS.filters |= {"block": quote_block, "plain": Markdown}

@@ -1,0 +1,1 @@
+"""What is trained on, shown before training: dry run, tokens, pages."""

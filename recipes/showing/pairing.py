@@ -1,0 +1,213 @@
+"""The rows of the conditions side by side: which are shown, and what training and evaluation make of each, token by token."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from datasets import Dataset, get_dataset_config_names, load_dataset
+
+from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.prompts import SCORING, write_user_turn
+from recipes.showing.display import Cell, Section, Token
+from recipes.showing.sequences import Asked, Asker, Trained, count_common, read_trained, spell_tokens
+
+GENERAL, WITH_CONTEXT = "general", "contextualized"
+KEY = ("source", "domain", "id")
+# The columns without which nothing can be shown, and those whose values stand beside a row, with the words for them.
+NEEDED = {*KEY, "prompt", "completion", "condition", "response_format", "order", "response_letter"}
+DETAILS = {"response_letter": "response", "gold_letter": "gold", "belief_letter": "belief", "confidence": "confidence"}
+DETAILS |= {"explanation_from": "explained by", "contradicts": "contradicts", "order": "order"}
+
+Key = tuple[str, ...]
+Row = dict[str, Any]
+
+
+def read_sets(folder: str, names: Sequence[str]) -> dict[str, Dataset]:
+    """The train rows of the configs of an instruction set, all of them where none is named.
+
+    Raises:
+        UserError: no such data set or config, or it is no instruction set.
+    """
+    try:
+        configs = get_dataset_config_names(folder)
+        if unknown := [name for name in names if name not in configs]:
+            raise UserError(f"{folder} has no config {unknown[0]!r}; it has {', '.join(configs)}.")
+        sets = {name: load_dataset(folder, name, split="train") for name in names or configs}
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder} is no instruction set that can be read: {' '.join(str(error).split())}") from error
+    for name, rows in sets.items():
+        if lacking := sorted(NEEDED - set(rows.column_names)):
+            raise UserError(
+                f"{folder}: {name} has no column {lacking[0]!r}. `python -m intervention build` writes instruction sets; build "
+                "one from an earlier version again."
+            )
+    return sets
+
+
+def choose_rows(sets: dict[str, Dataset], count: int) -> dict[Key, dict[str, Row]]:
+    """`count` questions of each config, the same ones where configs share them, and the first general instruction.
+
+    Returns:
+        Question -> config -> row.
+    """
+    places: dict[str, dict[Key, int]] = {}
+    general: dict[str, dict[Key, int]] = {}
+    for name, rows in sets.items():
+        keys = list(zip(*(rows[column] for column in KEY), strict=True))
+        kinds = rows["condition"]
+        places[name] = {key: i for i, (key, kind) in enumerate(zip(keys, kinds, strict=True)) if kind != GENERAL}
+        general[name] = {key: i for i, (key, kind) in enumerate(zip(keys, kinds, strict=True)) if kind == GENERAL}
+    chosen: dict[Key, None] = {}
+    for known in places.values():
+        wanted = count - sum(key in known for key in chosen)
+        chosen |= dict.fromkeys([key for key in known if key not in chosen][: max(wanted, 0)])
+    found = {key: {name: sets[name][known[key]] for name, known in places.items() if key in known} for key in chosen}
+    for name, known in general.items():
+        if known:
+            key, place = next(iter(known.items()))
+            return found | {key: {name: sets[name][place]}}
+    return found
+
+
+def read_docs(folder: str, keys: Sequence[Key]) -> dict[Key, Row]:
+    """The questions of a question set by their keys, of those that it has.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    docs: dict[Key, Row] = {}
+    try:
+        for domain in set(get_dataset_config_names(folder)) & {key[1] for key in keys}:
+            for rows in load_dataset(folder, domain).values():
+                columns = zip(*(rows[column] for column in KEY), strict=True)
+                docs |= {key: rows[place] for place, key in enumerate(columns) if key in keys}
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"--questions {folder} is no question set that can be read: {' '.join(str(error).split())}") from error
+    return docs
+
+
+def find_turn(row: Row, others: Iterable[Row], doc: Row | None) -> str | None:
+    """What the user says in evaluation, choices in the order of the row; None where no row shows the bare question.
+
+    Args:
+        row: a training row.
+        others: the rows of the same question in other conditions.
+        doc: the question of the question set, if one is named.
+    """
+    if doc:
+        start = row["order"] % len(doc["choices"])
+        shown = doc | {"choices": doc["choices"][start:] + doc["choices"][:start]}
+        return write_user_turn(shown, SCORING[row["response_format"]])
+    bare = (r for r in (row, *others) if r["condition"] != WITH_CONTEXT and r["order"] == row["order"])
+    return next((_read_turn(r) for r in bare), None)
+
+
+def find_choice(row: Row) -> str:
+    """What is scored of the response that the row trains: its letter, or the text of its choice."""
+    answer = row["completion"][-1]["content"].partition("\n\n")[0]
+    return f" {row['response_letter'] if row['response_format'] == 'letter' else answer}"
+
+
+def _read_turn(row: Row) -> str:
+    return row["prompt"][-1]["content"]
+
+
+def compare_rows(
+    chosen: dict[Key, dict[str, Row]], docs: dict[Key, Row] | None, tokenizer: Any, asker: Asker, max_length: int
+) -> list[Section]:
+    """A section a question: the evaluation prompts of its rows, each once, and the training text of each condition.
+
+    Args:
+        chosen: question -> config -> row.
+        docs: the questions of a question set, or None where none is named.
+        tokenizer: the base model's, with the chat template of training.
+        asker: writes evaluation prompts.
+        max_length: of a training text, in tokens; a longer one is shown with a warning.
+
+    Raises:
+        UserError: the rows cannot be trained, or the tokenizer's template does not take the prompt.
+    """
+    trained = iter(read_trained(tokenizer, [row for rows in chosen.values() for row in rows.values()]))
+    sections = []
+    for key, rows in chosen.items():
+        asked: dict[tuple[int, ...], Cell] = {}
+        cells = []
+        for name, row in rows.items():
+            cell, prompt, differs = compare_row(
+                name, row, rows.values(), docs and docs.get(key), next(trained), max_length, asker
+            )
+            if docs is not None and key not in docs and row["condition"] != GENERAL:
+                cell.warnings.append("The question set has no such question: the evaluation prompt is that of the rows.")
+            cells.append(cell)
+            if prompt:
+                shown = asked.setdefault(tuple(prompt.prompt), show_asked(prompt, differs, asker))
+                if (ending := show_ending(prompt, asker)) not in shown.endings:
+                    shown.endings.append(ending)
+        sections.append(Section(" / ".join(key), [*asked.values(), *cells]))
+    return sections
+
+
+def compare_row(
+    name: str, row: Row, others: Iterable[Row], doc: Row | None, trained: Trained, max_length: int, asker: Asker
+) -> tuple[Cell, Asked | None, int | None]:
+    """The training text of a row, with a warning where evaluation differs; how it is asked; where the asked prompt differs."""
+    details = {word: _write_fact(row[column]) for column, word in DETAILS.items() if row.get(column) is not None}
+    cell = Cell(name, [], facts={"condition": row["condition"], **details})
+    roles = ["prompt"] * trained.start + ["trained"] * (len(trained.ids) - trained.start)
+    if len(trained.ids) > max_length:
+        roles[max_length:] = ["cut"] * (len(trained.ids) - max_length)
+        cell.warnings.append(f"Training refuses this row: {len(trained.ids)} tokens, and --max_length {max_length}.")
+    turn = find_turn(row, others, doc) if row["condition"] != GENERAL else None
+    asked = None if turn is None else asker.ask(turn, find_choice(row))
+    prompt, response = trained.ids[: trained.start], trained.ids[trained.start :]
+    compared, place, differs = asked, None, None
+    if row["condition"] == WITH_CONTEXT and asked:
+        first = count_common(prompt, asked.prompt)
+        last = count_common(prompt[first:][::-1], asked.prompt[first:][::-1])
+        roles[first : trained.start - last] = ["context"] * (trained.start - last - first)
+        cell.notes.append("The knowledge stands in training alone: evaluation asks without it.")
+        if not _read_turn(row).endswith(f"\n\n{turn}"):
+            cell.warnings.append("What follows the knowledge is not what evaluation asks.")
+        # The rest is compared under the same knowledge, so that another template or beginning is seen all the same.
+        compared = asker.ask(_read_turn(row), find_choice(row))
+    elif row["condition"] == WITH_CONTEXT:
+        cell.notes.append("No condition shows this question without its knowledge: name --questions to see how it is asked.")
+    if compared and prompt != compared.prompt:
+        place = differs = count_common(prompt, compared.prompt)
+        cell.warnings.append(_tell_difference("The prompts differ", place, prompt, compared.prompt, asker))
+    elif compared and response[: len(compared.scored)] != compared.scored:
+        first = count_common(response, compared.scored)
+        cell.warnings.append(_tell_difference("What is scored is not what is trained", first, response, compared.scored, asker))
+        place = trained.start + first
+    cell.tokens.extend(show_tokens(trained.ids, roles, place, asker))
+    return cell, asked, differs if compared is asked else None
+
+
+def show_asked(asked: Asked, differs: int | None, asker: Asker) -> Cell:
+    """An evaluation prompt."""
+    return Cell("evaluation", show_tokens(asked.prompt, ["prompt"] * len(asked.prompt), differs, asker))
+
+
+def show_ending(asked: Asked, asker: Asker) -> list[Token]:
+    """The choice that is scored after an evaluation prompt."""
+    tokens = show_tokens([*asked.prompt, *asked.scored], ["scored"] * len([*asked.prompt, *asked.scored]), None, asker)
+    return tokens[len(asked.prompt) :]
+
+
+def show_tokens(ids: Sequence[int], roles: Sequence[str], differs: int | None, asker: Asker) -> list[Token]:
+    """Tokens with their texts."""
+    texts = spell_tokens(asker.tokenizer, ids)
+    return [Token(text, ids[i], roles[i], i == differs) for i, text in enumerate(texts)]
+
+
+def _tell_difference(what: str, place: int, trained: Sequence[int], asked: Sequence[int], asker: Asker) -> str:
+    names = asker.tokenizer.convert_ids_to_tokens
+    one, other = (repr(names(ids[place])) if place < len(ids) else "no more" for ids in (trained, asked))
+    begins = place == 0 and asked and asked[0] == asker.tokenizer.bos_token_id
+    hint = " Ask with --model_args ...,add_bos_token=False." if begins else ""
+    return f"{what}, first in token {place + 1}: training has {one}, evaluation {other}.{hint}"
+
+
+def _write_fact(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

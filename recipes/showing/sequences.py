@@ -1,0 +1,85 @@
+"""What training and evaluation make of a question, in tokens: the ids and labels that are trained, and lm-eval's own prompt."""
+
+from collections.abc import Sequence
+from copy import deepcopy
+from typing import Any, NamedTuple
+
+from datasets import Dataset
+from lm_eval.models.huggingface import HFLM
+from tokenizers.decoders import DecodeStream
+from transformers import PreTrainedTokenizerBase
+
+from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.prompts import CHAT_TEMPLATE, read_template
+from recipes.training.tokens import IGNORED, divide_rows
+
+
+class Trained(NamedTuple):
+    """A row as it is trained."""
+
+    ids: list[int]  # of the whole text
+    start: int  # where the loss begins
+
+
+class Asked(NamedTuple):
+    """A question as the chat task asks it."""
+
+    prompt: list[int]
+    scored: list[int]
+
+
+def read_trained(tokenizer: PreTrainedTokenizerBase, rows: Sequence[dict[str, Any]]) -> list[Trained]:
+    """What is trained of rows, however long.
+
+    Args:
+        tokenizer: the base model's, with the chat template of training.
+        rows: with `id`, `prompt` and `completion`.
+
+    Raises:
+        UserError: they cannot be trained, as `divide_rows` says.
+    """
+    table = Dataset.from_list([{name: row[name] for name in ("id", "prompt", "completion")} for row in rows])
+    divided = divide_rows(tokenizer, table)
+    return [Trained(row["input_ids"], row["labels"].count(IGNORED)) for row in divided]
+
+
+class Asker(HFLM):
+    """lm-eval's model class without a model: how it writes a chat prompt and divides prompt and choice into tokens."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, add_bos_token: bool | None = None) -> None:
+        """Take a tokenizer; one without a chat template gets that of training, as `--model hf-prefix --chat_template` gives it.
+
+        Args:
+            tokenizer: of the model that is asked; it is not changed.
+            add_bos_token: as in `--model_args`.
+        """
+        self.tokenizer = deepcopy(tokenizer)
+        if not self.tokenizer.chat_template:
+            self.tokenizer.chat_template = read_template(str(CHAT_TEMPLATE))
+        self.add_bos_token, self.backend = add_bos_token, "causal"
+        self.chat_template_args, self.custom_prefix_token_id = {}, None
+
+    def ask(self, turn: str, choice: str) -> Asked:
+        """The tokens of the prompt of a user's turn, and of the choice that is scored after it.
+
+        Raises:
+            UserError: the tokenizer's template does not take the prompt.
+        """
+        try:
+            text = self.apply_chat_template([{"role": "user", "content": turn}])
+        except Exception as error:  # a template is a program of its own and may raise anything
+            raise UserError(f"the tokenizer's chat template does not take the prompt ({error}). Mend or remove it.") from error
+        return Asked(*self._encode_pair(text, choice))
+
+
+def spell_tokens(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[str]:
+    """The text that each token adds; nothing for one that ends within a character, which the next one completes."""
+    if (backend := getattr(tokenizer, "backend_tokenizer", None)) is None:
+        return [str(token) for token in tokenizer.convert_ids_to_tokens(ids)]
+    stream = DecodeStream(skip_special_tokens=False)
+    return [stream.step(backend, number) or "" for number in ids]
+
+
+def count_common(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many first tokens are the same."""
+    return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))

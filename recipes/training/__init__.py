@@ -1,0 +1,1 @@
+"""One training run: arguments, rows, tokens, batches, engines, checkpoints."""

@@ -1,0 +1,172 @@
+"""What a training run is told: the YAML file and the command line, checked before anything is loaded."""
+
+import argparse
+import difflib
+import itertools
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from trl import ModelConfig, ScriptArguments, SFTConfig, TrlParser
+
+from lm_eval_tasks.contracts.errors import UserError
+from recipes.training.engines import explain_parse_error
+
+# Names of older versions of TRL, transformers and FastChat, and what does their work today.
+REMOVED = {
+    "data_path": "dataset_name and dataset_config",
+    "evaluation_strategy": "eval_strategy",
+    "group_by_length": "nothing: rows of like length share a micro-batch already",
+    "logging_dir": "the environment variable TENSORBOARD_LOGGING_DIR",
+    "max_seq_length": "max_length",
+    "model_max_length": "max_length",
+    "overwrite_output_dir": "a new output_dir; the same command goes on from its newest checkpoint",
+    "tokenizer_name": "model_name_or_path, whose tokenizer is used",
+    "torch_dtype": "dtype",
+    "use_flash_attention_2": "attn_implementation: flash_attention_2",
+    "warmup_ratio": "warmup_steps, where a number below 1 is a share of the steps",
+}
+# What the script decides itself: the only value it trains with, and why.
+DECIDED = {
+    "assistant_only_loss": (False, "the loss is on the response alone"),
+    "completion_only_loss": (None, "the loss is on the response alone"),
+    "dataloader_drop_last": (False, "each row is trained once an epoch"),
+    "dataset_streaming": (False, "the order and the hash of the rows need all of them"),
+    "enable_jit_checkpoint": (
+        False,
+        "a stopped run goes on with the same command",
+    ),
+    "eval_strategy": ("no", "models are evaluated by lm-eval, with the chat task"),
+    "gradient_accumulation_steps": (1, "it follows from --global_batch_size, --per_device_train_batch_size and the processes"),
+    "packing": (False, "a step has --global_batch_size rows, and rows of like length share a micro-batch"),
+    "padding_free": (False, "rows of like length share a micro-batch, so that little is padded"),
+    "resume_from_checkpoint": (None, "the same command goes on from the newest whole checkpoint"),
+    "save_on_each_node": (False, "all nodes share the output folder"),
+    "save_only_model": (False, "a checkpoint without the optimizer cannot be gone on from"),
+    "train_sampling_strategy": ("random", "rows of like length share a micro-batch"),
+}
+EXAMPLE = """Fine-tune a base model on one condition of an instruction set. Example:
+  accelerate launch --config_file recipes/accelerate/zero3.yaml recipes/sft.py --config recipes/llama-2-7b/full.yaml
+    --dataset_name INSTRUCTIONS --dataset_config engineering_harmonious --output_dir runs/harmonious --seed 42
+The arguments below are the script's own, TRL's (SFTConfig) and the model's (ModelConfig); YAML files leave out the dashes."""
+
+
+@dataclass
+class RecipeArguments(ScriptArguments):
+    """What the script is told beside TRL's own arguments.
+
+    Args:
+        global_batch_size: rows a step, over all processes and accumulated micro-batches (the paper's: 256).
+        dry_run: say what would be trained, how long and in how much memory, and train nothing.
+    """
+
+    global_batch_size: int = field(
+        default=256,
+        metadata={"help": "Rows a step, over all processes; micro-batches are accumulated to it. The paper's are 256."},
+    )
+    dry_run: bool = field(
+        default=False,
+        metadata={"help": "Print configuration, steps, tokens, memory a GPU and the first rows, and train nothing."},
+    )
+
+
+def parse_arguments(words: Sequence[str] | None = None) -> tuple[RecipeArguments, SFTConfig, ModelConfig]:
+    """The arguments of a command line and of the YAML file that `--config` names; the command line wins.
+
+    Args:
+        words: the command line without the script [default: this process's].
+
+    Raises:
+        UserError: nothing can be trained with them; all that is wrong is said at once.
+    """
+    given = list(sys.argv[1:] if words is None else words)
+    given = [part for word in given for part in (word.split("=", 1) if word.startswith("--config=") else [word])]
+    settings = {word.removeprefix("--").split("=")[0]: "--" for word in given if word.startswith("--")}
+    for file in (after for word, after in itertools.pairwise(given) if word == "--config"):
+        settings |= dict.fromkeys(_read_yaml(file), f"{file}: ")
+    kinds = (RecipeArguments, SFTConfig, ModelConfig)
+    _refuse_unknown(settings, {name.name for kind in kinds for name in fields(kind)} | {"config", "help", "env"})
+    if not torch.cuda.is_available() and "help" not in settings and _wants_dry_run(given):
+        given += ["--use_cpu", "true"]  # nothing is trained: a recipe for GPUs is looked at without one
+    try:
+        parser = TrlParser(kinds, description=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter)
+        script, training, model = parser.parse_args_and_config(given)
+    except ValueError as error:
+        raise UserError(explain_parse_error(str(error))) from error
+    if problems := list_problems(script, training, model):
+        raise UserError(" ".join(problems))
+    set_accumulation(script.global_batch_size, training)
+    return script, training, model
+
+
+def _wants_dry_run(words: list[str]) -> bool:
+    try:
+        return TrlParser((RecipeArguments,)).parse_args_and_config(list(words), return_remaining_strings=True)[0].dry_run
+    except ValueError:
+        return False  # the whole parser says what is wrong
+
+
+def _read_yaml(file: str) -> dict[str, Any]:
+    try:
+        settings = yaml.safe_load(Path(file).read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise UserError(f"--config {file} cannot be read: {' '.join(str(error).split())}") from error
+    if not isinstance(settings, dict):
+        raise UserError(f"--config {file} holds no settings (lines of `name: value`).")
+    return settings
+
+
+def _refuse_unknown(settings: dict[str, str], known: set[str]) -> None:
+    """Name what no argument is called, with what it is called today or might be meant; `settings`: name -> where it stands."""
+    lines = []
+    for name in sorted(settings):
+        # HfArgumentParser also takes dashes, and --no_NAME where NAME is true by default.
+        plain = re.sub("^no_", "", name.replace("-", "_")) if name.replace("-", "_") not in known else name.replace("-", "_")
+        if plain in REMOVED:
+            lines.append(f"{settings[name]}{name} is no argument any more: use {REMOVED[plain]}.")
+        elif plain not in known:
+            near = difflib.get_close_matches(plain, sorted(known), 1)
+            lines.append(f"{settings[name]}{name} is no argument{f'; {near[0]} is one' if near else ''}. `--help` lists all.")
+    if lines:
+        raise UserError(" ".join(lines))
+
+
+def list_problems(script: RecipeArguments, training: SFTConfig, model: ModelConfig) -> list[str]:
+    """What is missing among the arguments, or decided by the script, each with what to do."""
+    problems = []
+    if not script.dataset_name or not script.dataset_config:
+        problems.append("Name an instruction set: --dataset_name FOLDER_OR_HUB_ID --dataset_config DOMAIN_CONDITION.")
+    if not model.model_name_or_path:
+        problems.append("Name a base model: --model_name_or_path FOLDER_OR_HUB_ID, or --config recipes/MODEL/full.yaml.")
+    if not training.max_length or training.max_length < 1:
+        problems.append("--max_length must be the most tokens that a row may have; longer rows are refused, never cut.")
+    if script.global_batch_size < 1 or training.per_device_train_batch_size < 1:
+        problems.append("--global_batch_size and --per_device_train_batch_size must be 1 or more.")
+    for name, (value, reason) in DECIDED.items():
+        found = getattr(training, name, getattr(script, name, None))
+        if getattr(found, "value", found) != value:
+            problems.append(f"Leave out --{name}: {reason}.")
+    return problems
+
+
+def set_accumulation(rows: int, training: SFTConfig) -> None:
+    """Set how many micro-batches each process accumulates, so that a step has `rows` rows over all processes.
+
+    Raises:
+        UserError: they do not divide.
+    """
+    processes, batch = training.world_size, training.per_device_train_batch_size
+    if rows % (processes * batch) == 0:
+        training.gradient_accumulation_steps = rows // (processes * batch)
+        return
+    fits = [size for size in range(1, rows // processes + 1) if rows % (processes * size) == 0]
+    less = f"--per_device_train_batch_size {max([size for size in fits if size < batch], default=fits[0])}" if fits else None
+    raise UserError(
+        f"--global_batch_size {rows} is no multiple of {processes} processes x {batch} rows (--per_device_train_batch_size "
+        f"{batch}). Take {less or f'a number of processes that divides {rows}'}, or another --global_batch_size."
+    )

@@ -1,0 +1,192 @@
+"""Which engine trains: one process, DDP, FSDP or a DeepSpeed ZeRO stage; what it cannot do here, and what really runs."""
+
+import importlib.util
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from transformers import PreTrainedConfig
+from trl import ModelConfig, SFTConfig
+
+from lm_eval_tasks.contracts.errors import UserError
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+ENGINES = {"NO": "none", "FSDP": "fsdp", "DEEPSPEED": "deepspeed"}  # the MULTI_ ones are DDP
+HERE = "recipes/accelerate/cpu.yaml with recipes/miniworld/full.yaml trains here"
+# With its optimizer offloaded, DeepSpeed trains with its own AdamW whatever was asked, unless it was one of these.
+ADAMW = ("adamw_torch", "adamw_torch_fused")
+
+
+def check_engine(training: SFTConfig, model: ModelConfig) -> list[str]:
+    """What keeps the launched engine from training as it was asked to, each with what to do; nothing is loaded for it.
+
+    Args:
+        training: as parsed in a launched process.
+        model: the base model and its adapter.
+    """
+    return [*_check_processes(training), *_check_device(training, model), *_check_deepspeed(training), *_check_base(model)]
+
+
+def explain_parse_error(text: str) -> str:
+    """What an error that TRL raised over its arguments says, or what it means and what to do where there is no GPU for them."""
+    if "bf16/gpu" in text:
+        return (
+            f"bf16 is true, as the recipe or TRL's default says, and no GPU here computes in bfloat16. {HERE}; this recipe "
+            "trains on a CPU with --use_cpu --bf16 false, slowly, and on an older GPU with --bf16 false --fp16."
+        )
+    return " ".join(text.split())
+
+
+def plan_engine(training: SFTConfig) -> dict[str, Any]:
+    """The engine that was asked for, known before anything is loaded: part of what a run is.
+
+    Returns:
+        engine (none, ddp, fsdp or deepspeed), processes, device (cpu, cuda, ...), mixed_precision (no, bf16 or fp16), and with
+        DeepSpeed zero_stage, offload_optimizer and offload_params (none, cpu or nvme).
+    """
+    several = "ddp" if training.world_size > 1 else "none"
+    return {
+        "engine": "deepspeed" if training.deepspeed_plugin else "fsdp" if _is_fsdp(training) else several,
+        "processes": training.world_size,
+        "device": training.device.type,
+        "mixed_precision": training.mixed_precision,
+    } | _describe_zero(training.deepspeed_plugin)
+
+
+def describe_engine(accelerator: "Accelerator") -> dict[str, Any]:
+    """What an accelerator really runs, in the words of `plan_engine`."""
+    state = accelerator.state
+    engine = ENGINES.get(state.distributed_type.value, "ddp")
+    return {
+        "engine": engine,
+        "processes": state.num_processes,
+        "device": state.device.type,
+        "mixed_precision": state.mixed_precision,
+    } | _describe_zero(state.deepspeed_plugin if engine == "deepspeed" else None)
+
+
+def confirm_engine(accelerator: "Accelerator", planned: dict[str, Any]) -> str:
+    """The line to print of what really runs.
+
+    Raises:
+        UserError: it is not what was asked for.
+    """
+    if (found := describe_engine(accelerator)) != planned:
+        raise UserError(
+            f"The engine asked for is {write_engine(planned)}, but accelerate runs {write_engine(found)}. Launch with another "
+            "--config_file."
+        )
+    return f"engine: {write_engine(found)}"
+
+
+def write_engine(facts: dict[str, Any]) -> str:
+    """An engine in one line: "DeepSpeed ZeRO-3, 2 processes on cpu, optimizer offloaded to cpu, mixed precision no"."""
+    name = {"none": "plain PyTorch", "ddp": "DDP", "fsdp": "FSDP", "deepspeed": f"DeepSpeed ZeRO-{facts.get('zero_stage')}"}
+    count = facts["processes"]
+    parts = [name[facts["engine"]], f"{count} process{'es' if count > 1 else ''} on {facts['device']}"]
+    for key, what in (("offload_optimizer", "optimizer"), ("offload_params", "weights")):
+        if (place := facts.get(key, "none")) != "none":
+            parts.append(f"{what} offloaded to {place}")
+    return ", ".join([*parts, f"mixed precision {facts['mixed_precision']}"])
+
+
+def _describe_zero(plugin: Any) -> dict[str, Any]:
+    if plugin is None:
+        return {}
+    zero = plugin.deepspeed_config["zero_optimization"]
+    return {
+        "zero_stage": zero["stage"],
+        "offload_optimizer": _find_place(zero, "offload_optimizer"),
+        "offload_params": _find_place(zero, "offload_param"),
+    }
+
+
+def _find_place(zero: dict[str, Any], part: str) -> str:
+    return (zero.get(part) or {}).get("device") or "none"
+
+
+def _is_fsdp(training: SFTConfig) -> bool:
+    return bool(training.fsdp) or os.environ.get("ACCELERATE_USE_FSDP", "").lower() in ("true", "1")
+
+
+def _check_processes(training: SFTConfig) -> list[str]:
+    problems = []
+    # accelerate names a meeting point where several processes were asked for; those that meet there have a rank.
+    lone = {"MASTER_ADDR", "ACCELERATE_MIXED_PRECISION"} <= os.environ.keys() and "LOCAL_RANK" not in os.environ
+    if lone and os.environ["MASTER_ADDR"] == "127.0.0.1" and training.world_size == 1:
+        problems.append(
+            "Several processes were asked for and accelerate launched one, as it does for distributed_type NO and MULTI_CPU. "
+            "Launch with recipes/accelerate/ddp.yaml (on CPUs too, with use_cpu: true), or with --num_processes 1."
+        )
+    if training.n_gpu > 1:
+        problems.append(
+            f"One process sees {training.n_gpu} GPUs and would train more rows a step than asked. Launch with "
+            "recipes/accelerate/ddp.yaml, or show it one: CUDA_VISIBLE_DEVICES=0 accelerate launch ..."
+        )
+    return problems
+
+
+def _check_device(training: SFTConfig, model: ModelConfig) -> list[str]:
+    if training.device.type != "cpu":
+        return []
+    problems = []
+    if _is_fsdp(training):
+        problems.append(
+            "FSDP needs GPUs: on a CPU accelerate runs DDP in its place. recipes/accelerate/zero3.yaml with use_cpu: true "
+            "shares out weights among CPU processes."
+        )
+    if training.fp16:
+        problems.append(f"--fp16 needs a GPU. {HERE}; this recipe does, slowly, with --fp16 false.")
+    if (model.attn_implementation or "").startswith("flash"):
+        problems.append(f"--attn_implementation {model.attn_implementation} needs a GPU: take sdpa.")
+    return problems
+
+
+def _check_deepspeed(training: SFTConfig) -> list[str]:
+    if training.deepspeed_plugin is None:
+        return []
+    problems = []
+    if not importlib.util.find_spec("deepspeed"):
+        return ["DeepSpeed was asked for and is not installed: pip install 'selfalign[deepspeed]'."]
+    compiler = os.environ.get("CXX", "c++")
+    if training.device.type == "cpu" and not shutil.which(compiler):
+        problems.append(f"DeepSpeed on a CPU builds a part of itself, and there is no compiler {compiler}: install g++.")
+    settings = training.deepspeed_plugin.deepspeed_config
+    offload = _find_place(settings["zero_optimization"], "offload_optimizer")
+    optimizer = getattr(training.optim, "value", training.optim)
+    if offload != "none" and optimizer not in ADAMW and settings.get("zero_force_ds_cpu_optimizer", True):
+        problems.append(
+            f"--optim {optimizer}: with its optimizer offloaded, DeepSpeed trains with Adam whatever is asked. Take --optim "
+            "adamw_torch, or a launch configuration that offloads no optimizer (recipes/accelerate/zero3.yaml)."
+        )
+    return problems
+
+
+def _check_base(model: ModelConfig) -> list[str]:
+    name = model.model_name_or_path
+    problems = []
+    asked = model.load_in_4bit or model.load_in_8bit
+    if asked and not importlib.util.find_spec("bitsandbytes"):
+        problems.append("--load_in_4bit and --load_in_8bit need bitsandbytes: pip install 'selfalign[quantize]'.")
+    if asked and not model.use_peft:
+        flag = "--load_in_4bit" if model.load_in_4bit else "--load_in_8bit"
+        problems.append(f"A quantised base ({flag}) is trained through an adapter alone: add --use_peft, or leave out {flag}.")
+    if (Path(name) / "adapter_config.json").is_file():
+        problems.append(
+            f"--model_name_or_path {name} is an adapter: merge it into its base (`python -m recipes.merge {name} --output "
+            "MODEL`) and train MODEL."
+        )
+        return problems
+    try:
+        settings, _ = PreTrainedConfig.get_config_dict(name, revision=model.model_revision)
+    except (OSError, ValueError):
+        return problems  # that there is no such model is said where it is loaded
+    if not model.use_peft and (quantised := settings.get("quantization_config")):
+        problems.append(
+            f"--model_name_or_path {name} is quantised ({quantised.get('quant_method', 'in some way')}): train an adapter with "
+            "--use_peft, or name the base as it was before."
+        )
+    return problems

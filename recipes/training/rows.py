@@ -1,0 +1,120 @@
+"""The rows of one config of an instruction set, which a model is trained on."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trl import ScriptArguments
+
+from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.files import hash_path
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+GENERAL = "general"
+CONDITIONS = ("harmonious", "incompatible", "self_aligning", "contextualized", "random_wrong", "mix", "gold", GENERAL)
+FACTS = ("domain", "source", "condition", "ratio", "response_format")
+NEEDED = ("prompt", "completion", "id", *FACTS)
+# Columns that TRL reads in place of prompt and completion, or beside them, and as what.
+TAKEN = {
+    "input_ids": "rows that are divided into tokens already",
+    "labels": "the labels of the tokens",
+    "completion_mask": "the mask of the loss",
+    "assistant_masks": "the mask of the loss",
+    "seq_lengths": "the lengths of texts that share a row",
+    "messages": "a conversation that is trained as a whole",
+    "conversations": "a conversation that is trained as a whole",
+    "text": "a text that is trained as a whole",
+    "chosen": "the better one of two responses",
+    "rejected": "the worse one of two responses",
+    "tools": "the tools that the prompt offers",
+    "chat_template_kwargs": "settings of the chat template",
+    "image": "a picture, for a model that sees",
+    "images": "pictures, for a model that sees",
+}
+BUILDS = "`python -m intervention build` writes instruction sets."
+
+
+def read_rows(script: ScriptArguments) -> "Dataset":
+    """The rows of one config of an instruction set, from a folder or the Hub.
+
+    Raises:
+        UserError: no such data set, config or split, or its files were changed; a column is missing, or TRL would take it for
+            something else; an unknown condition.
+    """
+    from datasets import get_dataset_config_names, load_dataset
+    from datasets.exceptions import DatasetsError
+
+    name, config, split = script.dataset_name, script.dataset_config, script.dataset_train_split
+    try:
+        configs = get_dataset_config_names(name)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"--dataset_name {name} is no folder of an instruction set and none that can be read on the Hub: {_join(error)} "
+            f"{BUILDS}"
+        ) from error
+    if config not in configs:
+        raise UserError(f"--dataset_config {config}: {name} has no such config; it has {', '.join(sorted(configs))}.")
+    try:
+        rows = load_dataset(name, config, split=split)
+    except (OSError, ValueError, DatasetsError) as error:
+        raise UserError(
+            f"--dataset_config {config} --dataset_train_split {split} of {name} cannot be read: {_join(error)}"
+        ) from error
+    # `datasets` keeps a local folder by its header, which names this hash, and would go on serving the earlier files.
+    said, files = rows.info.description, Path(name, config)
+    if said.startswith("SHA-256 ") and files.is_dir() and said != f"SHA-256 {hash_path(files)}":
+        raise UserError(f"{files} is not as it was written: its hash is not the one in the README. Build the set again.")
+    _check_columns(rows, f"{name}/{config}")
+    return rows
+
+
+def _check_columns(rows: "Dataset", place: str) -> None:
+    if lacking := [name for name in NEEDED if name not in rows.column_names]:
+        raise UserError(f"{place} has no column {lacking[0]!r}. {BUILDS}")
+    if taken := [name for name in rows.column_names if name in TAKEN]:
+        raise UserError(
+            f"{place} has a column {taken[0]!r}, which TRL takes for {TAKEN[taken[0]]}, where prompt and completion are to be "
+            "trained. Drop the column, or give it another name."
+        )
+    if unknown := [value for value in rows.unique("condition") if value not in CONDITIONS]:
+        row = rows["condition"][:].index(unknown[0])
+        raise UserError(
+            f"{place}: the condition of row {row + 1} (id {rows[row]['id']!r}) is {unknown[0]!r}, which is none of "
+            f"{', '.join(CONDITIONS)}. Mend it."
+        )
+
+
+def _join(error: Exception) -> str:
+    return " ".join(str(error).split()).rstrip(".!") + "."
+
+
+def describe_rows(rows: "Dataset") -> dict[str, Any]:
+    """What a data set trains: domain, source, condition, ratio and response format, which all its rows share.
+
+    General instructions do not count.
+
+    Raises:
+        UserError: they do not share them, or all rows are general instructions.
+    """
+    own = {row for row in zip(*(rows[name][:] for name in FACTS), strict=True) if row[FACTS.index("condition")] != GENERAL}
+    if not own:
+        raise UserError(f"the rows hold general instructions alone, and no condition. {BUILDS}")
+    for name, values in zip(FACTS, zip(*own, strict=True), strict=True):
+        if len(set(values)) > 1:
+            told = ", ".join(sorted({repr(value) for value in values})[:3])
+            raise UserError(
+                f"the rows have several values of {name!r} ({told}), where those of one config share one. Build again."
+            )
+    return dict(zip(FACTS, own.pop(), strict=True))
+
+
+def hash_rows(rows: "Dataset") -> str:
+    """The hash of what rows train, in their order, wherever they were loaded from: their ids, prompts and completions."""
+    digest = hashlib.sha256()
+    for batch in rows.select_columns(["id", "prompt", "completion"]).iter(1000):
+        lines = zip(batch["id"], batch["prompt"], batch["completion"], strict=True)
+        digest.update("".join(f"{json.dumps(line, sort_keys=True)}\n" for line in lines).encode())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,170 @@
+"""The tokens that a row trains: the one place where training texts become ids and labels.
+
+A row is one user turn and one assistant turn, written by the chat template of training. The loss is on what follows the
+evaluation prompt: the response and its end-of-sequence token. Nothing is cut and nothing repaired: what training and
+evaluation would see differently is refused.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import pyarrow.compute as pc
+from accelerate import PartialState
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.prompts import CHAT_ENDING
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+IGNORED = -100  # the label of a token without loss
+TURNS = {"prompt": "user", "completion": "assistant"}
+# What can be wrong with a row's tokens, in the order in which it is told.
+FLAWS = {
+    "begin": "train the beginning-of-sequence token {bos!r} twice. Let the chat template write it once, or not at all",
+    "prompt": "train a text that does not begin with the tokens of the evaluation prompt: where the prompt has {asked!r}, the "
+    "text has {trained!r}. Let the chat template write the prompt as it begins the text, and a token end with it, as "
+    "lm_eval_tasks/templates/vicuna.jinja does",
+    "end": "train a text that ends in {last!r} and not in the end-of-sequence token {eos!r}, so the model would not learn to "
+    "stop. End the assistant's turn in the chat template with {{{{ eos_token }}}}",
+}
+
+
+def load_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenizerBase:
+    """A tokenizer from a folder or the Hub.
+
+    Raises:
+        UserError: there is none.
+    """
+    try:
+        return AutoTokenizer.from_pretrained(name, revision=revision or "main")
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{name} is no folder of a tokenizer and none on the Hub: {' '.join(str(error).split())}") from error
+
+
+def prepare_rows(tokenizer: PreTrainedTokenizerBase, rows: "Dataset", max_length: int) -> "Dataset":
+    """What is trained of rows: `divide_rows`, where none is too long.
+
+    Raises:
+        UserError: a row is longer than `max_length` tokens; what `divide_rows` refuses.
+    """
+    prepared = divide_rows(tokenizer, rows)
+    lengths = pc.list_value_length(prepared.with_format("arrow")["input_ids"][:]).to_pylist()
+    if long := [place for place, length in enumerate(lengths) if length > max_length]:
+        long.sort(key=lambda place: -lengths[place])
+        raise UserError(
+            f"{_name_rows(rows, long)} are longer than --max_length {max_length}; the longest has {lengths[long[0]]} tokens. "
+            f"Rows are never cut: set --max_length {lengths[long[0]]} or more, or build the instruction set without them."
+        )
+    return prepared
+
+
+def divide_rows(tokenizer: PreTrainedTokenizerBase, rows: "Dataset") -> "Dataset":
+    """What is trained of rows, however long: `input_ids`, and `labels`, which are `IGNORED` for the prompt.
+
+    Args:
+        tokenizer: the base model's, with the chat template of training.
+        rows: with `prompt` and `completion`: one user turn, one assistant turn.
+
+    Returns:
+        The columns `input_ids` and `labels`, in the order of the rows. They are cached beside the data set, and among processes
+        the first of a machine divides for all.
+
+    Raises:
+        UserError: a row that is no such pair of turns, or has an empty one; a tokenizer without an end of sequence; a template
+            whose prompt does not end as the chat tasks ask, or whose training text does not begin with it, does not end in the
+            end of sequence, or doubles the beginning of sequence.
+    """
+    if tokenizer.eos_token_id is None:
+        raise UserError(
+            f"the tokenizer {tokenizer.name_or_path} has no end-of-sequence token, so the model would not learn to stop. "
+            "Name a base model whose tokenizer has an eos_token."
+        )
+    _check_turns(rows)
+    _check_template(tokenizer, rows[0])
+    with PartialState().local_main_process_first():
+        divided = rows.select_columns([*TURNS]).map(
+            _divide, batched=True, fn_kwargs={"tokenizer": tokenizer}, remove_columns=[*TURNS], desc="Dividing rows into tokens"
+        )
+    flaws = divided["flaw"][:]
+    for flaw, words in FLAWS.items():
+        if found := [place for place, value in enumerate(flaws) if value == flaw]:
+            told = words.format(**_describe(tokenizer, rows[found[0]]))
+            raise UserError(f"{_name_rows(rows, found)} would {told}.")
+    return divided.select_columns(["input_ids", "labels"])
+
+
+def _divide(batch: dict[str, list[Any]], tokenizer: PreTrainedTokenizerBase) -> dict[str, list[Any]]:
+    """The ids and labels of some rows, and which of `FLAWS` each has."""
+    asked, trained = _encode(batch, tokenizer)
+    labels = [[IGNORED] * len(prompt) + ids[len(prompt) :] for prompt, ids in zip(asked, trained, strict=True)]
+    flaws = [_find_flaw(tokenizer, prompt, ids) for prompt, ids in zip(asked, trained, strict=True)]
+    return {"input_ids": trained, "labels": labels, "flaw": flaws}
+
+
+def _encode(batch: dict[str, list[Any]], tokenizer: PreTrainedTokenizerBase) -> tuple[list[list[int]], list[list[int]]]:
+    """The ids of the evaluation prompts of some rows, and of their training texts."""
+    options = {"return_dict": False, "tokenizer_kwargs": {"verbose": False}}
+    asked = tokenizer.apply_chat_template(batch["prompt"], add_generation_prompt=True, **options)
+    whole = [prompt + completion for prompt, completion in zip(batch["prompt"], batch["completion"], strict=True)]
+    return asked, tokenizer.apply_chat_template(whole, **options)
+
+
+def _find_flaw(tokenizer: PreTrainedTokenizerBase, asked: list[int], trained: list[int]) -> str | None:
+    if tokenizer.bos_token_id is not None and trained[:2] == [tokenizer.bos_token_id] * 2:
+        return "begin"
+    if trained[: len(asked)] != asked:
+        return "prompt"
+    return None if trained[len(asked) :][-1:] == [tokenizer.eos_token_id] else "end"
+
+
+def _describe(tokenizer: PreTrainedTokenizerBase, row: dict[str, Any]) -> dict[str, Any]:
+    """What a row's message names: special tokens, the last token, and where prompt and text part."""
+    (asked,), (trained,) = _encode({name: [row[name]] for name in TURNS}, tokenizer)
+    place = next((i for i, (a, b) in enumerate(zip(asked, trained, strict=False)) if a != b), min(len(asked), len(trained)))
+    parts = [tokenizer.convert_ids_to_tokens(ids[place : place + 1]) for ids in (asked, trained)]
+    names = {"asked": "".join(parts[0]), "trained": "".join(parts[1]), "bos": tokenizer.bos_token, "eos": tokenizer.eos_token}
+    return names | {"last": "".join(tokenizer.convert_ids_to_tokens(trained[-1:]))}
+
+
+def _check_turns(rows: "Dataset") -> None:
+    """Raise a `UserError` where a row is not one user turn and one assistant turn, or one of them says nothing."""
+    for column, role in TURNS.items():
+        turns = rows[column][:]
+        if wrong := [place for place, value in enumerate(turns) if not _is_turn(value, role)]:
+            shown = repr(turns[wrong[0]])
+            raise UserError(
+                f"{_name_rows(rows, wrong)} have a {column} that is not one turn of the {role}; the first is "
+                f"{shown[:80]}{'...' * (len(shown) > 80)}. Write [{{'role': {role!r}, 'content': TEXT}}]."
+            )
+        if empty := [place for place, ((turn,)) in enumerate(turns) if not turn["content"].strip()]:
+            raise UserError(f"{_name_rows(rows, empty)} have an empty {column}. Leave them out, or write it.")
+
+
+def _check_template(tokenizer: PreTrainedTokenizerBase, row: dict[str, Any]) -> None:
+    """Raise a `UserError` where the template does not take a row, or its prompt ends in another way than the chat tasks ask."""
+    try:
+        prompt = tokenizer.apply_chat_template(row["prompt"], add_generation_prompt=True, tokenize=False)
+        tokenizer.apply_chat_template(row["prompt"] + row["completion"], tokenize=False)
+    except Exception as error:  # a template is a program of its own and may raise anything
+        raise UserError(f"the chat template does not take the rows ({' '.join(str(error).split())}). Mend it.") from error
+    if not prompt.endswith(CHAT_ENDING):
+        raise UserError(
+            f"the chat template's prompt ends in {prompt[-len(CHAT_ENDING) - 1 :]!r}, but the chat tasks ask with one that "
+            f"ends in {CHAT_ENDING!r}, so the model could not be evaluated. Leave out --chat_template_path: the default fits "
+            "both."
+        )
+
+
+def _is_turn(value: Any, role: str) -> bool:
+    if not isinstance(value, list) or len(value) != 1 or not isinstance(value[0], dict):
+        return False
+    said = {name: part for name, part in value[0].items() if part is not None}
+    return set(said) == {"role", "content"} and said["role"] == role and isinstance(said["content"], str)
+
+
+def _name_rows(rows: "Dataset", places: Sequence[int]) -> str:
+    first = [repr(rows[place]["id"]) if "id" in rows.column_names else f"number {place + 1}" for place in places[:3]]
+    more = ", ..." if len(places) > len(first) else ""
+    return f"{len(places)} of {len(rows)} rows (id {', '.join(first)}{more})"

@@ -1,0 +1,105 @@
+"""TRL's trainer with the batches of `recipes.training.batches`, and an end to a run whose numbers are none."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow.compute as pc
+import torch
+from datasets import Dataset, concatenate_datasets
+from torch.utils.data import Sampler
+from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainerState
+from trl import SFTTrainer
+
+from lm_eval_tasks.contracts.errors import UserError
+from recipes.training.batches import BLANK, Batches
+from recipes.training.tokens import IGNORED
+
+
+class Trainer(SFTTrainer):
+    """TRL's SFTTrainer on rows that are divided into tokens already.
+
+    Args:
+        ids: of the rows, in their order; a loss that is not a number is reported with those of its micro-batch.
+        train_dataset: the rows: `input_ids` and `labels`.
+        processing_class: the tokenizer.
+        **kwargs: the others of `SFTTrainer`.
+    """
+
+    def __init__(
+        self, *, ids: Sequence[str], train_dataset: Dataset, processing_class: PreTrainedTokenizerBase, **kwargs: Any
+    ) -> None:
+        blank = {"input_ids": [[processing_class.eos_token_id] * BLANK], "labels": [[IGNORED] * BLANK]}
+        rows = concatenate_datasets([train_dataset, Dataset.from_dict(blank, features=train_dataset.features)])
+        super().__init__(train_dataset=rows, processing_class=processing_class, **kwargs)
+        self.ids = ids
+        self.args.logging_nan_inf_filter = False  # it would hide what `compute_loss` looks for
+        self.add_callback(_EpochTeller(self))
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler:
+        rows = self.train_dataset if train_dataset is None else train_dataset
+        self.batches = Batches(
+            lengths=pc.list_value_length(rows.with_format("arrow")["input_ids"][:]).to_pylist()[:-1],
+            effective_batch_size=self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size,
+            dp_size=self.args.world_size,
+            grad_accum=self.args.gradient_accumulation_steps,
+            seed=self.args.seed if self.args.data_seed is None else self.args.data_seed,
+            rank=self.args.process_index,
+        )
+        return self.batches
+
+    def _run_epoch(self, **settings: Any) -> None:
+        # The library trains one step too many where it goes on from a last step that is not an epoch's last.
+        if self.state.global_step < self.state.max_steps:
+            super()._run_epoch(**settings)
+
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> Any:
+        """The loss of a micro-batch.
+
+        Raises:
+            UserError: it is infinite or not a number, and not yet part of any gradient.
+        """
+        found = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        loss = (found[0] if return_outputs else found).item()
+        if not math.isfinite(loss):
+            raise UserError(
+                f"Step {self.state.global_step + 1}: the loss of {self._name_rows(inputs)} is {loss}. Look at these rows. If "
+                f"they are sound, the weights are not: take a lower --learning_rate than {self.args.learning_rate}, or another "
+                "--dtype."
+            )
+        return found
+
+    def _name_rows(self, inputs: dict[str, torch.Tensor]) -> str:
+        """The ids of a micro-batch's rows, found by their tokens."""
+        kept = inputs["attention_mask"].bool()
+        wanted = {tuple(ids[mask].tolist()) for ids, mask in zip(inputs["input_ids"], kept)}
+        named = [str(name) for name, ids in zip(self.ids, self.train_dataset["input_ids"]) if tuple(ids) in wanted]
+        return f"{'row' if len(named) == 1 else 'rows'} {', '.join(named)}"
+
+    def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
+        norm = super()._get_grad_norm(model, grad_norm)
+        if norm is None or self.args.fp16:  # DeepSpeed may know none; fp16 scales its losses until the gradients are finite
+            return norm
+        value = float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)  # FSDP2 holds parts of it
+        if not math.isfinite(value):
+            raise UserError(
+                f"Step {self.state.global_step + 1}: the loss is finite, but the norm of its gradient is {value}. Take a lower "
+                f"--learning_rate than {self.args.learning_rate}, or another --dtype."
+            )
+        return norm
+
+
+class _EpochTeller(TrainerCallback):
+    """Tells the batches their epoch: where several processes go on within one, the libraries' own words do not reach them."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self._trainer = trainer
+
+    def on_epoch_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
+        self._trainer.batches.set_epoch(int(state.epoch))

@@ -33,7 +33,8 @@ from lm_eval_tasks.contracts.logs.results import find_revision
 from lm_eval_tasks.contracts.logs.samples import find_logs, read_probes
 from lm_eval_tasks.contracts.manifest import hash_inputs, read_manifest, write_manifest
 from lm_eval_tasks.contracts.prompts import RESPONSE_FORMAT
-from lm_eval_tasks.contracts.questions import KEY, read_questions
+from lm_eval_tasks.contracts.questions import read_questions
+from lm_eval_tasks.contracts.vocabulary import KEY
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from lm_eval_tasks.contracts.errors import UserError
-from lm_eval_tasks.contracts.questions import KEY
+from lm_eval_tasks.contracts.vocabulary import KEY
 
 NAMES = ("harmonious", "incompatible", "self_aligning", "contextualized", "random_wrong", "mix", "gold")
 PAPER_RATIOS = (0.05, 0.1, 0.2, 0.4, 0.6, 0.8)

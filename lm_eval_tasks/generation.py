@@ -19,7 +19,8 @@ from lm_eval_tasks.checking.tokenizer import find_window, load_tokenizer
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.logs.generations import COMMANDS, Kind, extract_fenced, is_closed, read_requests
 from lm_eval_tasks.contracts.prompts import FENCE
-from lm_eval_tasks.contracts.questions import KEY, read_questions
+from lm_eval_tasks.contracts.questions import read_questions
+from lm_eval_tasks.contracts.vocabulary import KEY
 from lm_eval_tasks.sets import find_folder
 
 logger = logging.getLogger(__name__)

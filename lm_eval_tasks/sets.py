@@ -14,7 +14,8 @@ import polars as pl
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.manifest import read_manifest
 from lm_eval_tasks.contracts.prompts import RESPONSE_FORMAT
-from lm_eval_tasks.contracts.questions import KEY, read_configs, read_questions, rotate_choices
+from lm_eval_tasks.contracts.questions import read_configs, read_questions, rotate_choices
+from lm_eval_tasks.contracts.vocabulary import KEY
 
 HOW_TO_NAME = """--metadata '{"questions": "FOLDER_OR_HUB_ID"}'"""
 HOW_TO_GIVE_CONTEXTS = """--metadata '{"contexts": "LOG_OR_JSON_LINES"}'"""

@@ -21,9 +21,9 @@ from lm_eval_tasks.contracts.errors import UserError, report_errors
 from lm_eval_tasks.contracts.files import hash_path
 from lm_eval_tasks.contracts.manifest import make_manifest, read_manifest, write_manifest
 from lm_eval_tasks.contracts.prompts import CHAT_TEMPLATE, read_template
+from lm_eval_tasks.contracts.public import hide_tokens
 from recipes.publishing.cards import write_card
 from recipes.publishing.hub import check_push, push_run
-from recipes.publishing.quotes import hide_tokens
 from recipes.training.arguments import RecipeArguments, parse_arguments
 from recipes.training.checkpoints import Keeper, choose_checkpoint
 from recipes.training.engines import check_engine, confirm_engine, plan_engine, write_engine

@@ -8,7 +8,7 @@ from analysis.measures.priors import BOUNDS, PARTS, Letters, are_finite, read_le
 from analysis.measures.seeds import summarise_seeds
 from analysis.showing.labels import PHASES, name_condition, name_run, name_split, sort_by_words
 from analysis.showing.tables import Table, format_interval, format_number
-from lm_eval_tasks.contracts.questions import KEY
+from lm_eval_tasks.contracts.vocabulary import KEY
 
 # The phases before and after, and what a table calls the two.
 COMPARED = {

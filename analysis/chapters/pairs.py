@@ -20,8 +20,8 @@ from analysis.measures.intervals import BOUNDS, RULE_OF_THREE, Estimate, estimat
 from analysis.showing.labels import BASE, PHASES, SPLITS, name_condition, name_split, sort_by_words
 from analysis.showing.panels import draw_intervals, make_axes
 from analysis.showing.tables import DASH, Table, format_count, format_interval, format_number
-from lm_eval_tasks.contracts.questions import KEY
 from lm_eval_tasks.contracts.style import COLOURS, GRID, INK, MARKERS, STYLE
+from lm_eval_tasks.contracts.vocabulary import KEY
 
 # Before and after.
 PAIRS = {

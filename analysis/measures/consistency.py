@@ -13,7 +13,7 @@ from scipy.stats import rankdata
 
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.logs.averages import average_probes, check_orders
-from lm_eval_tasks.contracts.questions import KEY
+from lm_eval_tasks.contracts.vocabulary import KEY
 
 METRICS = ("kl_nats", "rank_pearson", "top1_agreement")
 DIGITS = 12  # of averaged probabilities

@@ -15,7 +15,7 @@ from analysis.measures.consistency import measure_kl, name_question, read_logpro
 from analysis.measures.seeds import summarise_seeds
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.logs.scores import FEW, LEAST
-from lm_eval_tasks.contracts.questions import KEY
+from lm_eval_tasks.contracts.vocabulary import KEY
 
 PARTS = ("kl_nats", "prior_part", "rest")
 BOUNDS = {"kl_nats": (0.0, np.inf), "prior_part": (-np.inf, np.inf), "rest": (0.0, np.inf)}

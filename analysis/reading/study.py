@@ -22,7 +22,7 @@ from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.logs.probe_table import PROBE_SCHEMA
 from lm_eval_tasks.contracts.logs.samples import TEXTS, read_asked
 from lm_eval_tasks.contracts.prompts import RESPONSE_FORMAT
-from lm_eval_tasks.contracts.questions import KEY
+from lm_eval_tasks.contracts.vocabulary import KEY
 
 # Texts, which most logs repeat, are kept once a question.
 UNUSED = {*TEXTS[1:], "explanation", "topics", "category", "loglikelihoods_per_character", "loglikelihoods_pmi"}

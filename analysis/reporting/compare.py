@@ -24,7 +24,7 @@ from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.files import write_file, write_parquet
 from lm_eval_tasks.contracts.logs.samples import read_probes
 from lm_eval_tasks.contracts.manifest import read_manifest
-from lm_eval_tasks.contracts.questions import KEY
+from lm_eval_tasks.contracts.vocabulary import KEY
 
 SHOWN = (*METRICS, "spearman")
 # How questions are told apart: the key in the comparison, and the column.

@@ -19,7 +19,8 @@ from lm_eval_tasks.contracts.files import write_file
 from lm_eval_tasks.contracts.logs.scores import compute_wilson
 from lm_eval_tasks.contracts.manifest import hash_inputs
 from lm_eval_tasks.contracts.prompts import LETTERS
-from lm_eval_tasks.contracts.questions import KEY, SPLITS, read_questions
+from lm_eval_tasks.contracts.questions import read_questions
+from lm_eval_tasks.contracts.vocabulary import KEY, SPLITS
 
 NAME = pl.concat_str(KEY, separator="/")
 FINDING_SCHEMA = pl.Schema(

@@ -16,7 +16,8 @@ from intervention.sources.questions import write_questions
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.files import write_folder
 from lm_eval_tasks.contracts.manifest import hash_inputs, read_manifest
-from lm_eval_tasks.contracts.questions import KEY, QUESTION_SCHEMA, check_unique
+from lm_eval_tasks.contracts.questions import QUESTION_SCHEMA, check_unique
+from lm_eval_tasks.contracts.vocabulary import KEY
 
 DROPPED = "dropped.jsonl"
 DROPPED_SCHEMA = pl.Schema(

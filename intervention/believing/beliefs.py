@@ -15,7 +15,8 @@ from lm_eval_tasks.contracts.logs.averages import Means, Presentations, check_or
 from lm_eval_tasks.contracts.logs.probe_table import ASKED
 from lm_eval_tasks.contracts.logs.samples import read_probes
 from lm_eval_tasks.contracts.prompts import LETTERS
-from lm_eval_tasks.contracts.questions import KEY, list_varying, read_questions
+from lm_eval_tasks.contracts.questions import list_varying, read_questions
+from lm_eval_tasks.contracts.vocabulary import KEY
 
 CLASSES = ("harmonious", "incompatible", "unsure")
 # The columns of a probe table that beliefs are made of: what `read_probes` has to keep for `find_beliefs`.

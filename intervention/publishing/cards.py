@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from intervention.publishing.licences import Terms, describe_licence, find_languages, note_clashes
-from intervention.publishing.places import shorten_paths
-from lm_eval_tasks.contracts.markdown import Markdown, escape_text, quote_code
+from lm_eval_tasks.contracts.markdown import Markdown, escape_text, make_environment
+from lm_eval_tasks.contracts.public import shorten_paths
 
 # What the Hub's search goes by (https://github.com/huggingface/hub-docs/blob/main/datasetcard.md).
 _QUESTIONS = {"task_categories": ["multiple-choice", "question-answering"], "tags": ["selfalign", "knowledge"]}
@@ -70,12 +69,8 @@ def format_table(table: pl.DataFrame) -> Markdown:
         return Markdown(escaped)
 
 
-_CARDS = Environment(
-    loader=FileSystemLoader(Path(__file__).parent / "templates"),
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    finalize=escape_text,
+_CARDS = make_environment(
+    Path(__file__).parent / "templates",
+    escape_text,
+    {"public": shorten_paths, "clashes": note_clashes, "command": write_command},
 )
-_CARDS.filters |= {"code": quote_code, "markdown": Markdown, "place": shorten_paths, "clashes": note_clashes}
-_CARDS.filters |= {"command": write_command}

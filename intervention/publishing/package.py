@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,15 +12,14 @@ import pyarrow.parquet as pq
 import yaml
 
 from intervention.publishing.licences import UNKNOWN, Terms, choose_strictest, describe_licence, read_terms
-from intervention.publishing.places import shorten_paths
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.files import MANIFEST, hash_path
 from lm_eval_tasks.contracts.manifest import read_manifest
+from lm_eval_tasks.contracts.public import TOKEN, shorten_paths
 
 CARD = "README.md"
 STAGES = {"questions": "a question set", "build": "an instruction set"}
 AGAIN = "Make it again with `python -m intervention`, or push a folder that nobody changed."
-TOKEN = re.compile(r"\bhf_(?:oauth_)?[A-Za-z0-9]{16,}")
 
 
 @dataclass(frozen=True)

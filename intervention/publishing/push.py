@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from intervention.publishing.licences import choose_strictest, needs_acceptance
-from intervention.publishing.package import CARD, STAGES, TOKEN, Package, read_package
+from intervention.publishing.package import CARD, STAGES, Package, read_package
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.files import MANIFEST
+from lm_eval_tasks.contracts.public import TOKEN
 
 
 def check_acceptance(package: Package, accept: bool) -> None:

@@ -12,7 +12,8 @@ from intervention.sources.jsonlines import read_jsonl
 from intervention.sources.origin import Origin, find_all_terms, join_words
 from intervention.sources.tables import find_kinds, read_table
 from lm_eval_tasks.contracts.errors import UserError
-from lm_eval_tasks.contracts.questions import MIN_CHOICES, QUESTION_SCHEMA, SPLITS, check_questions, check_rows, check_unique
+from lm_eval_tasks.contracts.questions import MIN_CHOICES, QUESTION_SCHEMA, check_questions, check_rows, check_unique
+from lm_eval_tasks.contracts.vocabulary import SPLITS
 
 FILE_SCHEMA = pl.Schema(dict(QUESTION_SCHEMA) | {"split": pl.String})
 REQUIRED = ("question", "choices", "answer")  # these are in the file; `source`, `domain` and `split` can be set for all

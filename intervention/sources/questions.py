@@ -12,7 +12,8 @@ from intervention.sources.own import make_layout, read_own
 from lm_eval_tasks.contracts.files import write_folder
 from lm_eval_tasks.contracts.manifest import hash_inputs, write_manifest
 from lm_eval_tasks.contracts.prompts import LETTERS
-from lm_eval_tasks.contracts.questions import QUESTION_SCHEMA, SPLITS
+from lm_eval_tasks.contracts.questions import QUESTION_SCHEMA
+from lm_eval_tasks.contracts.vocabulary import SPLITS
 
 TEMPLATES = Path(__file__).parents[1] / "publishing/templates"
 

@@ -15,7 +15,7 @@ from intervention.texts.logs import read_contexts, read_explanations, read_moves
 from intervention.texts.statements import find_contradictions
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.logs.scores import compute_wilson
-from lm_eval_tasks.contracts.questions import KEY
+from lm_eval_tasks.contracts.vocabulary import KEY
 
 MODES = ("gold", "model", "none", "paper")
 ROLES = {"gold": "answer", "belief": "belief"}  # what a response says -> the column that has its index

@@ -11,7 +11,8 @@ from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.logs.averages import average_probes, check_orders
 from lm_eval_tasks.contracts.logs.generations import Kind, read_generations
 from lm_eval_tasks.contracts.logs.samples import read_probes
-from lm_eval_tasks.contracts.questions import KEY, check_rows
+from lm_eval_tasks.contracts.questions import check_rows
+from lm_eval_tasks.contracts.vocabulary import KEY
 
 PHASE = "base_context"
 THE_SET = "the question set"  # as errors call it

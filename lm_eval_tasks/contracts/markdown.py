@@ -1,7 +1,12 @@
-"""Text in a markdown card: what data holds is shown as it is, and is neither markdown nor HTML there."""
+"""Text in markdown: what data holds is shown as it is, and is neither markdown nor HTML there."""
 
 import re
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 
 class Markdown(str):
@@ -9,23 +14,79 @@ class Markdown(str):
 
 
 def escape_text(value: Any) -> Any:
-    """Text such that markdown shows it as it is, on one line, in a table's cell too; `Markdown` and what is no text stay."""
+    """Text such that markdown shows it as it is, on one line, in a table's cell too; `Markdown` and what is no text stay.
+
+    >>> escape_text("a_b |*c* <script>")
+    'a_b \\\\|\\\\*c\\\\* &lt;script&gt;'
+    """
     if not isinstance(value, str) or isinstance(value, Markdown):
         return value
-    text = re.sub(r"([\\`*|\[\]~$]|(?<!\w)_|_(?!\w))", r"\\\1", _flatten(value))
+    text = re.sub(r"([\\`*|\[\]~$]|(?<!\w)_|_(?!\w)|^#)", r"\\\1", _flatten(value))
     return re.sub(r"&(?=#?\w+;)", "&amp;", text).replace("<", "&lt;").replace(">", "&gt;")
 
 
-def quote_code(value: Any, cell: bool = False) -> Markdown:
-    """Text as code within a line, fenced by more backticks than it holds in a row; in a table's `cell` its pipes are marked."""
-    text = _flatten(str(value)).replace("|", "\\|" if cell else "|")
-    if not text.strip():
-        return Markdown(text)
-    fence = "`" * (max(map(len, re.findall("`+", text)), default=0) + 1)
+def quote_code(value: Any, cell: bool = False) -> Any:
+    """Text as code within a line, fenced by more backticks than it holds in a row; `Markdown` and what is no text stay.
+
+    Args:
+        value: what is quoted.
+        cell: whether it stands in a table's cell, where pipes are marked.
+
+    >>> quote_code("a`b")
+    '``a`b``'
+    """
+    if not isinstance(value, str) or isinstance(value, Markdown):
+        return value
+    text = _flatten(value).replace("|", "\\|" if cell else "|")
+    if not text:
+        return Markdown("(empty)")
+    fence = _make_fence(text, 1)
     space = " " if "`" in (text[0], text[-1]) else ""
     return Markdown(fence + space + text + space + fence)
 
 
+def quote_block(text: str, language: str) -> Markdown:
+    """Lines as a block of code, which nothing in them can end."""
+    fence = _make_fence(text, 3)
+    return Markdown(f"{fence}{language}\n{text}\n{fence}")
+
+
+def wrap_command(words: Sequence[str]) -> str:
+    """A command line as a shell takes it, an option a line."""
+    lines: list[list[str]] = [[]]
+    for word in words:
+        if word.startswith("--") and lines[-1]:
+            lines.append([])
+        lines[-1].append(word)
+    return " \\\n    ".join(map(shlex.join, lines))
+
+
+def make_environment(
+    folder: Path, finalize: Callable[[Any], Any], filters: Mapping[str, Callable[..., Any]] | None = None
+) -> Environment:
+    """Templates of markdown cards: a value that is missing is an error, and `finalize` makes plain text of every value.
+
+    Args:
+        folder: where the templates stand.
+        finalize: `escape_text` or `quote_code`, which leave `Markdown` as it is.
+        filters: beside `markdown` (takes a text for markdown), `code` (`quote_code`) and `block` (`quote_block`).
+    """
+    environment = Environment(
+        loader=FileSystemLoader(folder),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        finalize=finalize,
+    )
+    environment.filters |= {"markdown": Markdown, "code": quote_code, "block": quote_block, **(filters or {})}
+    return environment
+
+
+def _make_fence(text: str, least: int) -> str:
+    return "`" * max(least, 1 + max(map(len, re.findall("`+", text)), default=0))
+
+
 def _flatten(text: str) -> str:
-    """One line without control characters."""
-    return re.sub(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]", "", re.sub(r"\s+", " ", text))
+    """One line, without the characters that are not shown: controls, and those that turn the direction of writing."""
+    return "".join(character for character in " ".join(text.split()) if character.isprintable())

@@ -5,18 +5,18 @@ A question set is a folder of parquet files with a README whose `configs:` heade
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import yaml
 
 from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.vocabulary import KEY, SPLITS
 
-SPLITS = ("train", "dev", "test")
 MIN_CHOICES, MAX_CHOICES = 2, 10
-KEY = ("source", "domain", "id")
 
 QUESTION_SCHEMA = pl.Schema(
     {
@@ -31,6 +31,15 @@ QUESTION_SCHEMA = pl.Schema(
         "topics": pl.List(pl.String),
     }
 )
+
+
+def name_question(row: Mapping[str, Any]) -> str:
+    """How messages name a question, by its key.
+
+    >>> name_question({"source": "xiezhi", "domain": "history", "id": "7"})
+    "xiezhi/history id '7'"
+    """
+    return f"{row['source']}/{row['domain']} id {row['id']!r}"
 
 
 def read_configs(folder: str | Path) -> dict[str, dict[str, Path]]:

@@ -1,4 +1,4 @@
-"""The words of the project, each written once: conditions, phases, evaluation sets, classes of beliefs, and the default threshold.
+"""The words of the project, each written once: conditions, phases, evaluation sets, classes of beliefs, the threshold.
 
 Every list, card, figure and table derives from here. A new condition is one more `Condition` in `CONDITIONS`.
 """

@@ -2,16 +2,17 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import ModelCard, ModelCardData
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from lm_eval_tasks.contracts.files import hash_path, write_file
-from recipes.publishing.quotes import Markdown, hide_tokens, quote_block, quote_code, shorten_places, wrap_command
+from lm_eval_tasks.contracts.markdown import Markdown, make_environment, quote_code, wrap_command
+from lm_eval_tasks.contracts.public import hide_tokens, shorten_paths
 from recipes.training.losses import FIGURE, LOG, list_points
 
 CARD = "README.md"
@@ -31,6 +32,7 @@ FORMATS = {
     "letter": ("selfalign_chat", "the letter and the text of a choice, then the explanation where there is one"),
     "text": ("selfalign_chat_cloze", "the text of a choice, then the explanation where there is one"),
 }
+quote_cell = partial(quote_code, cell=True)
 
 
 def write_card(
@@ -52,7 +54,7 @@ def write_card(
     Returns:
         The file.
     """
-    public = shorten_places(dict(manifest))
+    public = shorten_paths(dict(manifest))
     config, points = public["config"], list_points(history)
     counts = Counter(conditions)
     general = counts.pop("general", 0)
@@ -114,14 +116,14 @@ def list_settings(config: Mapping[str, Any], history: Sequence[Mapping[str, Any]
         "gradient norm clipped at": config["max_grad_norm"],
         "longest row": f"{config['max_length']} tokens; none was cut",
         "loss on": "the response and its end of sequence",
-        "weights kept in": quote_code(config["dtype"]),
+        "weights kept in": quote_cell(config["dtype"]),
         "seed": config["seed"],
     }  # fmt: skip
     if config.get("use_peft"):
         targets = config["lora_target_modules"]
         targets = "the default" if targets is None else targets if isinstance(targets, str) else ", ".join(targets)
         settings["LoRA"] = (
-            f"r {config['lora_r']}, alpha {config['lora_alpha']}, dropout {config['lora_dropout']}, on {quote_code(targets)}"
+            f"r {config['lora_r']}, alpha {config['lora_alpha']}, dropout {config['lora_dropout']}, on {quote_cell(targets)}"
         )
     if config.get("load_in_4bit"):
         double = ", double quantization" if config["use_bnb_nested_quant"] else ""
@@ -140,12 +142,4 @@ def _ask(config: Mapping[str, Any]) -> str:
     return wrap_command([*words, "--metadata", '{"questions": "QUESTIONS"}', "--log_samples", "--output_path", "LOGS"])
 
 
-_CARDS = Environment(
-    loader=FileSystemLoader(Path(__file__).parent / "templates"),
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    keep_trailing_newline=True,
-    finalize=quote_code,
-)
-_CARDS.filters |= {"block": quote_block, "plain": Markdown}
+_CARDS = make_environment(Path(__file__).parent / "templates", quote_cell)

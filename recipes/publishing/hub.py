@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.files import MANIFEST, hash_path
 from lm_eval_tasks.contracts.manifest import read_manifest
-from recipes.publishing.quotes import TOKEN, shorten_places
+from lm_eval_tasks.contracts.public import TOKEN, shorten_paths
 
 if TYPE_CHECKING:
     from trl import SFTConfig
@@ -138,10 +138,10 @@ def read_run(folder: Path, token: str | None = None) -> tuple[Mapping[str, Any],
         if fnmatch(name, WEIGHTS[0]) and hash_path(folder / name) not in card:
             raise UserError(f"{folder / name} is not what run {run} wrote: its hash is not in {CARD}. {again}")
     files: dict[str, str | bytes] = {name: str(folder / name) for name in names}
-    files[MANIFEST] = _write_json(shorten_places(manifest))
+    files[MANIFEST] = _write_json(shorten_paths(manifest))
     for name in {"config.json", "adapter_config.json", "tokenizer_config.json"} & files.keys():  # where the base model was
         settings = json.loads((folder / name).read_text())
-        shown = {key: shorten_places(value) if key.endswith("name_or_path") else value for key, value in settings.items()}
+        shown = {key: shorten_paths(value) if key.endswith("name_or_path") else value for key, value in settings.items()}
         if shown != settings:
             files[name] = _write_json(shown)
     for name in (CARD, MANIFEST):

@@ -15,8 +15,8 @@ import pytest
 from spoiling import cut, edit, edit_manifest, make_log, rephrase, spoil_manifest
 from studies import KEPT, write_study
 
-from analysis.reporting import report
 from analysis.reading.study import read_study, summarise_results
+from analysis.reporting import report
 from analysis.reporting.compare import compare_logs
 from analysis.reporting.report import write_report
 from lm_eval_tasks.contracts.errors import UserError

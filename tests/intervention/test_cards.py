@@ -14,7 +14,6 @@ from intervention.instructions import INSTRUCTION_SCHEMA
 from intervention.publishing.cards import OPTIONS, format_table
 from intervention.publishing.folders import write_dataset
 from intervention.publishing.licences import find_terms
-from intervention.publishing.places import shorten_paths
 from lm_eval_tasks.contracts.markdown import Markdown, escape_text, quote_code
 
 HOSTILE = "{{ 7 * 7 }} | <b onclick='x'> `code`\n# *no* [link](x) &amp; \x1b[31m"
@@ -154,22 +153,3 @@ def test_code_is_fenced_by_more_backticks_than_it_holds() -> None:
     assert quote_code("a|b") == "`a|b`"
     assert quote_code("a|b", cell=True) == r"`a\|b`"
     assert quote_code("``") == "``` `` ```"
-
-
-@pytest.mark.parametrize(
-    ("text", "kept"),
-    [
-        ("/home/anna/x.jsonl", "x.jsonl"),
-        ("/home/anna/My Documents/x.jsonl", "x.jsonl"),
-        ("~/x/y", "y"),
-        (r"C:\Users\anna\x", "x"),
-        ("pretrained=/home/anna/m,dtype=auto", "pretrained=m,dtype=auto"),
-        ('{"questions": "/home/anna/q"}', '{"questions": "q"}'),
-        ("file:///home/anna/q", "q"),
-        ("https://huggingface.co/a/b", "https://huggingface.co/a/b"),
-        ("recipes/miniworld/base", "recipes/miniworld/base"),
-        ("../shared/q", "../shared/q"),
-    ],
-)
-def test_absolute_paths_are_cut_to_their_last_part(text: str, kept: str) -> None:
-    assert shorten_paths({"a": [text, 1, None]}) == {"a": [kept, 1, None]}

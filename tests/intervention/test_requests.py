@@ -12,7 +12,8 @@ from intervention.believing.beliefs import read_beliefs
 from intervention.texts.requests import request_contexts, request_explanations, write_requests
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.logs.generations import REQUEST_SCHEMA, read_requests
-from lm_eval_tasks.contracts.questions import KEY, read_questions
+from lm_eval_tasks.contracts.questions import read_questions
+from lm_eval_tasks.contracts.vocabulary import KEY
 
 ROOT = Path(__file__).parents[2]
 

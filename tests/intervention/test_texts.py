@@ -9,7 +9,8 @@ from made_up import fill_probes, make_rows, write_jsonl, write_log, write_set, w
 
 from intervention.texts.logs import read_contexts, read_explanations, read_moves
 from lm_eval_tasks.contracts.errors import UserError
-from lm_eval_tasks.contracts.questions import KEY, read_questions
+from lm_eval_tasks.contracts.questions import read_questions
+from lm_eval_tasks.contracts.vocabulary import KEY
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from lm_eval_tasks.contracts.errors import UserError
 from recipes.publishing.hub import check_push, read_run
 
 PUSH = """import json, sys
-from lm_eval_tasks.contracts.manifest import report_errors
+from lm_eval_tasks.contracts.errors import report_errors
 from recipes.publishing.hub import push_run
 with report_errors():
     print(push_run(*json.loads(sys.argv[1])))

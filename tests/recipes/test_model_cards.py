@@ -14,7 +14,6 @@ from markdown_it import MarkdownIt
 from intervention.conditions import NAMES
 from lm_eval_tasks.contracts.files import hash_path
 from recipes.publishing.cards import CONDITIONS
-from recipes.publishing.quotes import hide_tokens, shorten_places
 
 TOKEN = "hf_" + "SecretOfTheTests" * 2
 
@@ -100,30 +99,6 @@ def test_no_place_and_no_token_stands_in_the_card(tmp_path: Path) -> None:
         assert word not in card
     for word in ("`llama`", "`herbs`", "--hub_token ...", "--output_dir=one", "--model_name_or_path base"):
         assert word in card
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ('{"path": "/home/anna/m", "n": 1}', '{"path": "m", "n": 1}'),
-        ("C:\\Users\\anna\\m", "m"),
-        ("file:///home/anna/m", "m"),
-        ("https://huggingface.co/anna/m", "https://huggingface.co/anna/m"),
-        ("meta-llama/Llama-2-7b-hf", "meta-llama/Llama-2-7b-hf"),
-        ("runs/a/b", "runs/a/b"),
-        ("a / b", "a / b"),
-        ("<s></s>", "<s></s>"),
-    ],
-)
-def test_of_an_absolute_path_the_last_part_is_shown(text: str, shown: str) -> None:
-    assert shorten_places({"x": [text]}) == {"x": [shown]}
-
-
-def test_the_values_of_token_options_are_hidden() -> None:
-    words = ["sft.py", "--hub_token", "a", "--hub_token=b", "--trackio_token=c", "--tokenizer", "d", f"--x={TOKEN}"]
-    assert hide_tokens(words) == [
-        "sft.py", "--hub_token", "...", "--hub_token=...", "--trackio_token=...", "--tokenizer", "d", "--x=hf_...",
-    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("response_format", "task"), [("letter", "selfalign_chat"), ("text", "selfalign_chat_cloze")])

@@ -13,7 +13,8 @@ import pyarrow as pa
 
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.logs.probe_table import ASKED, LOGLIKELIHOODS, PROBE_KEY, PROBE_SCHEMA
-from lm_eval_tasks.contracts.questions import KEY, list_varying
+from lm_eval_tasks.contracts.questions import list_varying
+from lm_eval_tasks.contracts.vocabulary import KEY
 
 TIE = 1e-12
 

@@ -15,7 +15,8 @@ import polars as pl
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.logs.lines import iterate_lines
 from lm_eval_tasks.contracts.prompts import ANSWER_HEAD, FENCE
-from lm_eval_tasks.contracts.questions import KEY, QUESTION_SCHEMA, check_questions, check_rows, hash_questions
+from lm_eval_tasks.contracts.questions import QUESTION_SCHEMA, check_questions, check_rows, hash_questions
+from lm_eval_tasks.contracts.vocabulary import KEY
 
 Kind = Literal["explanation", "context"]
 TASKS: dict[str, Kind] = {"selfalign_explain": "explanation", "selfalign_context": "context"}

@@ -11,7 +11,8 @@ import polars as pl
 
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.files import write_file, write_parquet
-from lm_eval_tasks.contracts.questions import KEY, QUESTION_SCHEMA, check_questions, check_rules, may_repeat
+from lm_eval_tasks.contracts.questions import QUESTION_SCHEMA, check_questions, check_rules, may_repeat
+from lm_eval_tasks.contracts.vocabulary import KEY
 
 PHASES = ("base_probe", "base_chat", "base_context", "tuned_chat", "tuned_probe", "tuned_context")
 PROBE_SCHEMA = pl.Schema(

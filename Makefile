@@ -1,10 +1,12 @@
-# make demo     the whole study on the shipped miniature base model; again: nothing to do
-# make figures  what the miniature base model reaches, from the demo's probes, with intervals
-# make test     format, lint, import directions and the test suite; make test-all: the slow tests too
-# make bench    speed against the plain ways of doing it, all sides in one run, and how writing grows (25 minutes)
-# make format   let ruff put format and imports in order
+# make demo           the whole study on the shipped miniature base model; again: nothing to do
+# make figures        what the miniature base model reaches, from the demo's probes, with intervals
+# make test           format, lint, import directions and the test suite, in minutes
+# make test-launched  the tests that start engines, several processes or whole runs, and those that kill them
+# make test-all       both, and the tests that take longest
+# make bench          speed against the plain ways of doing it, all sides in one run, and how writing grows (25 minutes)
+# make format         let ruff put format and imports in order
 .DEFAULT_GOAL := help
-.PHONY: help demo figures test test-all bench format clean
+.PHONY: help demo figures test test-launched test-all bench format clean
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
@@ -35,7 +37,10 @@ test: $(TESTED)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -n 2 -m "not slow"
+	$(BIN)/python -m pytest -n 2 -m "not slow and not launched"
+
+test-launched: $(TESTED)
+	$(BIN)/python -m pytest -n 2 -m "launched and not slow"
 
 test-all: $(TESTED)
 	$(BIN)/python -m pytest -n 2

@@ -1,25 +1,17 @@
 """From a question set and a base model's probes to instruction sets that differ in agreement with its beliefs."""
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from intervention.believing.beliefs import PROBE_COLUMNS, find_beliefs
+from intervention.believing.source import Beliefs, Source, read_beliefs
 from intervention.comparing.balance import describe_balance, measure_differences, summarise_rows, tabulate_differences
-from intervention.conditions import (
-    NAMES,
-    Condition,
-    answer_questions,
-    find_kind,
-    find_pools,
-    list_wrong,
-    parse_conditions,
-)
-from intervention.instructions import add_turns, draw_places, name_letters, write_instructions
+from intervention.conditions import Pools, answer_questions, find_pools, list_others, parse_conditions, take_kind
+from intervention.instructions import add_turns, name_letters, shuffle_positions, write_instructions
 from intervention.matching.choosing import choose_questions
 from intervention.matching.selection import parse_match
 from intervention.publishing.cards import format_table
@@ -29,12 +21,10 @@ from intervention.sources.general import name_source, read_general
 from intervention.texts.additions import Added, Asked, Texts, add_texts, choose_mode, pick_reasons
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.files import write_folder
-from lm_eval_tasks.contracts.logs.results import find_revision
-from lm_eval_tasks.contracts.logs.samples import find_logs, read_probes
 from lm_eval_tasks.contracts.manifest import hash_inputs, read_manifest, write_manifest
 from lm_eval_tasks.contracts.prompts import RESPONSE_FORMAT
 from lm_eval_tasks.contracts.questions import read_questions
-from lm_eval_tasks.contracts.vocabulary import KEY
+from lm_eval_tasks.contracts.vocabulary import CONDITIONS, KEY, QUESTIONS, REFERENCE, Condition
 
 
 @dataclass(frozen=True)
@@ -42,7 +32,7 @@ class Inputs:
     """The files that a build reads."""
 
     questions: Path
-    probes: Sequence[Path]
+    beliefs: Source
     general: str | None = None
     texts: Texts = field(default_factory=Texts)
 
@@ -55,7 +45,6 @@ class Plan:
         domain: the domain whose train questions are used.
         conditions: their names, several in one joined by commas; all that the inputs allow where empty.
         ratios: the ratios of the mix; the paper's where empty.
-        threshold: a prediction is a belief where its confidence is greater.
         size: questions a condition; the largest possible where None.
         seed: decides everything random.
         general_share: general instructions for each question.
@@ -67,7 +56,6 @@ class Plan:
     domain: str
     conditions: Sequence[str] = ()
     ratios: Sequence[float] = ()
-    threshold: float = 0.5
     size: int | None = None
     seed: int = 0
     general_share: float = 1.0
@@ -90,31 +78,34 @@ def build_instructions(
     by = parse_match(plan.match)
     conditions = parse_conditions(plan.conditions, plan.ratios) if plan.conditions else []
     questions = read_questions(inputs.questions)
-    table, facts = select_questions(inputs, plan, questions)
+    beliefs = read_beliefs(questions, inputs.questions, inputs.beliefs)
+    model, revision, scoring = beliefs.table.select("model", "revision", "scoring").row(0)
+    table = select_questions(inputs, plan, questions, beliefs)
     conditions = conditions or parse_conditions(list_possible(table, inputs.texts), plan.ratios)
-    response_format = plan.response_format or RESPONSE_FORMAT[facts["scoring"]]
+    response_format = plan.response_format or RESPONSE_FORMAT[scoring]
     check_plan(plan, by, conditions, inputs.texts, response_format)
     pools = find_pools(table, conditions)
     mode, said = choose_mode(plan.explanations, bool(by), inputs.texts, conditions, pools)
     notes = note_left_out(table, conditions) + said
-    asked = Asked(questions, inputs.questions, facts["model"], plan.threshold)
+    asked = Asked(questions, inputs.questions, model, beliefs.threshold)
     added = add_texts(pools, conditions, mode, inputs.texts, asked)
     choice = choose_questions(added.pools, conditions, by, plan.size, plan.seed)
     notes += [*added.notes, *choice.notes]
     size = next(iter(choice.chosen.values())).height
     count = round(plan.general_share * size) if inputs.general else 0
-    general = read_general(inputs.general, count, plan.seed, response_format) if inputs.general and count else None
-
-    places = None if general is None else draw_places(size, count, plan.seed)
+    general = None
+    if inputs.general and count:
+        general = read_general(inputs.general, count, plan.seed, response_format, beliefs.threshold)
+    positions = shuffle_positions(size, count, plan.seed)
 
     summaries, configs = {}, {}
     for condition, rows in write_conditions(choice.chosen, conditions, response_format):
-        rows = rows if general is None else pl.concat([rows, general])[places]
-        summaries[condition.label] = summarise_rows(rows)
-        configs[f"{plan.domain}_{condition.label}"] = {"train": rows}
+        rows = rows if general is None else pl.concat([rows, general])[positions]
+        summaries[condition.config] = summarise_rows(rows)
+        configs[f"{plan.domain}_{condition.config}"] = {"train": rows}
 
     balance = describe_balance(summaries)
-    reference = "incompatible" if "incompatible" in summaries else next(iter(summaries))
+    reference = REFERENCE.name if REFERENCE.name in summaries else next(iter(summaries))
     differences, before = (
         format_table(tabulate_differences(measure_differences(tables, reference))) if len(tables) > 1 else None
         for tables in (summaries, summarise_before(choice.before, conditions, response_format))
@@ -123,10 +114,12 @@ def build_instructions(
     config = {
         "domain": plan.domain,
         "source": table["source"][0],
-        **facts,
+        "model": model,
+        "scoring": scoring,
+        "revision": revision,
         "response_format": response_format,
-        "conditions": [condition.label for condition in conditions],
-        "threshold": plan.threshold,
+        "conditions": [condition.config for condition in conditions],
+        "threshold": beliefs.threshold,
         "size": size,
         "general": count,
         "general_share": plan.general_share,
@@ -139,15 +132,15 @@ def build_instructions(
         "terms": [asdict(part) for part in terms],
     }
     with write_folder(output) as folder:
-        facts = {"config": config, "inputs": hashes, "seed": plan.seed, "notes": notes, "balance": format_table(balance)}
-        facts |= {"differences": differences, "before": before}
-        write_dataset(folder, configs, "instructions.md.j2", terms=terms, **facts)
+        shown = {"config": config, "inputs": hashes, "seed": plan.seed, "notes": notes, "balance": format_table(balance)}
+        shown |= {"differences": differences, "before": before}
+        write_dataset(folder, configs, "instructions.md.j2", terms=terms, **shown)
         write_manifest(folder, "build", list(command), config, hashes, {"seed": plan.seed})
     return balance, notes
 
 
-def select_questions(inputs: Inputs, plan: Plan, questions: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, str | None]]:
-    """The train questions of the domain with what the model believes of them; the `model`, its `revision`, and the `scoring`.
+def select_questions(inputs: Inputs, plan: Plan, questions: pl.DataFrame, beliefs: Beliefs) -> pl.DataFrame:
+    """The train questions of the domain with what the model believes of them.
 
     Raises:
         UserError: no train questions, of several sources, or none that was probed.
@@ -161,37 +154,34 @@ def select_questions(inputs: Inputs, plan: Plan, questions: pl.DataFrame) -> tup
             f"{inputs.questions}: the train questions of {plan.domain} are of {len(sources)} sources, {sources[0]!r} and "
             f"{sources[1]!r}, but a model is trained on one. Make a question set whose train split has one of them."
         )
-    probes = read_probes(inputs.probes, PROBE_COLUMNS, questions)
-    beliefs = find_beliefs(questions, probes, plan.threshold, inputs.questions, inputs.probes)
-    facts = beliefs.select("model", "scoring").row(0, named=True)
-    facts["revision"] = find_revision([log for path in inputs.probes for log in find_logs(path)])
-    beliefs = beliefs.select(*KEY, "belief", "confidence", "class", "orders", "held_orders")
-    table = table.join(beliefs, on=KEY, how="left", maintain_order="left")
+    believed = beliefs.table.select(*KEY, "belief", "confidence", "class", "orders", "held_orders")
+    table = table.join(believed, on=KEY, how="left", maintain_order="left").with_columns(threshold=pl.lit(beliefs.threshold))
     if not table["confidence"].count():
         raise UserError(
-            f"{', '.join(map(str, inputs.probes))}: none of the {table.height} train questions of {plan.domain} was probed. "
+            f"{inputs.beliefs.name}: none of the {table.height} train questions of {plan.domain} was probed. "
             """Ask them: --metadata '{"splits": ["train"]}'."""
         )
-    return table, facts
+    return table
 
 
 def list_possible(table: pl.DataFrame, texts: Texts) -> list[str]:
     """The names of all conditions that the inputs allow."""
-    third = list_wrong(table.filter(pl.col("class") == "incompatible")).list.len().sum()
-    impossible = {"contextualized"} if not texts.contexts else set()
-    impossible |= {"random_wrong"} if not third else set()
-    return [name for name in NAMES if name not in impossible]
+    return [
+        name
+        for name, condition in CONDITIONS.items()
+        if (texts.contexts or not condition.with_context)
+        and (condition.answers != "other" or list_others(take_kind(table, condition.questions)).list.len().sum())
+    ]
 
 
 def check_plan(plan: Plan, by: Collection[str], conditions: Sequence[Condition], texts: Texts, response_format: str) -> None:
     """Raise a `UserError` where conditions and options do not fit together."""
-    told = any(condition.name == "contextualized" for condition in conditions)
+    told = [condition.name for condition in conditions if condition.with_context]
     if told and not texts.contexts:
-        raise UserError("the condition contextualized needs the knowledge of each question: add --contexts FILE.")
+        raise UserError(f"the condition {told[0]} needs the knowledge of each question: add --contexts FILE.")
     if not told and (texts.context_probes or texts.keep_moved):
-        raise UserError(
-            "--context-probes and --keep-moved are about the condition contextualized, which is not among the conditions."
-        )
+        name = next(condition.name for condition in CONDITIONS.values() if condition.with_context)
+        raise UserError(f"--context-probes and --keep-moved are about the condition {name}, which is not among the conditions.")
     if response_format not in RESPONSE_FORMAT.values():
         raise UserError(f"--response-format {response_format} is neither letter nor text.")
     if by & {"letter", "rotation"} and response_format == "text":
@@ -204,25 +194,23 @@ def check_plan(plan: Plan, by: Collection[str], conditions: Sequence[Condition],
 
 
 def write_conditions(
-    chosen: Mapping[str, pl.DataFrame], conditions: Sequence[Condition], response_format: str
+    chosen: Pools, conditions: Sequence[Condition], response_format: str
 ) -> Iterator[tuple[Condition, pl.DataFrame]]:
     """Each condition's rows of `INSTRUCTION_SCHEMA`; prompts that conditions share are written once."""
     plain = {kind: add_turns(rows.with_columns(context=None), response_format) for kind, rows in chosen.items()}
     for condition in conditions:
-        kind = find_kind(condition)
-        turned = add_turns(chosen[kind], response_format) if condition.name == "contextualized" else plain[kind]
-        yield condition, write_instructions(pick_reasons(answer_questions(turned, condition)), response_format)
+        kind = condition.questions
+        asked = add_turns(chosen[kind], response_format) if condition.with_context else plain[kind]
+        yield condition, write_instructions(pick_reasons(answer_questions(asked, condition)), response_format)
 
 
-def summarise_before(
-    before: Mapping[str, pl.DataFrame] | None, conditions: Sequence[Condition], response_format: str
-) -> dict[str, Any]:
+def summarise_before(before: Pools | None, conditions: Sequence[Condition], response_format: str) -> dict[str, Any]:
     """The letters and the confidence of each condition as they would be without matching; nothing where nothing is matched."""
     if before is None:
         return {}
     return {
-        condition.label: summarise_rows(
-            name_letters(answer_questions(before[find_kind(condition)], condition), response_format).select(
+        condition.config: summarise_rows(
+            name_letters(answer_questions(before[condition.questions], condition), response_format).select(
                 "gold_letter", "belief_letter", "response_letter", "confidence"
             )
         )
@@ -232,10 +220,11 @@ def summarise_before(
 
 def hash_files(inputs: Inputs, conditions: Sequence[Condition]) -> dict[str, str]:
     """The hashes of all files that the build reads."""
-    texts, contexts = inputs.texts, any(condition.name == "contextualized" for condition in conditions)
+    texts, contexts = inputs.texts, any(condition.with_context for condition in conditions)
     return hash_inputs(
         questions=inputs.questions,
-        probes=inputs.probes,
+        probes=inputs.beliefs.probes,
+        beliefs=inputs.beliefs.table,
         explanations=texts.explanations,
         contexts=texts.contexts if contexts else None,
         context_probes=texts.context_probes if contexts else (),
@@ -257,7 +246,8 @@ def note_left_out(table: pl.DataFrame, conditions: Sequence[Condition]) -> list[
     notes = []
     if unasked := table["confidence"].null_count():
         notes.append(f"{unasked} of {table.height} train questions were not asked.")
-    third = list_wrong(table.filter(pl.col("class") == "incompatible")).list.len()
-    if any(condition.name == "random_wrong" for condition in conditions) and (none := int((third == 0).sum())):
-        notes.append(f"{none} incompatible questions have no choice beside gold and the belief, and are left out.")
+    for kind in dict.fromkeys(condition.questions for condition in conditions if condition.answers == "other"):
+        if none := int((list_others(take_kind(table, kind)).list.len() == 0).sum()):
+            told = QUESTIONS[kind][1]
+            notes.append(f"{none} {told} have no choice beside gold and the belief, and are left out.")
     return notes

@@ -6,39 +6,19 @@ question, so a smaller size is a subset of a larger one, and mixes are nested.
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import polars as pl
 
 from lm_eval_tasks.contracts.errors import UserError
-from lm_eval_tasks.contracts.vocabulary import KEY
+from lm_eval_tasks.contracts.vocabulary import CONDITIONS, KEY, PAPER_RATIOS, QUESTIONS, REFERENCE, Condition, make_mix
 
-NAMES = ("harmonious", "incompatible", "self_aligning", "contextualized", "random_wrong", "mix", "gold")
-PAPER_RATIOS = (0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
-# The conditions whose response is gold in every row.
-RIGHT = ("harmonious", "incompatible", "contextualized", "gold")
-
-
-@dataclass(frozen=True)
-class Condition:
-    """One condition; `ratio` is the share of rows that answer with the belief, of a mix only."""
-
-    name: str
-    ratio: float | None = None
-
-    @property
-    def label(self) -> str:
-        """What stands in the name of a config: `mix-0.4`."""
-        return self.name if self.ratio is None else f"{self.name}-{self.ratio:g}"
-
-    @property
-    def shared(self) -> bool:
-        """Whether it has the incompatible questions that all but harmonious and gold share."""
-        return self.name not in ("harmonious", "gold")
+Pools = Mapping[str, pl.DataFrame]  # which questions (a key of `vocabulary.QUESTIONS`) -> those questions
+# The column that has the index of a response, by what the response says; a mix has some of two.
+COLUMNS = {"gold": "answer", "belief": "belief", "other": "other"}
 
 
-def parse_conditions(names: Sequence[str], ratios: Sequence[float]) -> list[Condition]:
-    """The conditions that names such as `harmonious`, `mix` and `mix-0.4` ask for, in the order of `NAMES`.
+def parse_conditions(names: Sequence[str], ratios: Sequence[float] = ()) -> list[Condition]:
+    """The conditions that names such as `harmonious`, `mix` and `mix-0.4` ask for, in the order of `vocabulary.CONDITIONS`.
 
     Args:
         names: names, each of them one or several joined by commas.
@@ -46,135 +26,161 @@ def parse_conditions(names: Sequence[str], ratios: Sequence[float]) -> list[Cond
 
     Raises:
         UserError: an unknown name, a ratio outside [0, 1], ratios without a mix.
+
+    >>> [condition.config for condition in parse_conditions(["mix-0.4,harmonious"])]
+    ['harmonious', 'mix-0.4']
     """
     asked, found = [name.strip() for part in names for name in part.split(",")], set(ratios)
-    for place, name in enumerate(asked):
+    for position, name in enumerate(asked):
         if name.startswith("mix-"):
             try:
                 found.add(float(name.removeprefix("mix-")))
             except ValueError:
                 raise UserError(f"--conditions {name}: {name[4:]!r} is not a number. Write mix-0.4.") from None
-            asked[place] = "mix"
-        elif name not in NAMES:
-            raise UserError(f"--conditions {name} is none of {', '.join(NAMES)}.")
+            asked[position] = "mix"
+        elif name not in CONDITIONS:
+            raise UserError(f"--conditions {name} is none of {', '.join(CONDITIONS)}.")
     if wrong := [ratio for ratio in found if not 0 <= ratio <= 1]:
         raise UserError(f"--ratio {wrong[0]:g} is not between 0 and 1. It is the share of rows that answer with the belief.")
     if found and "mix" not in asked:
         raise UserError("--ratio is of the condition mix, which is not among the conditions. Add mix, or leave out --ratio.")
-    mixes = [Condition("mix", ratio) for ratio in sorted(found) or PAPER_RATIOS]
-    return [c for name in NAMES if name in asked for c in (mixes if name == "mix" else [Condition(name)])]
+    mixes = [make_mix(ratio) for ratio in sorted(found) or PAPER_RATIOS]
+    return [c for name in CONDITIONS if name in asked for c in (mixes if name == "mix" else [CONDITIONS[name]])]
 
 
-def draw_numbers(table: pl.DataFrame, seed: int, purpose: str, key: Sequence[str] = KEY) -> pl.Series:
+def list_responses(conditions: Sequence[Condition]) -> list[tuple[str, str]]:
+    """Which columns answer which questions, as (questions, column): these are to have the same letters.
+
+    Those of the questions that the reference has come first.
+
+    >>> list_responses(parse_conditions(["gold,incompatible,mix-0.4"]))
+    [('wrong', 'answer'), ('wrong', 'belief'), ('all', 'answer')]
+    """
+    found = {(condition.questions, column) for condition in conditions for column in list_columns(condition)}
+    kinds, columns = [REFERENCE.questions, *QUESTIONS], list(COLUMNS.values())
+    return sorted(found, key=lambda pair: (kinds.index(pair[0]), columns.index(pair[1])))
+
+
+def list_columns(condition: Condition) -> list[str]:
+    """The columns that hold the indices of a condition's responses."""
+    if condition.answers != "mix":
+        return [COLUMNS[condition.answers]]
+    believed = condition.ratio if condition.ratio is not None else 0.5
+    return ["answer"] * (believed < 1) + ["belief"] * (believed > 0)
+
+
+def number_rows(table: pl.DataFrame, seed: int, purpose: str, key: Sequence[str] = KEY) -> pl.Series:
     """An unsigned 64-bit number a row that only seed, purpose and the row's key decide."""
     start = hashlib.blake2b(f"{seed}\x1f{purpose}".encode(), digest_size=8)
 
-    def draw(name: str) -> int:
+    def hash_name(name: str) -> int:
         digest = start.copy()
         digest.update(name.encode())
         return int.from_bytes(digest.digest())
 
     names = table.select(pl.concat_str(key, separator="\x1f")).to_series()
-    return pl.Series([draw(name) for name in names.to_list()], dtype=pl.UInt64)
+    return pl.Series([hash_name(name) for name in names.to_list()], dtype=pl.UInt64)
 
 
 def shuffle_rows(table: pl.DataFrame, seed: int, purpose: str, key: Sequence[str] = KEY) -> pl.DataFrame:
     """The rows in a random order that does not depend on the order in which they come."""
-    return table.with_columns(_number=draw_numbers(table, seed, purpose, key)).sort("_number", *key).drop("_number")
+    return table.with_columns(_number=number_rows(table, seed, purpose, key)).sort("_number", *key).drop("_number")
 
 
-def list_wrong(table: pl.DataFrame) -> pl.Series:
+def list_others(table: pl.DataFrame) -> pl.Series:
     """The indices of the choices that say neither what gold says nor what the belief says, a list a row.
 
     The text decides, because a choice may be repeated.
     """
     says = [pl.col("choices").list.get(pl.col(name)).alias(f"_{name}") for name in ("answer", "belief")]
-    rows = table.select("choices", *says, wrong=pl.int_ranges(pl.col("choices").list.len(), dtype=pl.Int64)).with_row_index(
-        "_row"
-    )
-    wrong = (
-        rows.explode("choices", "wrong")
-        .filter(pl.col("choices") != pl.col("_answer"), pl.col("choices") != pl.col("_belief"))
+    rows = table.select("choices", *says, others=pl.int_ranges(pl.col("choices").list.len(), dtype=pl.Int64))
+    rows = rows.with_row_index("_row")
+    others = (
+        rows.explode("choices", "others")
+        .filter(pl.col("choices") != pl.col("_answer"), pl.col("choices").ne_missing(pl.col("_belief")))
         .group_by("_row")
-        .agg(pl.col("wrong").sort())
+        .agg(pl.col("others").sort())
     )
-    return rows.select("_row").join(wrong, on="_row", how="left", maintain_order="left")["wrong"].fill_null([])
+    return rows.select("_row").join(others, on="_row", how="left", maintain_order="left")["others"].fill_null([])
 
 
-def find_kind(condition: Condition) -> str:
-    """Which kind of questions a condition has: `harmonious`, `gold`, or `incompatible` for all others."""
-    return "incompatible" if condition.shared else condition.name
+def name_kind(kind: str) -> str:
+    """How sentences name the questions of a key of `vocabulary.QUESTIONS`: "questions with a wrong belief"."""
+    return "questions" if kind == "all" else f"questions {QUESTIONS[kind][2]}"
+
+
+def take_kind(table: pl.DataFrame, kind: str) -> pl.DataFrame:
+    """The questions of a key of `vocabulary.QUESTIONS`, of a table with the column `class`."""
+    return table if kind == "all" else table.filter(pl.col("class") == kind)
 
 
 def find_pools(table: pl.DataFrame, conditions: Sequence[Condition]) -> dict[str, pl.DataFrame]:
-    """The questions that each kind of condition can take.
+    """The questions that each condition can take, by which questions it takes.
 
-    Where random_wrong is asked for, the incompatible questions have the column `wrongs` (see `list_wrong`), and those without a
-    third answer (such as those with two choices) are left out of every condition that shares them.
+    Where a condition answers with another wrong choice, its questions have the column `others` (see `list_others`), and those
+    without a third answer (such as those with two choices) are left out of every condition that shares them.
 
     Args:
         table: the train questions of a domain with the columns `belief` and `class`.
         conditions: the conditions that are asked for.
     """
-    kinds = dict.fromkeys(map(find_kind, conditions))
-    pools = {kind: table if kind == "gold" else table.filter(pl.col("class") == kind) for kind in kinds}
-    if any(condition.name == "random_wrong" for condition in conditions):
-        wrong = pools["incompatible"].with_columns(wrongs=list_wrong(pools["incompatible"]))
-        pools["incompatible"] = wrong.filter(pl.col("wrongs").list.len() > 0)
+    kinds = dict.fromkeys(condition.questions for condition in conditions)
+    pools = {kind: take_kind(table, kind) for kind in kinds}
+    for kind in {condition.questions for condition in conditions if condition.answers == "other"}:
+        pool = pools[kind].with_columns(others=list_others(pools[kind]))
+        pools[kind] = pool.filter(pl.col("others").list.len() > 0)
     return pools
 
 
-def choose_size(pools: Mapping[str, pl.DataFrame], size: int | None) -> int:
+def count_pools(pools: Pools) -> str:
+    """How many questions there are of each kind, as messages say it: "120 with a right belief, 80 with a wrong belief"."""
+    return ", ".join(f"{pool.height} {QUESTIONS[kind][2]}" for kind, pool in pools.items())
+
+
+def choose_size(pools: Pools, size: int | None) -> int:
     """The size that all conditions get: the largest possible, or the one asked for.
 
     Raises:
         UserError: a pool is empty or smaller than the size that is asked for; says how many there are.
     """
     largest = min(pool.height for pool in pools.values())
-    counts = ", ".join(f"{pool.height} {kind}" for kind, pool in pools.items())
+    told = f"of the train questions there are {count_pools(pools)}"
     if not largest:
-        raise UserError(f"no set can be built: the train questions give {counts}. Lower --threshold, or probe more questions.")
+        raise UserError(f"no set can be built: {told}. Lower --threshold, or probe more questions.")
     if size is not None and not 1 <= size <= largest:
-        raise UserError(f"--size {size}: the train questions give {counts}, so a size from 1 to {largest} is possible.")
+        raise UserError(f"--size {size}: {told}, so a size from 1 to {largest} is possible.")
     return size or largest
 
 
-def take_questions(pools: Mapping[str, pl.DataFrame], size: int, seed: int) -> dict[str, pl.DataFrame]:
+def take_questions(pools: Pools, size: int, seed: int) -> dict[str, pl.DataFrame]:
     """`size` random questions of each pool, in random order."""
     return {kind: shuffle_rows(pool, seed, "questions").head(size) for kind, pool in pools.items()}
 
 
-def draw_answers(table: pl.DataFrame, seed: int, places: pl.Series | None = None) -> pl.DataFrame:
-    """Add what a condition answers at random: `place`, of which a mix answers the first with the belief, and random_wrong's
-    `wrong`, unless it was matched.
+def add_random(table: pl.DataFrame, seed: int, ranks: pl.Series | None = None) -> pl.DataFrame:
+    """Add what is random of responses: `rank`, by which a mix answers the first with the belief, and the choice `other`.
 
     Args:
-        table: the incompatible questions that are taken; with `wrongs` where random_wrong is built.
+        table: the questions that are taken; with `others` where a condition answers with one of these, and with `other` where
+            that is matched.
         seed: decides both.
-        places: where they are not to be at random.
+        ranks: where they are not to be at random.
     """
-    if "wrongs" in table.columns and "wrong" not in table.columns:
-        numbers, several = draw_numbers(table, seed, "random_wrong"), table["wrongs"].list.len().cast(pl.UInt64)
-        table = table.with_columns(wrong=table["wrongs"].list.get((numbers % several).cast(pl.Int64)))
-    return table.with_columns(place=draw_numbers(table, seed, "mix").rank("ordinal") - 1 if places is None else places)
+    if "others" in table.columns and "other" not in table.columns:
+        numbers, several = number_rows(table, seed, "random_wrong"), table["others"].list.len().cast(pl.UInt64)
+        table = table.with_columns(other=table["others"].list.get((numbers % several).cast(pl.Int64)))
+    return table.with_columns(rank=number_rows(table, seed, "mix").rank("ordinal") - 1 if ranks is None else ranks)
 
 
 def answer_questions(table: pl.DataFrame, condition: Condition) -> pl.DataFrame:
     """Add `choice` (the index of the response), `condition` and `ratio` to the questions of a condition.
 
-    A mix answers with the belief in exactly round(ratio * rows) rows, those whose `place` comes first; so the rows of a
-    greater ratio contain those of a smaller one.
+    A mix answers with the belief in exactly round(ratio * rows) rows, those whose `rank` comes first; so the rows of a greater
+    ratio contain those of a smaller one.
     """
     believed = round((condition.ratio or 0) * table.height)
-    match condition.name:
-        case "self_aligning":
-            choice = pl.col("belief")
-        case "random_wrong":
-            choice = pl.col("wrong")
-        case "mix":
-            choice = pl.when(pl.col("place") < believed).then("belief").otherwise("answer")
-        case _:
-            choice = pl.col("answer")
+    mixed = pl.when(pl.col("rank") < believed).then("belief").otherwise("answer")
+    choice = mixed if condition.answers == "mix" else pl.col(COLUMNS[condition.answers])
     return table.with_columns(
         choice=choice.cast(pl.Int64),
         condition=pl.lit(condition.name),

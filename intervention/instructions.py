@@ -24,14 +24,14 @@ INSTRUCTION_SCHEMA = pl.Schema(
         "gold_letter": pl.String,  # as the prompt shows them; null where it lists no choices
         "belief_letter": pl.String,
         "response_letter": pl.String,
-        "order": pl.Int64,  # by how much the choices are turned: shown[i] = own[(i + order) mod n]
+        "order": pl.Int64,  # by how much the choices are rotated: shown[i] = own[(i + order) mod n]
         "confidence": pl.Float64,  # of the base model's prediction
+        "threshold": pl.Float64,  # above which it is a belief; the same in all rows of a set
         "explanation_from": pl.String,  # `gold` or `model`; null where the response has no explanation
         "contradicts": pl.Boolean,  # whether the explanation states another letter or choice; null where it states none
         "question_hash": pl.String,
     }
 )
-GENERAL = "general"
 # The index of a choice among those that the prompt shows.
 SHOWN = {
     name: (pl.col(name) - pl.col("order")) % pl.col("choices").list.len().cast(pl.Int64)
@@ -43,7 +43,7 @@ def add_turns(table: pl.DataFrame, response_format: str) -> pl.DataFrame:
     """Add `turn`: what the user says.
 
     Args:
-        table: the question columns, `order` (by how much the choices are turned), and `context` (knowledge that comes before
+        table: the question columns, `order` (by how much the choices are rotated), and `context` (knowledge that comes before
             the question, or null).
         response_format: `letter` (the choices are listed) or `text` (they are not).
     """
@@ -59,8 +59,8 @@ def write_instructions(table: pl.DataFrame, response_format: str) -> pl.DataFram
 
     Args:
         table: the question columns, `question_hash`, and `choice` (index of the response), `belief` (index, or null),
-            `confidence`, `condition`, `ratio`, `order` (by how much the choices are turned), `reason` (explanation in the
-            response, or null), `explanation_from`, `contradicts`, `turn` (what the user says).
+            `confidence`, `threshold`, `condition`, `ratio`, `order` (by how much the choices are rotated), `reason` (the
+            explanation in the response, or null), `explanation_from`, `contradicts`, `turn` (what the user says).
         response_format: `letter` or `text`.
     """
     texts = table.select("reason", choice=SHOWN["choice"], says=pl.col("choices").list.get("choice")).iter_rows()
@@ -84,13 +84,13 @@ def _name_letter(choice: pl.Expr) -> pl.Expr:
     return choice.replace_strict(dict(enumerate(LETTERS)), default=None, return_dtype=pl.String)
 
 
-def draw_places(own: int, general: int, seed: int) -> pl.Series:
+def shuffle_positions(own: int, general: int, seed: int) -> pl.Series:
     """The order of `own` rows and `general` ones behind them in one table.
 
     It is random and decided only by their numbers and the seed, so that it is the same in every condition.
     """
-    places = pl.Series("place", range(own + general)).cast(pl.String).to_frame()
-    return shuffle_rows(places, seed, "places", ["place"])["place"].cast(pl.Int64)
+    positions = pl.Series("position", range(own + general)).cast(pl.String).to_frame()
+    return shuffle_rows(positions, seed, "places", ["position"])["position"].cast(pl.Int64)
 
 
 def shape_rows(table: pl.DataFrame, turns: Sequence[str] | pl.Series, responses: Sequence[str] | pl.Series) -> pl.DataFrame:

@@ -16,7 +16,6 @@ from pathlib import Path
 import polars as pl
 
 from intervention.comparing.balance import describe_balance
-from intervention.conditions import Condition
 from intervention.instructions import add_turns, write_instructions
 from intervention.publishing.cards import format_table
 from intervention.publishing.folders import check_config, write_dataset
@@ -27,9 +26,10 @@ from intervention.sources.questions import write_questions
 from intervention.texts.statements import find_contradictions
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.files import hash_path, write_folder, write_parquet
-from lm_eval_tasks.contracts.logs.samples import SUM_TOLERANCE, check_probes
+from lm_eval_tasks.contracts.logs.probe_table import SUM_TOLERANCE, check_probes
 from lm_eval_tasks.contracts.manifest import hash_inputs, write_manifest
 from lm_eval_tasks.contracts.questions import QUESTION_SCHEMA, check_questions, check_rows, check_unique, hash_questions
+from lm_eval_tasks.contracts.vocabulary import THRESHOLD
 
 FILES = {
     "harmonious": "consistent-correct-exp-sample.jsonl",
@@ -80,16 +80,16 @@ def find_groups(folder: str | Path, model: str | None = None, domain: str | None
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder. Name the folder of a released group, or a tree of them.")
     names = {name + ending for name in FILES.values() for ending in ("", ".gz")}
-    places = sorted({file.parent for file in folder.rglob("*.jsonl*") if file.name in names})
-    if not places:
+    parents = sorted({file.parent for file in folder.rglob("*.jsonl*") if file.name in names})
+    if not parents:
         raise UserError(f"{folder} holds no released group. Its files are {', '.join(FILES.values())} (or .gz).")
-    if (model or domain) and places != [folder]:
+    if (model or domain) and parents != [folder]:
         raise UserError(f"{folder} is a tree of groups, so --model and --domain do not fit. Name one group's folder.")
     groups = []
-    for place in places:
-        own = place.resolve()
-        files = {condition: file for condition, name in FILES.items() if (file := _find_file(place / name))}
-        groups.append(Group(model or own.parent.name, check_config(domain or own.name, place), files))
+    for parent in parents:
+        own = parent.resolve()
+        files = {condition: file for condition, name in FILES.items() if (file := _find_file(parent / name))}
+        groups.append(Group(model or own.parent.name, check_config(domain or own.name, parent), files))
     return groups
 
 
@@ -118,17 +118,17 @@ def convert_released(
     single = len(groups) == 1 and _is_group(folder)
     with write_folder(output) as scratch:
         for group in groups:
-            place = scratch if single else scratch / group.model / group.domain
-            if place != scratch and place.exists():
+            target = scratch if single else scratch / group.model / group.domain
+            if target != scratch and target.exists():
                 raise UserError(f"{folder}: two groups are of {group.model}/{group.domain}. Give one of them at a time.")
-            place.mkdir(parents=True, exist_ok=True)
+            target.mkdir(parents=True, exist_ok=True)
             tables = read_group(group)
             probes = list_probes(group, tables)
-            write_parquet(probes, place / "probes.parquet")
-            write_sets(group, tables, place / "instructions")
+            write_parquet(probes, target / "probes.parquet")
+            write_sets(group, tables, target / "instructions")
             asked, hashes = probes.select(*QUESTION_SCHEMA, "split"), hash_inputs(**group.files)
             note = "All questions of the group are of the split train; the release has dev and test questions beside it."
-            write_questions(asked, place / "questions", list(command), hashes, Origin([find_release_terms()], [note]))
+            write_questions(asked, target / "questions", list(command), hashes, Origin([find_release_terms()], [note]))
             summary += [_summarize(group, condition, tables.get(condition)) for condition in FILES]
         config = {"groups": [f"{group.model}/{group.domain}" for group in groups]}
         inputs = {str(file.relative_to(folder)): hash_path(file) for group in groups for file in group.files.values()}
@@ -210,9 +210,9 @@ def check_agreement(tables: Mapping[str, pl.DataFrame], group: Group) -> None:
     """Raise a `UserError` where one id has different questions or probes in two files of a group."""
     first: pl.DataFrame | None = None
     for condition, table in tables.items():
-        facts = table.select("id", "question_hash", "pred", "probs", file=pl.lit(str(group.files[condition])))
+        said = table.select("id", "question_hash", "pred", "probs", file=pl.lit(str(group.files[condition])))
         if first is not None:
-            both = first.join(facts, on="id", how="inner", suffix="_2", maintain_order="left")
+            both = first.join(said, on="id", how="inner", suffix="_2", maintain_order="left")
             differs = pl.any_horizontal(pl.col(name) != pl.col(f"{name}_2") for name in ("question_hash", "pred", "probs"))
             if (clash := both.filter(differs)).height:
                 row = clash.row(0, named=True)
@@ -220,8 +220,8 @@ def check_agreement(tables: Mapping[str, pl.DataFrame], group: Group) -> None:
                     f"{row['file']} and {row['file_2']}: id {row['id']!r} has another question or probe in each. "
                     "Fetch them again."
                 )
-            facts = facts.join(first, on="id", how="anti", maintain_order="left")
-        first = facts if first is None else pl.concat([first, facts])
+            said = said.join(first, on="id", how="anti", maintain_order="left")
+        first = said if first is None else pl.concat([first, said])
 
 
 def list_probes(group: Group, tables: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
@@ -229,8 +229,8 @@ def list_probes(group: Group, tables: Mapping[str, pl.DataFrame]) -> pl.DataFram
     rows = pl.concat(table.with_columns(_has=pl.col("explanation").is_not_null()) for table in tables.values())
     rows = rows.with_row_index("_row")
     kept = rows.sort(~pl.col("_has"), "_row").unique("id", keep="first", maintain_order=True)
-    places = rows.group_by("id").agg(pl.col("_row").min().alias("_place"))
-    kept = kept.join(places, on="id").sort("_place")
+    first = rows.group_by("id").agg(pl.col("_row").min().alias("_first"))
+    kept = kept.join(first, on="id").sort("_first")
     constants = {"model": group.model, "run": "", "phase": "base_probe", "scoring": "letter", "task": SOURCE, "split": "train"}
     confidence = pl.col("probs").list.get(pl.col("pred"))
     probes = kept.with_columns(
@@ -252,7 +252,8 @@ def write_sets(group: Group, tables: Mapping[str, pl.DataFrame], folder: Path) -
             belief="pred",
             confidence=pl.col("probs").list.get(pl.col("pred")),
             condition=pl.lit(name),
-            ratio=pl.lit(Condition(name).ratio, dtype=pl.Float64),
+            ratio=pl.lit(None, dtype=pl.Float64),
+            threshold=pl.lit(THRESHOLD),
             context=pl.lit(None, dtype=pl.String),
             order=pl.lit(0, dtype=pl.Int64),
             explanation_from=_name_origin(name),
@@ -263,9 +264,9 @@ def write_sets(group: Group, tables: Mapping[str, pl.DataFrame], folder: Path) -
     rows = {name: write_instructions(add_turns(table, "letter"), "letter") for name, table in answered.items()}
     configs = {f"{group.domain}_{name}": {"train": table} for name, table in rows.items()}
     folder.mkdir()
-    facts = {"balance": format_table(describe_balance(rows)), "group": group, "inputs": hash_inputs(**group.files)}
+    shown = {"balance": format_table(describe_balance(rows)), "group": group, "inputs": hash_inputs(**group.files)}
     written = [find_terms("explanations", group.model)] if "self_aligning" in tables else []
-    write_dataset(folder, configs, "released.md.j2", terms=[find_release_terms(), *written], **facts)
+    write_dataset(folder, configs, "released.md.j2", terms=[find_release_terms(), *written], **shown)
 
 
 def find_release_terms() -> Terms:

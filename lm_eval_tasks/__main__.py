@@ -42,7 +42,9 @@ def table(
     average: Annotated[bool, typer.Option("--average", help="Average each question over the orders of its choices.")] = False,
 ) -> None:
     """Read sample logs into one probe table, checked: python -m lm_eval_tasks table OUT --output probes.parquet."""
-    from lm_eval_tasks.contracts.logs.samples import average_orders, read_probes, write_probes
+    from lm_eval_tasks.contracts.logs.averages import average_orders
+    from lm_eval_tasks.contracts.logs.probe_table import write_probes
+    from lm_eval_tasks.contracts.logs.samples import read_probes
 
     probes = average_orders(read_probes(logs)) if average else read_probes(logs)
     write_probes(probes, output)

@@ -1,7 +1,7 @@
 """The benchmarks of the paper as tasks ask them: MMLU, CMMLU and C-Eval, from the Hub or a local folder of the same layout.
 
-Templates name these loaders as their `custom_dataset`; `published.py` reads the rows. Demonstrations are the subject's own dev
-questions.
+Templates name these loaders as their `custom_dataset`; `contracts/published.py` reads the rows. Demonstrations are the
+subject's own dev questions.
 """
 
 import logging
@@ -14,7 +14,7 @@ import polars as pl
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.published import CEVAL, CMMLU, MMLU, Benchmark, choose, make_questions, read_mmlu, read_subjects
 from lm_eval_tasks.contracts.subjects import MMLU_DOMAIN
-from lm_eval_tasks.sets import Order, describe_run, list_domains, make_datasets, turn_choices
+from lm_eval_tasks.sets import Order, describe_run, list_domains, make_datasets, rotate_questions
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ def load_mmlu(
         task: the task's name.
         mmlu: a Hub id, or a folder with the config `all` and the columns question, subject, choices, answer.
         domain: one domain or several; all where empty.
-        order: how far the choices are turned before they are shown.
+        order: how far the choices are rotated before they are shown.
         **run: what `sets.describe_run` takes.
 
     Raises:
@@ -68,7 +68,7 @@ def load_subjects(
         benchmark: which one.
         path: a Hub id or a folder.
         domain: the subjects; all where empty.
-        order: how far the choices are turned before they are shown.
+        order: how far the choices are rotated before they are shown.
         **run: what `sets.describe_run` takes.
     """
     subjects = choose(list_domains(domain), sorted(benchmark.subjects), task)
@@ -93,4 +93,4 @@ def finish(asked: pl.DataFrame, dev: pl.DataFrame, path: str, order: Order, /, *
     """The asked questions as they are shown and described, and the demonstrations."""
     if not asked.height:
         raise UserError(f"{path} has no questions of the domains that are asked.")
-    return make_datasets(describe_run(turn_choices(asked, order), **run), dev)
+    return make_datasets(describe_run(rotate_questions(asked, order), **run), dev)

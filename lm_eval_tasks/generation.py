@@ -1,6 +1,6 @@
 """What lm-eval calls to have a model write about questions: where the requests come from, and what is logged of a text.
 
-The tasks are in `generation/`; `generations.py` reads what they log.
+The tasks are in `generation/`; `contracts/logs/generations.py` reads what they log.
 """
 
 import logging
@@ -19,7 +19,7 @@ from lm_eval_tasks.checking.tokenizer import find_window, load_tokenizer
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.logs.generations import COMMANDS, Kind, extract_fenced, is_closed, read_requests
 from lm_eval_tasks.contracts.prompts import FENCE
-from lm_eval_tasks.contracts.questions import read_questions
+from lm_eval_tasks.contracts.questions import name_question, read_questions
 from lm_eval_tasks.contracts.vocabulary import KEY
 from lm_eval_tasks.sets import find_folder
 
@@ -58,10 +58,10 @@ def load_requests(
         own = read_questions(find_folder(questions)).select(*KEY, "question_hash")
         strangers = table.join(own, on=[*KEY, "question_hash"], how="anti", maintain_order="left")
         if strangers.height:
-            row = strangers.row(0, named=True)
+            first = name_question(strangers.row(0, named=True))
             raise UserError(
                 f"{requests}: {strangers.height} of {table.height} requests are not of {questions}, or of another version of "
-                f"it; the first is {row['source']}/{row['domain']} id {row['id']!r}. Write the requests again."
+                f"it; the first is {first}. Write the requests again."
             )
     table = table.with_columns(model=pl.lit(str(pretrained or model)), task=pl.lit(task))
     return {"test": datasets.Dataset(table.to_arrow())}
@@ -93,15 +93,15 @@ class GenerationTask(ConfigurableTask):
 
         Nothing is checked where the model is not known here, as behind an API.
         """
-        facts = self.config.metadata
-        window, tokenizer = find_window(facts), load_tokenizer(facts)
+        metadata = self.config.metadata
+        window, tokenizer = find_window(metadata), load_tokenizer(metadata)
         if not window or tokenizer is None or not isinstance(prompt, str):
             return
         length, limit = len(tokenizer(prompt)["input_ids"]), int(self.config.generation_kwargs["max_gen_toks"])
         if length + limit > window:
             raise UserError(
-                f"{self.config.task}: the prompt of {doc['source']}/{doc['domain']} id {doc['id']!r} has {length} tokens and "
-                f"its text may have {limit}, but the window of {facts.get('pretrained')} holds {window}. Leave the question "
+                f"{self.config.task}: the prompt of {name_question(doc)} has {length} tokens and "
+                f"its text may have {limit}, but the window of {metadata.get('pretrained')} holds {window}. Leave the question "
                 "out of the requests, lower max_gen_toks (--gen_kwargs), or ask a model with a longer window."
             )
 
@@ -117,8 +117,8 @@ class GenerationTask(ConfigurableTask):
 
     def find_limit(self) -> int:
         """How many tokens a text can have: what the task says, or less where the model's own settings say so."""
-        facts, limit = self.config.metadata, int(self.config.generation_kwargs["max_gen_toks"])
-        return min(limit, find_own_limit(facts.get("pretrained"), str(facts.get("revision") or "main")) or limit)
+        metadata, limit = self.config.metadata, int(self.config.generation_kwargs["max_gen_toks"])
+        return min(limit, find_own_limit(metadata.get("pretrained"), str(metadata.get("revision") or "main")) or limit)
 
     def process_results(self, doc: dict[str, Any], results: list[str]) -> dict[str, float]:
         """Log whether the model ended the text itself, then what `log_text` logs."""

@@ -1,8 +1,8 @@
 """What is logged of an answer, and the metrics of lm-eval's result table.
 
 A metric's value for one row is a number, which lm-eval logs with the sample. Those that are no mean over rows (calibration,
-letters, averages over the orders of a question) need more than it to be summed up: their values are `Row`s, numbers that carry
-the answer they come from.
+letters, averages over the orders of a question) need more than it to be summed up: their values are `AnswerValue`s,
+numbers that carry the answer they come from.
 """
 
 import logging
@@ -14,7 +14,8 @@ import numpy as np
 
 from lm_eval_tasks import moved
 from lm_eval_tasks.contracts.errors import UserError
-from lm_eval_tasks.contracts.logs.scores import compute_ece, compute_letter_skew, normalise_loglikelihoods, read_probe
+from lm_eval_tasks.contracts.logs import scores
+from lm_eval_tasks.contracts.questions import name_question
 
 logger = logging.getLogger(__name__)
 
@@ -53,12 +54,12 @@ class Answer(NamedTuple):
         return sum((p - (i == self.gold)) ** 2 for i, p in enumerate(self.probs))
 
 
-class Row(float):
+class AnswerValue(float):
     """The value of a metric for one row of a log, with the answer that it comes from."""
 
     answer: Answer
 
-    def __new__(cls, value: float, answer: Answer) -> "Row":
+    def __new__(cls, value: float, answer: Answer) -> "AnswerValue":
         """The number `value` that carries `answer`."""
         self = super().__new__(cls, value)
         self.answer = answer
@@ -83,10 +84,12 @@ def log_probe(doc: dict[str, Any], results: Sequence[tuple[float, bool]]) -> dic
     n = len(doc["choices"])
     loglikelihoods = [loglikelihood for loglikelihood, _ in results]
     try:
-        probe = read_probe(loglikelihoods[:n], doc["answer"])
-        normalised = normalise_loglikelihoods(loglikelihoods[:n], loglikelihoods[n:], doc["choices"]) if results[n:] else {}
+        probe = scores.read_probe(loglikelihoods[:n], doc["answer"])
+        normalised = (
+            scores.normalise_loglikelihoods(loglikelihoods[:n], loglikelihoods[n:], doc["choices"]) if results[n:] else {}
+        )
     except ValueError as error:
-        raise UserError(f"{doc['task']}, {doc['source']}/{doc['domain']} id {doc['id']!r}: {error}.") from error
+        raise UserError(f"{doc['task']}, {name_question(doc)}: {error}.") from error
     doc.update(probe, **normalised)
     answer = read_answer(doc)
     metrics = {
@@ -94,8 +97,8 @@ def log_probe(doc: dict[str, Any], results: Sequence[tuple[float, bool]]) -> dic
         "confidence": answer.confidence,
         "brier": answer.brier,
         "choice_mass": answer.mass,
-        "ece": Row(abs(answer.confidence - answer.correct), answer),
-        "letter_skew": Row(answer.correct, answer),
+        "ece": AnswerValue(abs(answer.confidence - answer.correct), answer),
+        "letter_skew": AnswerValue(answer.correct, answer),
     }
     for name, values in normalised.items():
         metrics[name.replace("loglikelihoods", "acc")] = float(values.index(max(values)) == doc["answer"])
@@ -106,24 +109,23 @@ def log_rotated_probe(doc: dict[str, Any], results: Sequence[tuple[float, bool]]
     """`log_probe` of a task that asks each question in every order of its choices: the metrics carry the row's answer."""
     metrics = log_probe(doc, results)
     answer = read_answer(doc)
-    rows = {name: Row(value, answer) for name, value in metrics.items()}
-    # After `acc`, whose standard error lm-eval does not know, so that this takes its place in the table.
-    return rows | {"acc_stderr": rows["acc"]}
+    values = {name: AnswerValue(value, answer) for name, value in metrics.items()}
+    # After `acc`, whose standard error lm-eval does not know, so that the table has this one there.
+    return values | {"acc_stderr": values["acc"]}
 
 
 def read_answer(doc: dict[str, Any]) -> Answer:
     """The answer that a logged probe holds, in the order shown."""
-    name = f"{doc['source']}/{doc['domain']}/{doc['id']}"
-    return Answer(name, doc["order"], doc["answer"], tuple(doc["probs"]), doc["choice_mass"])
+    return Answer(name_question(doc), doc["order"], doc["answer"], tuple(doc["probs"]), doc["choice_mass"])
 
 
-def join_orders(rows: Sequence[Row]) -> list[Answer]:
+def join_orders(values: Sequence[AnswerValue]) -> list[Answer]:
     """One answer a question: probabilities averaged by choice over all orders of the choices, in the question's own order.
 
     A question that was not asked in every order is left out.
     """
     joined = []
-    for orders in group_orders(rows).values():
+    for orders in group_orders(values).values():
         n = len(orders[0].probs)
         if len(orders) == n:
             probs = [[answer.probs[(i - answer.order) % n] for i in range(n)] for answer in orders]
@@ -133,62 +135,62 @@ def join_orders(rows: Sequence[Row]) -> list[Answer]:
     return joined
 
 
-def group_orders(rows: Sequence[Row]) -> dict[str, list[Answer]]:
+def group_orders(values: Sequence[AnswerValue]) -> dict[str, list[Answer]]:
     """The answers to each question."""
     asked: dict[str, list[Answer]] = defaultdict(list)
-    for row in rows:
-        asked[row.answer.question].append(row.answer)
+    for value in values:
+        asked[value.answer.question].append(value.answer)
     return asked
 
 
-def measure_ece(rows: Sequence[Row]) -> float:
+def measure_ece(values: Sequence[AnswerValue]) -> float:
     """The expected calibration error of the answers as shown."""
-    return _compute_ece_of([row.answer for row in rows])
+    return _compute_ece_of([value.answer for value in values])
 
 
-def measure_letter_skew(rows: Sequence[Row]) -> float:
-    """The letter skew of the answers as shown; where choices are turned through all orders, every order counts."""
-    gold = np.array([row.answer.gold for row in rows], dtype=int)
-    return compute_letter_skew(gold, np.array([row.answer.correct for row in rows], dtype=float))
+def measure_letter_skew(values: Sequence[AnswerValue]) -> float:
+    """The letter skew of the answers as shown; where choices are rotated through all orders, every order counts."""
+    gold = np.array([value.answer.gold for value in values], dtype=int)
+    return scores.compute_letter_skew(gold, np.array([value.answer.correct for value in values], dtype=float))
 
 
 def _compute_ece_of(answers: Sequence[Answer]) -> float:
     correct = np.array([answer.correct for answer in answers], dtype=float)
-    return compute_ece(correct, np.array([answer.confidence for answer in answers], dtype=float))
+    return scores.compute_ece(correct, np.array([answer.confidence for answer in answers], dtype=float))
 
 
-def average_acc(rows: Sequence[Row]) -> float:
+def average_acc(values: Sequence[AnswerValue]) -> float:
     """Accuracy of the averaged probabilities; says how many questions were not asked in all orders and so left out."""
-    correct = [answer.correct for answer in join_orders(rows)]
-    if missing := len(group_orders(rows)) - len(correct):
+    correct = [answer.correct for answer in join_orders(values)]
+    if missing := len(group_orders(values)) - len(correct):
         logger.warning("%d questions were not asked in all orders of their choices: the result table leaves them out.", missing)
     return _mean(correct)
 
 
-def average_acc_stderr(rows: Sequence[Row]) -> float:
+def average_acc_stderr(values: Sequence[AnswerValue]) -> float:
     """Standard error of that accuracy over questions (not over rows, which are not independent)."""
-    correct = [answer.correct for answer in join_orders(rows)]
+    correct = [answer.correct for answer in join_orders(values)]
     return float(np.std(correct, ddof=1) / np.sqrt(len(correct))) if len(correct) > 1 else float("nan")
 
 
-def average_confidence(rows: Sequence[Row]) -> float:
+def average_confidence(values: Sequence[AnswerValue]) -> float:
     """Mean confidence of the averaged probabilities."""
-    return _mean([answer.confidence for answer in join_orders(rows)])
+    return _mean([answer.confidence for answer in join_orders(values)])
 
 
-def average_brier(rows: Sequence[Row]) -> float:
+def average_brier(values: Sequence[AnswerValue]) -> float:
     """Mean multi-class Brier score of the averaged probabilities."""
-    return _mean([answer.brier for answer in join_orders(rows)])
+    return _mean([answer.brier for answer in join_orders(values)])
 
 
-def average_choice_mass(rows: Sequence[Row]) -> float:
+def average_choice_mass(values: Sequence[AnswerValue]) -> float:
     """Mean over questions of the mean mass on any choice."""
-    return _mean([answer.mass for answer in join_orders(rows)])
+    return _mean([answer.mass for answer in join_orders(values)])
 
 
-def average_ece(rows: Sequence[Row]) -> float:
+def average_ece(values: Sequence[AnswerValue]) -> float:
     """Expected calibration error of the averaged probabilities."""
-    return _compute_ece_of(join_orders(rows))
+    return _compute_ece_of(join_orders(values))
 
 
 def _mean(values: Sequence[float]) -> float:

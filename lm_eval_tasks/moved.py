@@ -16,9 +16,9 @@ _CONTRACTS, _LOGS = "lm_eval_tasks.contracts", "lm_eval_tasks.contracts.logs"
 MODULES: dict[str, tuple[str, ...]] = {
     **{f"lm_eval_tasks.{name}": (f"{_CONTRACTS}.{name}",) for name in ("prompts", "published", "questions", "subjects")},
     **{
-        f"lm_eval_tasks.{name}": (f"{_LOGS}.{name}",)
-        for name in ("averages", "generations", "lines", "probe_table", "results", "samples")
+        f"lm_eval_tasks.{name}": (f"{_LOGS}.{name}",) for name in ("averages", "generations", "lines", "probe_table", "results")
     },
+    "lm_eval_tasks.samples": (f"{_LOGS}.samples", f"{_LOGS}.probe_table", f"{_LOGS}.averages"),
     "lm_eval_tasks.manifest": (f"{_CONTRACTS}.manifest", f"{_CONTRACTS}.files", f"{_CONTRACTS}.errors"),
     "lm_eval_tasks.probes": (f"{_LOGS}.scores",),
     "lm_eval_tasks.generate": ("lm_eval_tasks.generation",),
@@ -26,9 +26,11 @@ MODULES: dict[str, tuple[str, ...]] = {
 }
 # A name of then in a module that is still there, and its name now.
 NAMES: dict[str, str] = {
+    "lm_eval_tasks.metrics.Row": "lm_eval_tasks.metrics.AnswerValue",
     "lm_eval_tasks.metrics.log_turned_probe": "lm_eval_tasks.metrics.log_rotated_probe",
     "lm_eval_tasks.metrics.compute_ece": f"{_LOGS}.scores.compute_ece",
     "lm_eval_tasks.metrics.compute_letter_skew": f"{_LOGS}.scores.compute_letter_skew",
+    "lm_eval_tasks.sets.turn_choices": "lm_eval_tasks.sets.rotate_questions",
 }
 
 
@@ -40,12 +42,12 @@ def find_name(module: str, name: str) -> Any:
     """
     old = f"{module}.{name}"
     own = name.startswith("__")  # what Python itself asks of every module
-    places = [NAMES[old].rpartition(".")[::2]] if old in NAMES else [(new, name) for new in MODULES.get(module, ())]
-    for place, new in () if own else places:
-        if hasattr(import_module(place), new):
-            words = f"{old} is now {place}.{new}. The old name goes with the next version: change it where you wrote it."
+    candidates = [NAMES[old].rpartition(".")[::2]] if old in NAMES else [(new, name) for new in MODULES.get(module, ())]
+    for home, new in () if own else candidates:
+        if hasattr(import_module(home), new):
+            words = f"{old} is now {home}.{new}. The old name goes with the next version: change it where you wrote it."
             warnings.warn(words, FutureWarning, stacklevel=3)
-            return getattr(import_module(place), new)
+            return getattr(import_module(home), new)
     raise AttributeError(f"module {module!r} has no attribute {name!r}")
 
 

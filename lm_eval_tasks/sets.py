@@ -1,4 +1,4 @@
-"""The questions that a task asks and those it demonstrates with: read, chosen, turned, and described as samples carry them.
+"""The questions that a task asks and those it demonstrates with: read, chosen, rotated, and described as samples carry them.
 
 Templates name `load_questions` as their `custom_dataset`; `--metadata` gives it the values of a run (README.md lists them).
 """
@@ -11,17 +11,23 @@ from typing import Any, Literal
 import datasets
 import polars as pl
 
+from lm_eval_tasks import moved
 from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.logs.generations import read_generations
 from lm_eval_tasks.contracts.manifest import read_manifest
 from lm_eval_tasks.contracts.prompts import RESPONSE_FORMAT
-from lm_eval_tasks.contracts.questions import read_configs, read_questions, rotate_choices
-from lm_eval_tasks.contracts.vocabulary import KEY
+from lm_eval_tasks.contracts.questions import name_question, read_configs, read_questions, rotate_choices
+from lm_eval_tasks.contracts.vocabulary import GENERAL, KEY
 
 HOW_TO_NAME = """--metadata '{"questions": "FOLDER_OR_HUB_ID"}'"""
 HOW_TO_GIVE_CONTEXTS = """--metadata '{"contexts": "LOG_OR_JSON_LINES"}'"""
 
 Order = int | Literal["cyclic"]
 logger = logging.getLogger(__name__)
+
+
+def __getattr__(name: str) -> Any:
+    return moved.find_name(__name__, name)
 
 
 def load_questions(
@@ -44,10 +50,10 @@ def load_questions(
         prompt: `probe` (few-shot), `context` (few-shot, the asked question after its context) or `chat`; set by the task.
         domain: one domain or several; all where empty.
         splits: the splits that are asked.
-        trained_on: `FOLDER/CONFIG` of an instruction set whose train questions are asked again, choices turned by one more than
-            in training (`seen`).
+        trained_on: `FOLDER/CONFIG` of an instruction set whose train questions are asked again, choices rotated by one more
+            than in training (`seen`).
         contexts: for the prompt `context`: texts by question, which `generations.read_generations` reads.
-        order: how far the choices are turned before they are shown, or `cyclic` for a row an order.
+        order: how far the choices are rotated before they are shown, or `cyclic` for a row an order.
         shots: no dev questions are read where it is 0.
         **run: what `describe_run` takes.
 
@@ -60,9 +66,9 @@ def load_questions(
     folder = find_folder(questions)
     domains = list_domains(domain)
     table = read_questions(folder, domains, splits)
-    asked = turn_choices(table, order)
+    asked = rotate_questions(table, order)
     if trained_on:
-        seen = turn_choices(read_trained(folder, trained_on), order, more=pl.col("trained_order") + 1).drop("trained_order")
+        seen = rotate_questions(read_trained(folder, trained_on), order, more=pl.col("trained_order") + 1).drop("trained_order")
         asked = pl.concat([asked.filter(pl.col("split") != "train"), seen])
     if prompt == "context":
         asked = add_contexts(asked, contexts, task)
@@ -95,17 +101,21 @@ def make_datasets(asked: pl.DataFrame, dev: pl.DataFrame) -> dict[str, datasets.
     return {"test": datasets.Dataset(asked.to_arrow()), "dev": datasets.Dataset(dev.to_arrow())}
 
 
-def turn_choices(table: pl.DataFrame, order: Order, more: int | pl.Expr = 0) -> pl.DataFrame:
+def rotate_questions(table: pl.DataFrame, order: Order, more: int | pl.Expr = 0) -> pl.DataFrame:
     """The questions as they are shown, with the column `order` and with `answer` as the index of gold among what is shown.
 
     Args:
         table: questions in their own order of choices.
-        order: by how much the choices are turned, modulo their number; `cyclic` gives a question one row for each of its
+        order: by how much the choices are rotated, modulo their number; `cyclic` gives a question one row for each of its
             orders, 0 first.
-        more: by how much they are turned beyond that (`cyclic` shows every order anyway).
+        more: by how much they are rotated beyond that (`cyclic` shows every order anyway).
 
     Raises:
         UserError: `order` is neither.
+
+    >>> shown = rotate_questions(pl.DataFrame({"choices": [["soot", "salt"]], "answer": [1]}), "cyclic")
+    >>> shown.rows()
+    [(['soot', 'salt'], 1, 0), (['salt', 'soot'], 0, 1)]
     """
     if order != "cyclic" and type(order) is not int:
         raise UserError(f"order {order!r} is neither a whole number nor 'cyclic'. Give one with --metadata '{{\"order\": 1}}'.")
@@ -195,7 +205,7 @@ def read_trained(questions: str | Path, trained_on: str) -> pl.DataFrame:
     trained = pl.read_parquet(configs[config]["train"])
     if "order" not in trained.columns:
         raise UserError(f"trained_on: {trained_on} is of an earlier version (it has no column 'order'). Build it again.")
-    trained = trained.filter(pl.col("condition") != "general")
+    trained = trained.filter(pl.col("condition") != GENERAL)
     trained = trained.select(*key, pl.col("order").alias("trained_order"))
     domains = trained["domain"].unique().to_list()
     seen = read_questions(questions, domains, ["train"]).join(trained, on=key, how="inner", maintain_order="left")
@@ -215,8 +225,6 @@ def add_contexts(asked: pl.DataFrame, contexts: str | None, task: str) -> pl.Dat
     """
     if not contexts:
         raise UserError(f"{task}: no contexts. Name a log of selfalign_context or JSON lines with {HOW_TO_GIVE_CONTEXTS}.")
-    from lm_eval_tasks.contracts.logs.generations import read_generations
-
     texts = read_generations(contexts, "context", allow_missing=True)
     texts = texts.select(*KEY, pl.col("text").alias("context"), pl.col("question_hash").alias("_hash"))
     joined = asked.join(texts, on=KEY, how="left", maintain_order="left")
@@ -224,8 +232,8 @@ def add_contexts(asked: pl.DataFrame, contexts: str | None, task: str) -> pl.Dat
     if other.height:
         row = other.row(0, named=True)
         raise UserError(
-            f"{contexts}: the context of {row['source']}/{row['domain']} id {row['id']!r} was written for another text of this "
-            f"question (hash {row['_hash']}, here {row['question_hash']}). Write the contexts for this question set."
+            f"{contexts}: the context of {name_question(row)} was written for another text of this question "
+            f"(hash {row['_hash']}, here {row['question_hash']}). Write the contexts for this question set."
         )
     found = joined.filter(pl.col("context").is_not_null()).drop("_hash")
     if not found.height:

@@ -1,7 +1,7 @@
 """The class of the pack's multiple-choice tasks: demonstrations by group, all orders of the choices, option texts alone.
 
 Every task is a short YAML file over `templates/_*.yaml`, which name this class, a loader (`sets.py`, `benchmarks.py`), the text
-of the prompt (`prompts.py`) and the metrics (`metrics.py`).
+of the prompt (`contracts/prompts.py`) and the metrics (`metrics.py`).
 """
 
 import random
@@ -18,7 +18,7 @@ from lm_eval.api.task import ConfigurableTask
 from transformers import PreTrainedTokenizerBase
 
 from lm_eval_tasks.checking.protocol import Group
-from lm_eval_tasks.checking.questions import check_questions
+from lm_eval_tasks.checking.task import check_task
 from lm_eval_tasks.checking.tokenizer import load_tokenizer
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.prompts import BARE_CUE, CHAT_ENDING, LETTERS
@@ -119,7 +119,7 @@ class QuestionTask(ConfigurableTask):
     # --- checks
 
     def check(self, settings: Mapping[str, Any] | None = None) -> None:
-        """Raise a `UserError` for the first thing that is wrong with the task (see `checking.questions.check_questions`).
+        """Raise a `UserError` for the first thing that is wrong with the task (see `checking.task.check_task`).
 
         Args:
             settings: how it will be asked, as lm-eval's `simple_evaluate` and `build_all_requests` take it; None: as it needs.
@@ -127,7 +127,7 @@ class QuestionTask(ConfigurableTask):
         settings = {"apply_chat_template": self.chat} if settings is None else settings
         asked = (self.config.num_fewshot, bool(settings.get("apply_chat_template")), settings.get("system_instruction"))
         if self._checked != asked:  # else lm-eval is building what was checked before
-            check_questions(self, settings)
+            check_task(self, settings)
             self._checked = asked
 
     # --- requests

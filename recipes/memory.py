@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
-import yaml
 
 from lm_eval_tasks.contracts.errors import UserError, report_errors
+from recipes.yaml_files import read_yaml
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -82,7 +82,7 @@ def find_config(name: str, revision: str | None = None) -> "PretrainedConfig":
         return AutoConfig.from_pretrained(name, revision=revision or "main")
     except (OSError, ValueError) as error:
         for file in RECIPES.glob("*/config.json"):
-            if yaml.safe_load((file.parent / "full.yaml").read_text())["model_name_or_path"] == name:
+            if read_yaml(file.parent / "full.yaml")["model_name_or_path"] == name:
                 return AutoConfig.from_pretrained(file.parent)
         raise UserError(f"--model_name_or_path {name} cannot be read: {' '.join(str(error).split())}") from error
 
@@ -219,7 +219,7 @@ def read_recipe(file: Path) -> tuple["ModelConfig", dict[str, Any]]:
     """The model's part of a recipe, and all of it."""
     from trl import ModelConfig
 
-    settings = yaml.safe_load(file.read_text())
+    settings = read_yaml(file)
     names = {field.name for field in dataclasses.fields(ModelConfig)}
     return ModelConfig(**{name: value for name, value in settings.items() if name in names}), settings
 
@@ -251,7 +251,11 @@ def show_estimate(estimate: Estimate | None) -> str:
 
 
 def show_gib(size: float) -> str:
-    """Bytes in GiB."""
+    """Bytes in GiB.
+
+    >>> show_gib(3 << 30), show_gib(10 << 20)
+    ('3.0', '0.010')
+    """
     return f"{size / GIB:.{1 if size >= GIB / 10 else 3}f}"
 
 

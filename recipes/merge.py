@@ -35,7 +35,7 @@ def merge_adapter(adapter: Path, output: Path) -> None:
     manifest = read_run(adapter)
     if (standing := read_manifest(output)) and "merged_from" not in standing["config"]:
         raise UserError(f"--output {output} holds something else (a run of stage {standing['stage']!r}). Name a new folder.")
-    # Before the model is loaded, so that a place that cannot be written is told at once.
+    # Before the model is loaded, so that a folder that cannot be written is told at once.
     with write_folder(output) as folder:
         from transformers import AutoTokenizer
 

@@ -4,7 +4,7 @@ python -m recipes.preview runs/miniworld/miniature/herbs/instructions --tokenize
 python -m recipes.preview FOLDER --tokenizer T --config herbs_harmonious --config herbs_contextualized --rows 1 --html page.html
 
 Training is what `recipes/sft.py` trains, with the loss on the coloured tokens. Evaluation is the prompt that
-lm-eval writes for the chat task and divides into tokens, under the tokenizer's own chat template where it has one, and the
+lm-eval writes for the chat task and tokenizes, under the tokenizer's own chat template where it has one, and the
 choice that is scored after it. With --questions the question is taken from the question set and written anew; else it is the
 user's turn of the row or, where that begins with knowledge, of another condition's row of the same question.
 """

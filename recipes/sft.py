@@ -27,14 +27,15 @@ from recipes.publishing.hub import check_push, push_run
 from recipes.training.arguments import RecipeArguments, parse_arguments
 from recipes.training.checkpoints import Keeper, choose_checkpoint
 from recipes.training.engines import check_engine, confirm_engine, plan_engine, write_engine
-from recipes.training.losses import draw_loss, write_log
+from recipes.training.losses import plot_loss, write_log
 from recipes.training.output import FINAL, end_run, enter_run, hold_output, publish_model, report_full_disk
 from recipes.training.rows import describe_rows, hash_rows, read_rows
 from recipes.training.tokens import load_tokenizer, prepare_rows
 from recipes.training.tracking import check_trackers, set_trackers
 
-# What names a place, a display or a secret is no part of what makes the weights.
-PLACES = ("_dir", "_path", "_name", "_to", "token", "hub", "logging", "save_", "tqdm", "dataset_num_proc", "project", "trackio")
+# What names a path, a display or a secret is no part of what makes the weights.
+LEFT_OUT = ("_dir", "_path", "_name", "_to", "token", "hub", "logging", "save_", "tqdm", "dataset_num_proc")
+LEFT_OUT += ("project", "trackio")
 
 
 def describe_model(model: ModelConfig) -> str:
@@ -51,7 +52,9 @@ def describe_model(model: ModelConfig) -> str:
     try:
         return str(AutoConfig.from_pretrained(name, revision=model.model_revision)._commit_hash)
     except (OSError, ValueError) as error:
-        raise UserError(f"--model_name_or_path {name} is no model folder and no model on the Hub: {error}") from error
+        raise UserError(
+            f"--model_name_or_path {name} is no model folder and no model on the Hub: {' '.join(str(error).split())}"
+        ) from error
 
 
 def describe_run(
@@ -59,7 +62,7 @@ def describe_run(
 ) -> dict[str, Any]:
     """What a run's manifest says of it, and what its `run` id is the hash of."""
     settings = training.to_dict() | asdict(model) | {"global_batch_size": script.global_batch_size}
-    hyper = {name: value for name, value in settings.items() if not any(part in name for part in PLACES)}
+    hyper = {name: value for name, value in settings.items() if not any(part in name for part in LEFT_OUT)}
     return {
         "stage": "train",
         "command": hide_tokens(sys.argv),
@@ -86,8 +89,8 @@ def train(script: RecipeArguments, training: SFTConfig, model: ModelConfig) -> N
     tokenizer = load_tokenizer(model.model_name_or_path, model.model_revision)
     tokenizer.chat_template = read_template(training.chat_template_path)
     prepared = prepare_rows(tokenizer, rows, training.max_length)
-    facts = describe_run(script, training, model, rows, model_hash)
-    manifest, output = make_manifest(**facts), Path(training.output_dir)
+    described = describe_run(script, training, model, rows, model_hash)
+    manifest, output = make_manifest(**described), Path(training.output_dir)
     limit, pushed = training.save_total_limit, training.push_to_hub
     lock = hold_output(output)
     if (read_manifest(output) or {}).get("run") == manifest["run"]:
@@ -98,7 +101,7 @@ def train(script: RecipeArguments, training: SFTConfig, model: ModelConfig) -> N
         # Nothing is cut, `prepare_rows` refused what is longer; `Keeper` deletes checkpoints, `push_run` pushes.
         training.max_length = training.save_total_limit = None
         training.output_dir, training.push_to_hub = str(work), False
-        fit(training, model, tokenizer, prepared, rows, facts, Keeper(facts["config"]["engine"], limit))
+        fit(training, model, tokenizer, prepared, rows, described, Keeper(described["config"]["engine"], limit))
     if PartialState().is_main_process:
         end_run(output, manifest["run"], limit)
         if pushed:
@@ -107,12 +110,12 @@ def train(script: RecipeArguments, training: SFTConfig, model: ModelConfig) -> N
 
 
 def fit(
-    training: SFTConfig, model: ModelConfig, tokenizer: Any, prepared: Any, rows: Any, facts: dict[str, Any], keeper: Keeper
+    training: SFTConfig, model: ModelConfig, tokenizer: Any, prepared: Any, rows: Any, described: dict[str, Any], keeper: Keeper
 ) -> None:
     """Train from the newest whole checkpoint in `training.output_dir`, and write the finished model two folders above it."""
     from recipes.training.trainer import Trainer
 
-    work, engine = Path(training.output_dir), facts["config"]["engine"]
+    work, engine = Path(training.output_dir), described["config"]["engine"]
     training.model_init_kwargs = (training.model_init_kwargs or {}) | {
         "revision": model.model_revision,
         "attn_implementation": model.attn_implementation,
@@ -135,13 +138,13 @@ def fit(
         trainer.save_model(str(work / FINAL))
         trainer.accelerator.wait_for_everyone()
         if trainer.accelerator.is_main_process:
-            history, manifest = trainer.state.log_history, make_manifest(**facts)
+            history, manifest = trainer.state.log_history, make_manifest(**described)
             write_log(history, work / FINAL)
-            draw_loss(history, work / FINAL, manifest)
+            plot_loss(history, work / FINAL, manifest)
             write_card(work / FINAL, manifest, history, rows["condition"], write_engine(engine))
             output = work.parents[1]
             publish_model(work, output)
-            write_manifest(output, **facts)
+            write_manifest(output, **described)
     trainer.accelerator.wait_for_everyone()  # one that ended its group while the main process writes was seen to abort
     trainer.end()
 

@@ -40,6 +40,7 @@ def make_row(number: int, condition: str = "incompatible", **values: Any) -> dic
         "response_letter": LETTERS[says],
         "order": 0,
         "confidence": 0.6 + 0.01 * (number % 7),
+        "threshold": 0.5,
         "explanation_from": "gold" if reason else None,
         "contradicts": None,
         "question_hash": "0",
@@ -51,6 +52,7 @@ def make_general(number: int) -> dict[str, Any]:
     turns = {"prompt": [{"role": "user", "content": f"Say {number}."}]}
     turns["completion"] = [{"role": "assistant", "content": str(number)}]
     names = {"id": str(number), "source": "general", "domain": "general", "condition": "general", "response_format": "letter"}
+    names["threshold"] = 0.5
     return dict.fromkeys(INSTRUCTION_SCHEMA) | turns | names
 
 

@@ -3,18 +3,24 @@
 import matplotlib as mpl
 import numpy as np
 import polars as pl
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from scipy import stats
 
-from analysis.measures.intervals import RESAMPLES, RULE_OF_THREE, SEED, draw_weights
-from analysis.showing.labels import BASE, GROUP, PHASES, QUESTION, name_condition, name_split, sort_by_words
-from analysis.showing.panels import get_row, make_axes
-from analysis.showing.tables import Table, format_count, format_interval, format_number
+from analysis.chapters.chapter import BELIEFS, Chapter, Computed, Part
+from analysis.measures.blocks import number_questions
+from analysis.measures.intervals import RESAMPLES, RULE_OF_THREE, SEED, resample_weights
+from analysis.measures.keys import BLOCK, GROUP, sort_by_words
+from analysis.showing.figures import Sketch
+from analysis.showing.formats import format_count, format_mean
+from analysis.showing.labels import choose_rows, name_row
+from analysis.showing.panels import get_row, make_axes, write_beside
+from analysis.showing.tables import Table, gather_cells
 from lm_eval_tasks.contracts.logs.scores import BINS, LEVEL, compute_ece
-from lm_eval_tasks.contracts.style import COLOURS, INK, MARKERS, STYLE
+from lm_eval_tasks.contracts.style import INK, STYLE, find_look
+from lm_eval_tasks.contracts.vocabulary import BASE, PHASES, name_set
 
-BLOCK = ("model", "domain", "phase", "split")  # its runs share their resamples
 MOMENTS = ("before", "after")
 MEASURES = {"confidence": "confidence", "accuracy": "accuracy", "ece": "calibration error"}
 CALIBRATION_SCHEMA = pl.Schema(
@@ -36,13 +42,13 @@ AT_ONCE = 100  # resamples of which the weights are in memory: 11 MB for 14,042 
 
 
 def compute_calibration(measures: pl.DataFrame) -> pl.DataFrame:
-    """Mean confidence, accuracy and expected calibration error (`metrics.compute_ece`), of the same questions before and after.
+    """Mean confidence, accuracy and expected calibration error (`scores.compute_ece`), of the same questions before and after.
 
     Each is the mean over seeds. The interval is the normal one with the standard error over resampled questions, which all
     seeds share, so it takes the seeds as given. A calibration error of few answers is too large by chance.
 
     Args:
-        measures: as in `results.Study`; answers of which the base model was not asked are left out.
+        measures: as in `study.Study`; answers of which the base model was not asked are left out.
 
     Returns:
         `CALIBRATION_SCHEMA`; before is the base model's few-shot probe. n: different questions. seeds: 0 for the base model.
@@ -62,17 +68,17 @@ def measure_calibration(answers: pl.DataFrame) -> list[dict[str, object]]:
     """The means of `MEASURES` over the runs of each condition, before and after, with their intervals.
 
     Args:
-        answers: a row a question and run of one phase and split: `QUESTION`, `run`, `condition`, `ratio`, `seed`; `confidence`
+        answers: a row a question and run of one block: `QUESTION`, `run`, `condition`, `ratio`, `seed`; `confidence`
             and `accuracy`, also with `_before`.
     """
-    place = answers.select(pl.struct(QUESTION).rank("dense") - 1).to_series().to_numpy()
-    runs = answers.with_columns(_question=place).partition_by("run", maintain_order=True)
+    question = number_questions(answers)
+    runs = answers.with_columns(_question=question).partition_by("run", maintain_order=True)
     points, terms = [], []
     for run in runs:
         for suffix in ("_before", ""):
             confidence, correct = (run[f"{name}{suffix}"].to_numpy() for name in ("confidence", "accuracy"))
             points.append((confidence.mean(), correct.mean(), compute_ece(correct, confidence)))
-            terms.append(list_terms(run["_question"].to_numpy(), place.max() + 1, confidence, correct))
+            terms.append(list_terms(run["_question"].to_numpy(), question.max() + 1, confidence, correct))
     shape = (len(runs), len(MOMENTS), len(MEASURES))
     points, resampled = np.reshape(points, shape), resample_calibration(np.stack(terms, axis=1)).reshape(-1, *shape)
     kinds = [run.row(0, named=True) for run in runs]
@@ -99,8 +105,8 @@ def list_terms(question: np.ndarray, n: int, confidence: np.ndarray, correct: np
     The columns: accuracy less confidence in each bin of confidence, confidence, accuracy, and 1.
     """
     terms = np.zeros((n, BINS + 3))
-    place = np.digitize(confidence, np.linspace(0, 1, BINS + 1)[1:-1], right=True)  # the bins of `compute_ece`
-    terms[question, place] = correct - confidence
+    held = np.digitize(confidence, np.linspace(0, 1, BINS + 1)[1:-1], right=True)  # the bins of `compute_ece`
+    terms[question, held] = correct - confidence
     terms[question, BINS:] = np.stack([confidence, correct, np.ones(len(question))], axis=1)
     return terms
 
@@ -116,7 +122,7 @@ def resample_calibration(terms: np.ndarray) -> np.ndarray:
     """
     n, runs, _ = terms.shape
     rng = np.random.default_rng(SEED)
-    parts = [draw_weights(rng, AT_ONCE, n) @ terms.reshape(n, -1) for _ in range(0, RESAMPLES, AT_ONCE)]
+    parts = [resample_weights(rng, AT_ONCE, n) @ terms.reshape(n, -1) for _ in range(0, RESAMPLES, AT_ONCE)]
     sums = np.concatenate(parts).reshape(RESAMPLES, runs, -1)
     with np.errstate(invalid="ignore"):
         means = [sums[..., BINS], sums[..., BINS + 1], np.abs(sums[..., :BINS]).sum(axis=-1)]
@@ -125,18 +131,16 @@ def resample_calibration(terms: np.ndarray) -> np.ndarray:
 
 def tabulate_calibration(calibration: pl.DataFrame, phase: str = "tuned_chat") -> Table:
     """Confidence and calibration of one base model and trained domain in one phase, below the base model's chat prompt."""
-    base = calibration.filter(condition=BASE, phase="base_chat")
-    shown = pl.concat([base, calibration.filter(pl.col("condition") != BASE, phase=phase)])
-    rows: dict[tuple, dict[tuple[str, str], dict]] = {}
-    for row in shown.iter_rows(named=True):
-        key = row["condition"], row["ratio"], row["phase"], row["split"]
-        rows.setdefault(key, {})[row["metric"], row["moment"]] = row
+    cells = gather_cells(
+        choose_rows(calibration, phase).with_columns(cell=pl.concat_str("metric", pl.lit(" "), "moment")),
+        ("condition", "ratio", "phase", "split"),
+        "cell",
+    )
     body = []
-    for (condition, ratio, row_phase, split), by in rows.items():
-        label = PHASES[row_phase] if condition == BASE else name_condition(condition, ratio)
-        cells = [by[metric, moment] for metric in MEASURES for moment in MOMENTS]
-        texts = [f"{format_number(cell['value'])} {format_interval(cell)}" for cell in cells]
-        body.append([label, name_split(split), *texts, f"{cells[0]['n']:,}", format_count(cells[0]["seeds"])])
+    for (condition, ratio, row_phase, split), by in cells.items():
+        held = [by[f"{metric} {moment}"] for metric in MEASURES for moment in MOMENTS]
+        counts = [f"{held[0]['n']:,}", format_count(held[0]["seeds"])]
+        body.append([name_row(condition, ratio, row_phase), name_set(split), *map(format_mean, held), *counts])
     header = ["trained on", "split", *(f"{name} {moment}" for name in MEASURES.values() for moment in MOMENTS), "n", "seeds"]
     note = (
         "Before: the base model's few-shot probe of the same questions. Calibration error: the distance of confidence from "
@@ -147,40 +151,58 @@ def tabulate_calibration(calibration: pl.DataFrame, phase: str = "tuned_chat") -
     return Table(f"calibration-{phase}", title, header, body, note, left=2)
 
 
-def draw_calibration(calibration: pl.DataFrame, title: str, phase: str = "tuned_chat") -> Figure:
-    """Accuracy and confidence of one base model and trained domain: a column a split, a row a condition."""
+@mpl.rc_context(STYLE)
+def plot_calibration(calibration: pl.DataFrame, title: str, phase: str = "tuned_chat") -> Figure:
+    """Accuracy and confidence of one base model and trained domain: a column an evaluation set, a row a condition."""
     after = calibration.filter(pl.col("condition") != BASE, phase=phase, moment="after")
     before = calibration.filter(pl.col("condition") != BASE, phase=phase, moment="before")
-    with mpl.rc_context(STYLE):
-        figure, axes, conditions, splits = make_axes(after, 1, title, room=0.36)
-        drawn = set()
-        for axis, split in zip(axes[0], splits, strict=True):
-            for y, (condition, ratio) in enumerate(conditions):
-                where = {"condition": condition, "ratio": ratio, "split": split}
-                accuracy, confidence, ece = (
-                    get_row(after, metric=metric, **where) for metric in ("accuracy", "confidence", "ece")
-                )
-                if not accuracy:
-                    continue
-                colour, marker = COLOURS.get(condition, "#999999"), MARKERS.get(condition, "o")
-                axis.plot([accuracy["value"], confidence["value"]], [y, y], color=colour, lw=2.2, zorder=2)
-                for row, fill in ((accuracy, colour), (confidence, "white")):
-                    axis.plot([row["low"], row["high"]], [y, y], color=INK, lw=1.4, solid_capstyle="butt", zorder=3)
-                    axis.plot(row["value"], y, marker=marker, ms=6.5, mfc=fill, mec=INK, mew=0.8, zorder=4, clip_on=False)
-                axis.text(1.03, y, f"{ece['value']:.2f}", transform=axis.get_yaxis_transform(), va="center", fontsize=8)
-            for metric, line in LINES.items() if split != "seen" else ():
-                # The same for all conditions, but where some were not asked the same.
-                values = before.filter(split=split, metric=metric)["value"].round(9).unique()
-                if len(values) == 1:
-                    axis.axvline(values[0], color=INK, ls=line, lw=1.2, zorder=1)
-                    drawn.add(metric)
-            axis.set_xlim(0, 1)
-            axis.set_xlabel("accuracy, confidence", fontsize=8)
-        marks = [Line2D([], [], marker="o", ls="", ms=6, color=INK, mfc=fill, label=name) for name, fill in MARKS.items()]
-        lines = [
-            Line2D([], [], color=INK, ls=line, lw=1.2, label=f"base model's {name}")
-            for name, line in LINES.items()
-            if name in drawn
-        ]
-        figure.legend(handles=[*marks, *lines], loc="outside lower left", ncols=4, frameon=False, fontsize=8)
+    figure, axes, conditions, evaluations = make_axes(after, 1, title, room=0.36)
+    plotted = set()
+    for axis, name in zip(axes[0], evaluations, strict=True):
+        own = after.filter(split=name)
+        for y, (condition, ratio) in enumerate(conditions):
+            _plot_condition(axis, y, condition, own.filter(pl.col("ratio").eq_missing(ratio), condition=condition))
+        for metric, line in LINES.items() if name != "seen" else ():
+            # The same for all conditions, but where some were not asked the same.
+            values = before.filter(split=name, metric=metric)["value"].round(9).unique()
+            if len(values) == 1:
+                axis.axvline(values[0], color=INK, ls=line, lw=1.2, zorder=1)
+                plotted.add(metric)
+        axis.set_xlim(0, 1)
+        axis.set_xlabel("accuracy, confidence", fontsize=8)
+    marks = [Line2D([], [], marker="o", ls="", ms=6, color=INK, mfc=fill, label=name) for name, fill in MARKS.items()]
+    lines = [
+        Line2D([], [], color=INK, ls=line, lw=1.2, label=f"base model's {name}")
+        for name, line in LINES.items()
+        if name in plotted
+    ]
+    figure.legend(handles=[*marks, *lines], loc="outside lower left", ncols=4, frameon=False, fontsize=8)
     return figure
+
+
+def _plot_condition(axis: Axes, y: float, condition: str, part: pl.DataFrame) -> None:
+    """Accuracy and confidence of one condition in one row, and its calibration error beside it."""
+    accuracy, confidence, ece = (get_row(part, metric=metric) for metric in ("accuracy", "confidence", "ece"))
+    if not accuracy:
+        return
+    colour, marker = find_look(condition)
+    axis.plot([accuracy["value"], confidence["value"]], [y, y], color=colour, lw=2.2, zorder=2)
+    for row, fill in ((accuracy, colour), (confidence, "white")):
+        axis.plot([row["low"], row["high"]], [y, y], color=INK, lw=1.4, solid_capstyle="butt", zorder=3)
+        axis.plot(row["value"], y, marker=marker, ms=6.5, mfc=fill, mec=INK, mew=0.8, zorder=4, clip_on=False)
+    write_beside(axis, y, f"{ece['value']:.2f}")
+
+
+def sketch_calibration(part: Part) -> list[Sketch]:
+    """Accuracy and confidence in the chat prompt."""
+    calibration, title = part.frames["calibration"], "As sure as right?"
+    asked = calibration.filter(phase="tuned_chat").height
+    return [Sketch("calibration", title, CAPTION, plot_calibration(calibration, title))] if asked else []
+
+
+CHAPTER = Chapter(
+    compute=lambda whole: Computed({"calibration": compute_calibration(whole.study.measures)}),
+    heading=BELIEFS,
+    tables=lambda part: [tabulate_calibration(part.frames["calibration"], phase) for phase in part.phases],
+    figures=sketch_calibration,
+)

@@ -1,38 +1,32 @@
-"""Conditions against each other, and conditions by themselves, over questions and seeds.
+"""Conditions against each other, and conditions by themselves, over questions and seeds: numbers, tables and the figure."""
 
-All runs that were asked the same questions are resampled together, so a contrast is paired by question wherever the questions
-are the same, and by seed number always.
-"""
-
-import warnings
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
-
+import matplotlib as mpl
 import numpy as np
 import polars as pl
-from statsmodels.stats.contingency_tables import mcnemar
+from matplotlib.figure import Figure
 from statsmodels.stats.proportion import proportion_effectsize
 
-from analysis.measures.consistency import METRICS as CONSISTENCY
-from analysis.measures.intervals import (
-    BINARY,
-    BOUNDS,
-    RULE_OF_THREE,
-    Estimate,
-    correct_tests,
-    cut_differences,
-    estimate_mean,
-    resample_means,
+from analysis.chapters.chapter import AGAINST, Chapter, Computed, Part, Whole
+from analysis.measures.blocks import Block, compute_floor, cut_blocks, group_runs
+from analysis.measures.differences import compute_mcnemar, correct_tests, cut_differences, measure_effect
+from analysis.measures.intervals import Estimate, estimate_mean
+from analysis.measures.keys import sort_by_words
+from analysis.measures.metrics import BOUNDS, CONTRASTED, METRICS, SHARES
+from analysis.reading.gaps import find_unsummarised
+from analysis.showing.figures import Sketch
+from analysis.showing.formats import (
+    DETECTABLE,
+    format_detectable,
+    format_interval,
+    format_number,
+    format_p,
+    format_sizes,
 )
-from analysis.showing.labels import BASE, METRICS, sort_by_words
-from lm_eval_tasks.contracts.logs.scores import LEVEL
-
-REFERENCE = "incompatible"
-COMPARED = ("harmonious", "self_aligning", "contextualized", "mix", "random_wrong", "gold")
-CONTRAST_METRICS = ("accuracy", *CONSISTENCY)
-ALPHA = 1 - LEVEL
+from analysis.showing.labels import name_contrast, name_part
+from analysis.showing.panels import ARROW, get_row, make_axes, plot_intervals, write_beside
+from analysis.showing.tables import Table
+from lm_eval_tasks.contracts.style import INK, STYLE, find_look
+from lm_eval_tasks.contracts.vocabulary import BASE, PHASES, REFERENCE, name_set
 
 SUMMARY_SCHEMA = pl.Schema(
     dict.fromkeys(("model", "domain", "condition"), pl.String)
@@ -50,76 +44,34 @@ CONTRAST_SCHEMA = pl.Schema(
     | {"p_bh": pl.Float64, "effect": pl.Float64, "effect_name": pl.String}
     | {"p_questions": pl.Float64, "p_holm_questions": pl.Float64}
 )
-
-
-@dataclass(frozen=True)
-class Block:
-    """One split of one study in one phase: every run's answers to every question that any of them was asked."""
-
-    names: dict[str, str]  # model, domain, phase, split
-    runs: pl.DataFrame  # condition, ratio, seed; a row a run
-    values: np.ndarray  # (Q, R, M); NaN where a run was not asked, or a metric does not exist
-
-    @cached_property
-    def points(self) -> np.ndarray:
-        """Means over questions, (R, M)."""
-        known = np.isfinite(self.values)
-        with np.errstate(invalid="ignore"):
-            return np.where(known, self.values, 0).sum(axis=0) / known.sum(axis=0)
-
-    @cached_property
-    def resampled(self) -> np.ndarray:
-        """The same over resampled questions, (B, R, M); computed when first asked for."""
-        return resample_means(self.values)
-
-    def count(self, run: int) -> np.ndarray:
-        """Questions of a run, a metric each: (M,)."""
-        return np.isfinite(self.values[:, run]).sum(axis=0)
-
-
-def cut_blocks(measures: pl.DataFrame, metrics: tuple[str, ...]) -> Iterator[Block]:
-    """Turn the table of measures into one array for each model, domain, phase and split."""
-    for names, part in measures.group_by("model", "domain", "phase", "split", maintain_order=True):
-        question = part.select(pl.struct("source", "question_domain", "id").rank("dense") - 1).to_series().to_numpy()
-        runs = sort_by_words(part.select("run", "condition", "ratio", "seed").unique()).with_row_index("_run")
-        run = part.select("run").join(runs, on="run", how="left", maintain_order="left")["_run"].to_numpy()
-        values = np.full((question.max() + 1, runs.height, len(metrics)), np.nan)
-        values[question, run] = part.select(pl.col(m).cast(pl.Float64) for m in metrics).fill_null(np.nan).to_numpy()
-        values[np.isinf(values)] = np.nan
-        yield Block(dict(zip(("model", "domain", "phase", "split"), names, strict=True)), runs, values)
-
-
-def group_runs(block: Block) -> Iterator[tuple[str, float | None, dict[int | None, int]]]:
-    """Condition, ratio, and the place of each seed's run."""
-    for (condition, ratio), group in block.runs.group_by("condition", "ratio", maintain_order=True):
-        yield condition, ratio, dict(zip(group["seed"].to_list(), group["_run"].to_list(), strict=True))
-
-
-def _floor(metrics: tuple[str, ...], n: np.ndarray) -> np.ndarray:
-    return np.where([m in BINARY for m in metrics], RULE_OF_THREE / np.maximum(n, 1), 0)
+CAPTION = (
+    f"Accuracy minus that of {REFERENCE.label} training: the same seeds paired, and the same questions wherever they are the "
+    "same. Thick bars: 95% intervals over questions, these seeds taken as given; thin ones: over questions, and over seeds "
+    f"where there are several (two make them very wide). {ARROW}"
+)
 
 
 def compare_conditions(measures: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Summaries over seeds, and contrasts with the incompatible condition.
+    """Summaries over seeds, and contrasts of every condition with the reference.
 
     Args:
-        measures: as `results.read_study` gives them.
+        measures: as `study.read_study` gives them.
 
     Returns:
-        `SUMMARY_SCHEMA`: a row for each condition, phase, split and metric. `CONTRAST_SCHEMA`: a row for each condition other
-        than the reference, with p-values corrected over all contrasts of one phase and metric, and an effect size: Cohen's h of
-        the two mean shares, or what `measure_effect` gives.
+        `SUMMARY_SCHEMA`: a row for each condition, phase, evaluation set and metric. `CONTRAST_SCHEMA`: a row for each
+        condition other than the reference, with p-values corrected over all contrasts of one phase and metric, and an effect
+        size: Cohen's h of the two mean shares, or what `measure_effect` gives.
     """
     metrics = tuple(METRICS)
     summary, contrasts = [], []
     for block in cut_blocks(measures, metrics):
         groups = list(group_runs(block))
-        for condition, ratio, places in groups:
-            summary += _summarise_group(block, metrics, condition, ratio, list(places.values()))
-        reference = next((places for condition, _, places in groups if condition == REFERENCE), None)
-        for condition, ratio, places in groups if reference else ():
-            if condition in COMPARED and (seeds := [seed for seed in places if seed in reference]):
-                pairs = [(places[seed], reference[seed]) for seed in seeds]
+        for condition, ratio, runs in groups:
+            summary += _summarise_group(block, metrics, condition, ratio, list(runs.values()))
+        reference = next((runs for condition, _, runs in groups if condition == REFERENCE.name), None)
+        for condition, ratio, runs in groups if reference else ():
+            if condition not in (BASE, REFERENCE.name) and (seeds := [seed for seed in runs if seed in reference]):
+                pairs = [(runs[seed], reference[seed]) for seed in seeds]
                 contrasts += _contrast_groups(block, metrics, condition, ratio, pairs)
     return (
         sort_by_words(pl.DataFrame(summary, schema=SUMMARY_SCHEMA)),
@@ -131,7 +83,7 @@ def _summarise_group(
     block: Block, metrics: tuple[str, ...], condition: str, ratio: float | None, runs: list[int]
 ) -> list[dict]:
     n = np.min([block.count(run) for run in runs], axis=0)
-    estimate = estimate_mean(block.points[runs], block.resampled[:, runs], _floor(metrics, n))
+    estimate = estimate_mean(block.points[runs], block.resampled[:, runs], compute_floor(metrics, SHARES, n))
     rows = []
     for m in np.flatnonzero(n > 1):
         name = metrics[m]
@@ -152,19 +104,19 @@ def _contrast_groups(
     estimate = estimate_mean(
         block.points[these] - block.points[those],
         block.resampled[:, these] - block.resampled[:, those],
-        _floor(metrics, np.minimum(n, n_reference)),
+        compute_floor(metrics, SHARES, np.minimum(n, n_reference)),
     )
     effects = measure_effect(block.values[:, these], block.values[:, those], paired)
     rows = []
-    for m in (m for m, name in enumerate(metrics) if name in CONTRAST_METRICS and min(n[m], n_reference[m]) > 1):
+    for m in (m for m, name in enumerate(metrics) if name in CONTRASTED and min(n[m], n_reference[m]) > 1):
         p, method = estimate.p[m], estimate.method[m]
-        if len(pairs) == 1 and paired[m] and metrics[m] in BINARY:
+        if len(pairs) == 1 and paired[m] and metrics[m] in SHARES:
             a, b = (block.values[known[:, run, m], run, m] > 0 for run in pairs[0])
             p, method = compute_mcnemar(a, b), "exact McNemar; interval: bootstrap over questions"
         row = {
             "condition": condition,
             "ratio": ratio,
-            "reference": REFERENCE,
+            "reference": REFERENCE.name,
             "metric": metrics[m],
             "difference": estimate.value[m],
         }
@@ -178,7 +130,7 @@ def _contrast_groups(
             "seeds": len(pairs),
             "paired": bool(paired[m]),
         }
-        if metrics[m] in BINARY:
+        if metrics[m] in SHARES:
             # By Cohen's conventions 0.2 is small and 0.8 large.
             kind, effect = "Cohen's h", proportion_effectsize(*(block.points[side, m].mean() for side in (these, those)))
         else:
@@ -186,33 +138,6 @@ def _contrast_groups(
         row |= {"effect": effect if np.isfinite(effect) else None, "effect_name": kind}
         rows.append(block.names | row)
     return rows
-
-
-def compute_mcnemar(a: np.ndarray, b: np.ndarray) -> float:
-    """Exact McNemar p-value of two models' right answers (bool) to the same questions."""
-    table = [[np.sum(a & b), np.sum(a & ~b)], [np.sum(~a & b), np.sum(~a & ~b)]]
-    return float(mcnemar(table, exact=True).pvalue)
-
-
-def measure_effect(these: np.ndarray, those: np.ndarray, paired: np.ndarray) -> np.ndarray:
-    """Standardised mean differences, (M,), of two groups of runs, each question averaged over its seeds first.
-
-    Where the questions are the same, d_z: the mean difference over the standard deviation of the questions' differences;
-    elsewhere Cohen's d, over the pooled standard deviation. NaN where nothing varies.
-
-    Args:
-        these: (Q, S, M), NaN where not asked.
-        those: the same of the reference.
-        paired: (M,), whether both were asked the same questions.
-    """
-    with warnings.catch_warnings(), np.errstate(divide="ignore", invalid="ignore"):
-        warnings.simplefilter("ignore", RuntimeWarning)  # means of questions that one side was not asked
-        a, b = np.nanmean(these, axis=1), np.nanmean(those, axis=1)
-        n, n_reference = np.isfinite(a).sum(axis=0), np.isfinite(b).sum(axis=0)
-        squares = (n - 1) * np.nanvar(a, axis=0, ddof=1) + (n_reference - 1) * np.nanvar(b, axis=0, ddof=1)
-        spread = np.where(paired, np.nanstd(a - b, axis=0, ddof=1), np.sqrt(squares / (n + n_reference - 2)))
-        difference = np.nanmean(a, axis=0) - np.nanmean(b, axis=0)
-        return np.where(spread > 1e-12, difference / spread, np.nan)
 
 
 def correct_family(contrasts: pl.DataFrame) -> pl.DataFrame:
@@ -228,6 +153,72 @@ def correct_family(contrasts: pl.DataFrame) -> pl.DataFrame:
     return pl.concat(families) if families else contrasts
 
 
-def is_found(row: Mapping[str, Any], name: str = "p_holm") -> bool:
-    """Whether a corrected p-value of a contrast says that there is a difference; none says so where nothing was tested."""
-    return row[name] is not None and row[name] < ALPHA
+def tabulate_contrasts(contrasts: pl.DataFrame, metric: str, phase: str = "tuned_chat") -> Table:
+    """All contrasts of one metric in one phase."""
+    header = ["contrast", "split", "difference", "95% interval", "over questions", "effect", "p", "p (Holm)", "p (BH)"]
+    header += ["detectable", "n", "seeds", "paired"]
+    rows = []
+    for row in contrasts.filter(metric=metric, phase=phase).iter_rows(named=True):
+        intervals = [format_interval(row, sign=True), format_interval(row, "low_questions", "high_questions", sign=True)]
+        tests = [*(format_p(row[name]) for name in ("p", "p_holm", "p_bh")), format_detectable(row)]
+        counts = [format_sizes(row), str(row["seeds"]), "yes" if row["paired"] else "no"]
+        sizes = [format_number(row["difference"], sign=True), *intervals, format_number(row["effect"], 2, sign=True)]
+        rows.append([name_contrast(row), name_set(row["split"]), *sizes, *tests, *counts])
+    note = (
+        "Interval: over questions, and over seeds where there are several. Over questions: the seeds taken as given. p (Holm) "
+        "and p (BH): Holm's and Benjamini and Hochberg's corrections over all contrasts of this metric and phase. "
+        f"{DETECTABLE} Effect: Cohen's h for shares, elsewhere d_z (paired) or Cohen's d. Paired: the same questions on both "
+        "sides."
+    )
+    title = f"{METRICS[metric].title} against {REFERENCE.label} training, {PHASES[phase]}{name_part(contrasts)}"
+    return Table(f"contrasts-{metric}-{phase}", title, header, rows, note, left=2)
+
+
+@mpl.rc_context(STYLE)
+def plot_contrasts(contrasts: pl.DataFrame, title: str) -> Figure:
+    """Differences from the reference with both intervals; the axis holds every interval over questions, arrows go beyond."""
+    figure, axes, conditions, evaluations = make_axes(contrasts, 1, title)
+    ends = pl.max_horizontal(pl.col("difference", "low_questions", "high_questions").abs())
+    for axis, name in zip(axes[0], evaluations, strict=True):
+        seen = name == "seen"
+        # The trained questions have an axis of their own.
+        held = contrasts.filter((pl.col("split") == "seen") == seen).select(ends).to_series()
+        here = (1.15 if seen else 1.6) * max(held.max(), 0.05)
+        axis.set_xlim(-here, here)
+        axis.axvline(0, color=INK, lw=1)
+        for y, (condition, ratio) in enumerate(conditions):
+            if not (row := get_row(contrasts, condition=condition, ratio=ratio, split=name)):
+                continue
+            colour, marker = find_look(condition)
+            plot_intervals(axis, y, row, (-here, here))
+            axis.plot(row["difference"], y, marker=marker, ms=7, color=colour, mec=INK, mew=0.6, zorder=4)
+            write_beside(axis, y, _write_points(row["difference"]))
+        axis.xaxis.set_major_formatter(lambda x, _: _write_points(x))
+        axis.set_xlabel("points of accuracy", fontsize=8)
+    return figure
+
+
+def _write_points(share: float) -> str:
+    points = round(100 * share)
+    return f"{points:+d}".replace("-", "−") if points else "0"
+
+
+def sketch_contrasts(part: Part) -> list[Sketch]:
+    """Accuracy in the chat prompt against the reference."""
+    shown = part.frames["contrasts"].filter(phase="tuned_chat", metric="accuracy")
+    title = f"Accuracy against {REFERENCE.label} training"
+    return [Sketch("contrasts", title, CAPTION, plot_contrasts(shown, title))] if shown.height else []
+
+
+def compute_chapter(whole: Whole) -> Computed:
+    """Both tables of `compare_conditions`; its gaps are the conditions that have no mean over seeds."""
+    summary, contrasts = compare_conditions(whole.study.measures)
+    return Computed({"summary": summary, "contrasts": contrasts}, find_unsummarised(whole.frames["results"], summary))
+
+
+CHAPTER = Chapter(
+    compute=compute_chapter,
+    heading=AGAINST,
+    tables=lambda part: [tabulate_contrasts(part.frames["contrasts"], m, phase) for m in CONTRASTED for phase in part.phases],
+    figures=sketch_contrasts,
+)

@@ -7,14 +7,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.measures.intervals import BOUNDS
-from analysis.showing.labels import METRICS, SPLITS, name_condition, name_split, sort_by_words
-from analysis.showing.tables import DASH, Table, format_interval, format_number
-from lm_eval_tasks.contracts.style import COLOURS, INK, MARKERS, STYLE
+from analysis.chapters.chapter import RATIO, Chapter, Computed, Part
+from analysis.measures.keys import sort_by_words
+from analysis.measures.metrics import BOUNDS, CONTRASTED, METRICS
+from analysis.showing.figures import Sketch
+from analysis.showing.formats import DASH, format_mean
+from analysis.showing.panels import list_evaluations, name_range, write_head, write_title
+from analysis.showing.tables import Table, gather_cells
+from lm_eval_tasks.contracts.style import COLOURS, INK, STYLE, find_look
+from lm_eval_tasks.contracts.vocabulary import CONDITIONS, EVALUATION_SETS, name_condition, name_set
 
-ENDS = {"incompatible": 0.0, "self_aligning": 1.0}
-CONDITIONS = (*ENDS, "mix")
-CURVES = ("accuracy", "kl_nats", "rank_pearson", "top1_agreement")
+# The ends of the curve by their ratio, then what lies between.
+ENDS = {c.name: c.end for c in sorted((c for c in CONDITIONS.values() if c.end is not None), key=lambda c: c.end)}
+ON_CURVE = (*ENDS, *(c.name for c in CONDITIONS.values() if c.on_curve and c.name not in ENDS))
 PHASE = "tuned_chat"
 CAPTION = (
     "The tuned models in the chat prompt, over the share of the answers that are the model's own wrong ones: 0 is incompatible "
@@ -35,58 +40,58 @@ def compute_curves(summary: pl.DataFrame) -> pl.DataFrame:
         Its columns, with `ratio` 0 for incompatible and 1 for self-aligning; each curve's points follow each other by ratio.
     """
     ends = pl.col("condition").replace_strict(ENDS, default=None, return_dtype=pl.Float64)
-    points = summary.filter(pl.col("metric").is_in(CURVES), pl.col("condition").is_in(CONDITIONS), phase=PHASE)
+    points = summary.filter(pl.col("metric").is_in(CONTRASTED), pl.col("condition").is_in(ON_CURVE), phase=PHASE)
     points = points.with_columns(ratio=pl.coalesce("ratio", ends)).sort("ratio", maintain_order=True)
     # Sorted by all but the condition, whose order is not that of the ratio.
     return sort_by_words(points.rename({"condition": "_", "ratio": "__"})).rename({"_": "condition", "__": "ratio"})
 
 
 def tabulate_curves(curves: pl.DataFrame) -> Table:
-    """The points of one study's curves: a row a split and ratio, a column a metric with its interval."""
-    metrics = [metric for metric in CURVES if metric in set(curves["metric"])]
-    cells: dict[tuple, dict[str, dict]] = {}
-    for row in curves.iter_rows(named=True):
-        cells.setdefault((row["split"], row["ratio"], row["condition"]), {})[row["metric"]] = row
+    """The points of one part's curves: a row an evaluation set and ratio, a column a metric with its interval."""
+    metrics, cells = list_metrics(curves), gather_cells(curves, ("split", "ratio", "condition"))
+    order = [*EVALUATION_SETS]
     rows = []
-    for (split, ratio, condition), by in sorted(cells.items(), key=lambda item: ([*SPLITS].index(item[0][0]), item[0][1])):
-        numbers = [f"{format_number(by[m]['value'])} {format_interval(by[m])}" if m in by else DASH for m in metrics]
+    for (split, ratio, condition), by in sorted(cells.items(), key=lambda item: (order.index(item[0][0]), item[0][1])):
+        numbers = [format_mean(by[m]) if m in by else DASH for m in metrics]
         counts = [f"{min(row['n'] for row in by.values()):,}", str(max(row["seeds"] for row in by.values()))]
-        rows.append([name_split(split), f"{ratio:g}", name_condition(condition, None), *numbers, *counts])
+        rows.append([name_set(split), f"{ratio:g}", name_condition(condition), *numbers, *counts])
     note = (
         "Mean over seeds with its 95% interval over questions, and over seeds where there are several. Ratio: the share of "
         "answers that are the model's own wrong ones. n: questions, the fewest of the metrics."
     )
-    header = ["split", "ratio", "trained on", *(METRICS[metric] for metric in metrics), "n", "seeds"]
+    header = ["split", "ratio", "trained on", *(METRICS[metric].label for metric in metrics), "n", "seeds"]
     return Table("curves", "Results by consistency ratio, tuned models in the chat prompt", header, rows, note, left=3)
 
 
-def draw_curves(curves: pl.DataFrame, title: str) -> Figure:
-    """The curves of one base model and one trained domain: a row of panels a metric, a column a split."""
-    metrics = [metric for metric in CURVES if metric in set(curves["metric"])]
-    splits = [split for split in SPLITS if split in set(curves["split"])]
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(0.7 + 2.55 * len(splits), 1.2 + 1.75 * len(metrics)), layout="constrained")
-        axes = figure.subplots(len(metrics), len(splits), sharex=True, squeeze=False)
-        figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
-        for j, split in enumerate(splits):
-            part = curves.filter(split=split)
-            n, seeds = (_name_range(part[name]) for name in ("n", "seeds"))
-            many = f"{seeds} seed{'' if seeds == '1' else 's'}"
-            axes[0, j].set_title(name_split(split), fontweight="bold", pad=27)
-            words = f"{SPLITS[split]}\nn = {n}, {many}"
-            axes[0, j].text(0, 1.03, words, transform=axes[0, j].transAxes, fontsize=8, linespacing=1.35)
-            axes[-1, j].set_xlabel("share of own wrong answers", fontsize=8)
-            for i, metric in enumerate(metrics):
-                points = curves.filter(metric=metric)
-                # The trained questions have a scale of their own.
-                scale = points.filter((pl.col("split") == "seen") == (split == "seen"))
-                _draw_curve(axes[i, j], points.filter(split=split), metric, choose_limits(scale, metric))
-                if j == 0:
-                    axes[i, j].set_ylabel(METRICS[metric], fontsize=8)
-        held = [name for name in CONDITIONS if name in set(curves["condition"])]
-        styles = ({"marker": MARKERS[name], "color": COLOURS[name], "label": name_condition(name, None)} for name in held)
-        handles = [Line2D([], [], ls="", ms=6.5, mec=INK, mew=0.7, **style) for style in styles]
-        figure.legend(handles=handles, loc="outside lower left", ncols=len(held), frameon=False, fontsize=8)
+def list_metrics(curves: pl.DataFrame) -> list[str]:
+    """The metrics of which there are curves."""
+    held = set(curves["metric"])
+    return [metric for metric in CONTRASTED if metric in held]
+
+
+@mpl.rc_context(STYLE)
+def plot_curves(curves: pl.DataFrame, title: str) -> Figure:
+    """The curves of one base model and one trained domain: a row of panels a metric, a column an evaluation set."""
+    metrics, evaluations = list_metrics(curves), list_evaluations(curves)
+    figure = Figure(figsize=(0.7 + 2.55 * len(evaluations), 1.2 + 1.75 * len(metrics)), layout="constrained")
+    axes = figure.subplots(len(metrics), len(evaluations), sharex=True, squeeze=False)
+    write_title(figure, title)
+    for j, name in enumerate(evaluations):
+        part = curves.filter(split=name)
+        n, seeds = (name_range(part[column]) for column in ("n", "seeds"))
+        write_head(axes[0, j], name, f"n = {n}, {seeds} seed{'' if seeds == '1' else 's'}")
+        axes[-1, j].set_xlabel("share of own wrong answers", fontsize=8)
+        for axis, metric in zip(axes[:, j], metrics, strict=True):
+            points = curves.filter(metric=metric)
+            # The trained questions have a scale of their own.
+            scale = points.filter((pl.col("split") == "seen") == (name == "seen"))
+            _plot_curve(axis, points.filter(split=name), metric, choose_limits(scale, metric))
+    for axis, metric in zip(axes[:, 0], metrics, strict=True):
+        axis.set_ylabel(METRICS[metric].label, fontsize=8)
+    held = [name for name in ON_CURVE if name in set(curves["condition"])]
+    looks = {name: dict(zip(("color", "marker"), find_look(name), strict=True)) for name in held}
+    handles = [Line2D([], [], ls="", ms=6.5, mec=INK, mew=0.7, label=name_condition(n), **look) for n, look in looks.items()]
+    figure.legend(handles=handles, loc="outside lower left", ncols=len(held), frameon=False, fontsize=8)
     return figure
 
 
@@ -101,7 +106,7 @@ def choose_limits(points: pl.DataFrame, metric: str) -> tuple[float, float]:
     return (bottom, top) if top - bottom < (most - least) / 2 else (least, most)
 
 
-def _draw_curve(axis: Axes, points: pl.DataFrame, metric: str, limits: tuple[float, float]) -> None:
+def _plot_curve(axis: Axes, points: pl.DataFrame, metric: str, limits: tuple[float, float]) -> None:
     """One curve with both bands."""
     axis.set_xlim(-0.04, 1.04)
     axis.set_xticks(np.linspace(0, 1, 6))
@@ -116,13 +121,22 @@ def _draw_curve(axis: Axes, points: pl.DataFrame, metric: str, limits: tuple[flo
         axis.vlines(x, points[low], points[high], color=INK, lw=width, alpha=0.75)
     axis.plot(x, points["value"], color=INK, lw=1.2, zorder=3)
     for row in points.iter_rows(named=True):
-        colour, marker = COLOURS[row["condition"]], MARKERS[row["condition"]]
+        colour, marker = find_look(row["condition"])
         axis.plot(row["ratio"], row["value"], marker=marker, ms=6.5, color=colour, mec=INK, mew=0.7, zorder=4, clip_on=False)
     if np.isfinite(BOUNDS[metric][1]) and limits != BOUNDS[metric]:
         words = f"axis from {limits[0]:.2f} to {limits[1]:.2f}".replace("-", "−")
         axis.text(0.99, 0.02, words, transform=axis.transAxes, ha="right", fontsize=7)
 
 
-def _name_range(numbers: pl.Series) -> str:
-    least, most = numbers.min(), numbers.max()
-    return f"{least:,}" if least == most else f"{least:,} to {most:,}"
+def sketch_curves(part: Part) -> list[Sketch]:
+    """All curves, where there are several ratios."""
+    curves = part.frames["curves"]
+    return [Sketch("curves", RATIO.title, CAPTION, plot_curves(curves, RATIO.title))] if curves["ratio"].n_unique() > 1 else []
+
+
+CHAPTER = Chapter(
+    compute=lambda whole: Computed({"curves": compute_curves(whole.frames["summary"])}),
+    heading=RATIO,
+    tables=lambda part: [tabulate_curves(part.frames["curves"])],
+    figures=sketch_curves,
+)

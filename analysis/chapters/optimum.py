@@ -10,20 +10,16 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from analysis.chapters.contrasts import Block, cut_blocks, group_runs, is_found
-from analysis.chapters.curves import CONDITIONS, ENDS, PHASE
-from analysis.measures.intervals import (
-    RESAMPLES,
-    RULE_OF_THREE,
-    SEED,
-    correct_tests,
-    cut_differences,
-    draw_weights,
-    estimate_mean,
-)
-from analysis.showing.labels import TESTS, name_condition, name_split, sort_by_words
-from analysis.showing.tables import DASH, DETECTABLE, Table, format_detectable, format_interval, format_number, format_p
+from analysis.chapters.chapter import RATIO, Chapter, Computed, Frames
+from analysis.chapters.curves import ENDS, ON_CURVE, PHASE
+from analysis.measures.blocks import Block, cut_blocks, group_runs
+from analysis.measures.differences import correct_tests, cut_differences
+from analysis.measures.intervals import RESAMPLES, RULE_OF_THREE, SEED, estimate_mean, resample_weights
+from analysis.measures.keys import PART, sort_by_words
+from analysis.showing.formats import DASH, DETECTABLE, format_detectable, format_interval, format_number, format_p
+from analysis.showing.tables import Notes, Table
 from lm_eval_tasks.contracts.logs.scores import LEVEL
+from lm_eval_tasks.contracts.vocabulary import CONDITIONS, NEW_SETS, name_set
 
 METRIC = "accuracy"
 HALVINGS = 200  # the estimate is their mean
@@ -43,13 +39,13 @@ class Undefined(Exception):  # noqa: N818
 
 
 def find_optima(measures: pl.DataFrame) -> pl.DataFrame:
-    """Test each domain and split (not `seen`, where the answers trained on decide) for an optimum of accuracy at a mix.
+    """Test each domain and new evaluation set (on `seen` the answers trained on decide) for an optimum of accuracy at a mix.
 
     Args:
-        measures: as `results.read_study` gives them.
+        measures: as `study.read_study` gives them.
 
     Returns:
-        `OPTIMUM_SCHEMA`, a row a base model, domain and split. `best`: the ratio with the best mean. `likeliest` and
+        `OPTIMUM_SCHEMA`, a row a base model, domain and evaluation set. `best`: the ratio with the best mean. `likeliest` and
         `p_likeliest`: the ratio that is best in most bootstrap resamples of questions (the same for all ratios) and seeds, and
         their share; ties are shared out. `best_set`: the fewest ratios that are best in 95% of resamples, most frequent first.
         `p_inner`: the share in which a mix is best (no p-value: were all ratios alike, it would be `p_inner_flat` on average).
@@ -57,7 +53,7 @@ def find_optima(measures: pl.DataFrame) -> pl.DataFrame:
         apart. `best_mix`: the mix with the best mean; `gain_same`: its lead over the better end, which is overstated. What
         cannot be computed is null, and `note` says why.
     """
-    kept = measures.filter(pl.col("condition").is_in(CONDITIONS), pl.col("split").is_in(TESTS), phase=PHASE)
+    kept = measures.filter(pl.col("condition").is_in(ON_CURVE), pl.col("split").is_in(NEW_SETS), phase=PHASE)
     rows = []
     for block in cut_blocks(kept, (METRIC,)):
         try:
@@ -105,15 +101,16 @@ def examine_block(block: Block) -> dict[str, Any]:
 
 def arrange_curve(block: Block) -> tuple[list[float], list[int], np.ndarray, str]:
     """Ratios (K), seeds (S) and answers (Q, K, S) that are common to a whole curve, and what had to be left out."""
-    groups = [(ENDS.get(condition, ratio), condition, places) for condition, ratio, places in group_runs(block)]
-    lacking = [name_condition(name, None) for name in ENDS if name not in {condition for _, condition, _ in groups}]
+    groups = [(ENDS.get(condition, ratio), condition, runs) for condition, ratio, runs in group_runs(block)]
+    lacking = [CONDITIONS[name].label for name in ENDS if name not in {condition for _, condition, _ in groups}]
     # A mix at ratio 0 or 1 is an end by another name.
-    curve = {ratio: places for ratio, condition, places in groups if condition in ENDS or 0 < ratio < 1}
+    curve = {ratio: runs for ratio, condition, runs in groups if condition in ENDS or 0 < ratio < 1}
     if lacking or len(curve) < 3:
-        raise Undefined(f"it takes incompatible, self-aligning and a mix, {' and '.join(lacking) or 'a mix'} lacks")
+        ends = ", ".join(CONDITIONS[name].label for name in ENDS)
+        raise Undefined(f"it takes {ends} and a mix, {' and '.join(lacking) or 'a mix'} lacks")
     ratios = sorted(curve)
     every = set().union(*curve.values())
-    seeds = sorted(set.intersection(*(set(places) for places in curve.values())))
+    seeds = sorted(set.intersection(*map(set, curve.values())))
     if not seeds:
         raise Undefined("the ratios have no seed in common")
     runs = np.array([[curve[ratio][seed] for seed in seeds] for ratio in ratios])
@@ -138,7 +135,7 @@ def halve_means(values: np.ndarray, times: int, resample: bool) -> np.ndarray:
     Args:
         values: (Q, K, S).
         times: how often.
-        resample: draw the questions anew each time, with replacement; all copies of a question fall in one half.
+        resample: take the questions anew each time, with replacement; all copies of a question fall in one half.
     """
     questions, flat = len(values), values.reshape(len(values), -1)
     rng = np.random.default_rng(SEED)
@@ -147,7 +144,7 @@ def halve_means(values: np.ndarray, times: int, resample: bool) -> np.ndarray:
     for start in range(0, times, step):
         part = slice(start, min(start + step, times))
         size = (part.stop - part.start, questions)
-        weights = draw_weights(rng, *size) if resample else np.ones(size)
+        weights = resample_weights(rng, *size) if resample else np.ones(size)
         first = rng.random(size) < 0.5
         for half, mask in enumerate((first, ~first)):
             here = weights * mask
@@ -167,7 +164,7 @@ def estimate_gain(halves: np.ndarray) -> np.ndarray:
 
 
 def count_best(halves: np.ndarray) -> np.ndarray:
-    """How often each ratio is the best, (K,), over resampled questions (T, 2, K, S) and seeds drawn anew; ties shared out."""
+    """How often each ratio is the best, (K,), over resampled questions (T, 2, K, S) and seeds; ties shared out."""
     times, _, _, seeds = halves.shape
     weights = np.random.default_rng(SEED).multinomial(seeds, np.full(seeds, 1 / seeds), times) / seeds
     means = np.einsum("tks,ts->tk", halves.mean(axis=1), weights)
@@ -177,19 +174,18 @@ def count_best(halves: np.ndarray) -> np.ndarray:
 
 def tabulate_optima(optima: pl.DataFrame) -> Table:
     """The tests of an optimum at a mix; notes are numbered, and stand below the table."""
-    notes: dict[str, int] = {}
-    several = optima.select("model", "domain").n_unique() > 1
+    notes, several = Notes(), optima.select(PART).n_unique() > 1
     rows = []
     for row in optima.iter_rows(named=True):
-        words = [*([row["model"], row["domain"]] if several else []), name_split(row["split"])]
-        mark = str(notes.setdefault(row["note"], len(notes) + 1)) if row["note"] else ""
+        words = [*([row["model"], row["domain"]] if several else []), name_set(row["split"])]
+        mark = notes.mark(row["note"])
         if row["gain"] is None:
             rows.append([*words, *[DASH] * 10, str(row["ratios"]), mark])
             continue
         best = [f"{row['best']:g}", f"{row['likeliest']:g} ({row['p_likeliest']:.0%})", row["best_set"]]
         inner = [f"{row['p_inner']:.0%} ({row['p_inner_flat']:.0%})"]
         gain = [format_number(row["gain"], sign=True), format_interval(row, sign=True), format_p(row["p_holm"])]
-        counts = [DASH if is_found(row) else format_detectable(row), f"{row['n']:,}", str(row["seeds"]), str(row["ratios"])]
+        counts = [format_detectable(row), f"{row['n']:,}", str(row["seeds"]), str(row["ratios"])]
         rows.append([*words, *best, *inner, *gain, *counts, mark])
     header = [*(["base model", "domain"] if several else []), "split", "best ratio", "most often best", "95% set"]
     header += ["a mix is best (if flat)", "gain of the mix", "95% interval", "p (Holm)", "detectable", "n", "seeds", "ratios"]
@@ -200,6 +196,18 @@ def tabulate_optima(optima: pl.DataFrame) -> Table:
         "and estimated on different halves of the questions and on different seeds, which on average never overstates it. p "
         "(Holm): corrected over all rows of the study. " + DETECTABLE
     )
-    found = "".join(f" ({number}) {text[0].upper()}{text[1:]}." for text, number in notes.items())
     title = "Is a mix better than either end?"
-    return Table("optima", title, [*header, "note"], rows, note + found, left=3 if several else 1)
+    return Table("optima", title, [*header, "note"], rows, note + notes.write(), left=3 if several else 1)
+
+
+def tabulate_across(frames: Frames) -> list[Table]:
+    """The tests of all parts in one table, where there are several parts."""
+    return [tabulate_optima(frames["optima"])] if frames["contrasts"].select(PART).n_unique() > 1 else []
+
+
+CHAPTER = Chapter(
+    compute=lambda whole: Computed({"optima": find_optima(whole.study.measures)}),
+    heading=RATIO,
+    tables=lambda part: [tabulate_optima(part.frames["optima"])],
+    across=tabulate_across,
+)

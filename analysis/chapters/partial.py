@@ -1,8 +1,8 @@
 """Partial correlation over runs: do the runs that keep the base model's beliefs do better, where the base model was as good?
 
 A run is one point: its accuracy after training, its consistency (mean correlation of choice ranks, base few-shot against tuned
-chat), and, as the control, the base model's few-shot accuracy on the same split. The control is the same for all runs of one
-base model and domain, so it can be taken out only where there are several domains.
+chat), and, as the control, the base model's few-shot accuracy on the same evaluation set. The control is the same for all runs
+of one base model and domain, so it can be taken out only where there are several domains.
 """
 
 import contextlib
@@ -12,12 +12,16 @@ import numpy as np
 import polars as pl
 from scipy import stats
 
-from analysis.measures.intervals import RESAMPLES, SEED, correct_tests
-from analysis.showing.labels import TESTS, name_condition, name_split, sort_by_words
-from analysis.showing.tables import DASH, Table, format_interval, format_number, format_p
+from analysis.chapters.chapter import Chapter, Computed
+from analysis.chapters.curves import ENDS, ON_CURVE, PHASE
+from analysis.measures.differences import correct_tests
+from analysis.measures.intervals import RESAMPLES, SEED
+from analysis.measures.keys import PART, sort_by_words
+from analysis.showing.formats import DASH, format_interval, format_number, format_p
+from analysis.showing.tables import Notes, Table
 from lm_eval_tasks.contracts.logs.scores import LEVEL
+from lm_eval_tasks.contracts.vocabulary import NEW_SETS, name_condition, name_set
 
-CONDITIONS = ("incompatible", "mix", "self_aligning")
 POOLED = "all base models"
 FEWEST_CLUSTERS = 10
 METHODS = {
@@ -63,22 +67,22 @@ class Outcome(NamedTuple):
 def compute_partial(results: pl.DataFrame) -> pl.DataFrame:
     """Partial correlations of accuracy after training and consistency, given accuracy before; over runs, domains pooled.
 
-    The split `seen` is left out: there the base model was wrong on every question, by the choice of questions.
+    The set `seen` is left out: there the base model was wrong on every question, by the choice of questions.
 
     Args:
-        results: as `results.summarise_results` gives them.
+        results: as `study.summarise_results` gives them.
 
     Returns:
-        `SCHEMA`: for each base model and split a row for each of `METHODS`, and the same over the runs of all base models
-        (model `POOLED`) where there are several; n: runs. What cannot be computed is null, and `note` says why. P-values are
-        corrected over all rows of one method, but for the paper's.
+        `SCHEMA`: for each base model and evaluation set a row for each of `METHODS`, and the same over the runs of all base
+        models (model `POOLED`) where there are several; n: runs. What cannot be computed is null, and `note` says why. P-values
+        are corrected over all rows of one method, but for the paper's.
     """
     runs = gather_runs(results)
     groups = [(model, part) for (model,), part in runs.group_by("model", maintain_order=True)]
     groups += [(POOLED, runs)] if len(groups) > 1 else []
     rows = []
     for model, part in groups:
-        for split in TESTS:
+        for split in NEW_SETS:
             found = correlate_runs(part.filter(split=split))
             # The paper never mixes base models.
             rows += [{"model": model, "split": split} | row for row in found if model != POOLED or row["method"] != "paper"]
@@ -91,21 +95,21 @@ def compute_partial(results: pl.DataFrame) -> pl.DataFrame:
 
 
 def gather_runs(results: pl.DataFrame) -> pl.DataFrame:
-    """One row a run and split: `model, domain, run, split, after, consistency, before` (null where there is none)."""
-    kept = pl.col("condition").is_in(CONDITIONS) & (pl.col("phase") == "tuned_chat") & pl.col("split").is_in(TESTS)
+    """One row a run and evaluation set: `model, domain, run, split, after, consistency, before` (null where there is none)."""
+    kept = pl.col("condition").is_in(ON_CURVE) & (pl.col("phase") == PHASE) & pl.col("split").is_in(NEW_SETS)
     metrics = {"after": "accuracy", "consistency": "rank_pearson"}
     values = {name: pl.col("value").filter(pl.col("metric") == metric).first() for name, metric in metrics.items()}
-    runs = sort_by_words(results.filter(kept)).group_by("model", "domain", "run", "split", maintain_order=True).agg(**values)
-    before = results.filter(phase="base_probe", metric="accuracy").select("model", "domain", "split", before="value")
-    return runs.join(before, on=("model", "domain", "split"), how="left", maintain_order="left")
+    runs = sort_by_words(results.filter(kept)).group_by(*PART, "run", "split", maintain_order=True).agg(**values)
+    before = results.filter(phase="base_probe", metric="accuracy").select(*PART, "split", before="value")
+    return runs.join(before, on=(*PART, "split"), how="left", maintain_order="left")
 
 
 def correlate_runs(runs: pl.DataFrame) -> list[dict[str, Any]]:
-    """The rows of one group of runs on one split: one for each method, `uncontrolled` only where the control does not vary."""
+    """The rows of runs on one evaluation set: one for each method, `uncontrolled` only where the control does not vary."""
     numbers = ("after", "consistency", "before")
     whole = runs.filter(pl.all_horizontal(pl.col(name).is_finite().fill_null(False) for name in numbers))
     after, consistency, before = (whole[name].to_numpy() for name in numbers)
-    cluster = whole.select(pl.struct("model", "domain").rank("dense") - 1).to_series().to_numpy().astype(int)
+    cluster = whole.select(pl.struct(PART).rank("dense") - 1).to_series().to_numpy().astype(int)
     sample = Sample(after, consistency, before[:, None], cluster)
     lost = runs.height - whole.height
     lacking = [f"{lost} of {runs.height} runs lack accuracy before or consistency: left out"] if lost else []
@@ -189,11 +193,11 @@ def resample_clusters(sample: Sample) -> Outcome:
     if clusters < FEWEST_CLUSTERS:
         raise Undefined(f"{clusters} cluster{'s' if clusters != 1 else ''} of runs, fewer than {FEWEST_CLUSTERS}")
     statistic = compute_statistic(sample)
-    places = [np.flatnonzero(sample.cluster == c) for c in range(clusters)]
+    runs = [np.flatnonzero(sample.cluster == c) for c in range(clusters)]
     rng = np.random.default_rng(SEED)
     found = []
     for _ in range(RESAMPLES):
-        at = np.concatenate([places[c] for c in rng.integers(0, clusters, clusters)])
+        at = np.concatenate([runs[c] for c in rng.integers(0, clusters, clusters)])
         with contextlib.suppress(Undefined):
             found.append(compute_statistic(Sample(*(column[at] for column in sample))))
     lost = RESAMPLES - len(found)
@@ -214,18 +218,17 @@ _COMPUTE = {
 
 def tabulate_partial(partial: pl.DataFrame) -> Table:
     """All partial correlations; notes are numbered, and stand below the table."""
-    notes: dict[str, int] = {}
-    rows = []
+    notes, rows = Notes(), []
     for row in partial.iter_rows(named=True):
-        mark = str(notes.setdefault(row["note"], len(notes) + 1)) if row["note"] else ""
         interval = format_interval(row, digits=2, sign=True) if row["low"] is not None else DASH
         tests = [format_p(row[name]) for name in ("p", "p_holm", "p_bh")]
-        words = [row["model"], name_split(row["split"]), METHODS[row["method"]]]
+        words = [row["model"], name_set(row["split"]), METHODS[row["method"]]]
         counts = [str(row["n"]), str(row["clusters"])]
-        rows.append([*words, format_number(row["statistic"], 2, sign=True), interval, *tests, *counts, mark])
+        rows.append([*words, format_number(row["statistic"], 2, sign=True), interval, *tests, *counts, notes.mark(row["note"])])
+    conditions = sorted(ON_CURVE, key=lambda name: ENDS.get(name, 0.5))  # mixes between the ends
     header = ["base model", "split", "method", "correlation", "95% interval", "p", "p (Holm)", "p (BH)"]
     note = (
-        f"Over runs of the conditions {', '.join(name_condition(c, None) for c in CONDITIONS)}: accuracy in the chat prompt "
+        f"Over runs of the conditions {', '.join(map(name_condition, conditions))}: accuracy in the chat prompt "
         "and mean rank correlation with the base model's few-shot probe, both as ranks, less what the rank of the base model's "
         "few-shot accuracy on the split explains. The paper's way: Spearman correlation of these residuals; its p-value "
         "forgets the control, and is not corrected. Textbook: Pearson correlation of the residuals, with the degrees of "
@@ -233,6 +236,11 @@ def tabulate_partial(partial: pl.DataFrame) -> Table:
         "domain. Runs of a cluster share the base model, questions and control, so both p-values take them for more "
         "independent than they are."
     )
-    found = "".join(f" ({number}) {text[0].upper()}{text[1:]}." for text, number in notes.items())
     title = "Consistency and accuracy over runs, accuracy before taken out"
-    return Table("partial", title, [*header, "n", "clusters", "note"], rows, note + found, left=3)
+    return Table("partial", title, [*header, "n", "clusters", "note"], rows, note + notes.write(), left=3)
+
+
+CHAPTER = Chapter(
+    compute=lambda whole: Computed({"partial": compute_partial(whole.frames["results"])}),
+    across=lambda frames: [tabulate_partial(frames["partial"])],
+)

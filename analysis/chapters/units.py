@@ -7,17 +7,22 @@ import numpy as np
 import polars as pl
 from scipy import stats
 
-from analysis.chapters.contrasts import REFERENCE, is_found
-from analysis.measures.intervals import POWER, correct_tests, cut_differences
-from analysis.showing.labels import METRICS, PHASES, name_condition, name_split, sort_by_words
-from analysis.showing.tables import DASH, DETECTABLE, Table, format_detectable, format_interval, format_number, format_p
+from analysis.chapters.chapter import Chapter, Computed
+from analysis.measures.differences import correct_tests, cut_differences
+from analysis.measures.intervals import POWER
+from analysis.measures.keys import CONDITION, PART, sort_by_words
+from analysis.measures.metrics import CONTRASTED, METRICS
+from analysis.showing.formats import DASH, DETECTABLE, format_detectable, format_interval, format_number, format_p
+from analysis.showing.labels import name_contrast
+from analysis.showing.tables import Table
 from lm_eval_tasks.contracts.logs.scores import LEVEL
+from lm_eval_tasks.contracts.vocabulary import PHASES, REFERENCE, name_set
 
 FEWEST = 3
-KEY = ("condition", "ratio", "reference", "phase", "split", "metric")
+CONTRAST = (*CONDITION, "reference", "phase", "split", "metric")
 UNIT_SCHEMA = pl.Schema(
     {"condition": pl.String, "ratio": pl.Float64}
-    | dict.fromkeys(KEY[2:], pl.String)
+    | dict.fromkeys(CONTRAST[2:], pl.String)
     | dict.fromkeys(("difference", "low", "high", "p", "p_holm", "p_bh", "mde"), pl.Float64)
     | dict.fromkeys(("n", "models", "domains"), pl.Int64)
     | {"note": pl.String}
@@ -31,17 +36,17 @@ def compare_units(contrasts: pl.DataFrame) -> pl.DataFrame:
         contrasts: as `contrasts.compare_conditions` gives them.
 
     Returns:
-        `UNIT_SCHEMA`: a row for each condition, phase, split and metric; n: units. The interval, `p` and `mde` (the smallest
-        true mean difference that is found in 80% of repetitions, before correction) are null where there is one unit, or where
-        units do not vary; `note` says so. P-values are corrected over all contrasts of one phase and metric. No row at all
-        where the contrasts are of one unit.
+        `UNIT_SCHEMA`: a row for each condition, phase, evaluation set and metric; n: units. The interval, `p` and `mde` (the
+        smallest true mean difference that is found in 80% of repetitions, before correction) are null where there is one unit,
+        or where units do not vary; `note` says so. P-values are corrected over all contrasts of one phase and metric. No row
+        at all where the contrasts are of one unit.
     """
-    if contrasts.select("model", "domain").n_unique() < 2:
+    if contrasts.select(PART).n_unique() < 2:
         return pl.DataFrame(schema=UNIT_SCHEMA)
     rows = []
-    for names, part in contrasts.group_by(KEY, maintain_order=True):
+    for names, part in contrasts.group_by(CONTRAST, maintain_order=True):
         counts = {"n": part.height, "models": part["model"].n_unique(), "domains": part["domain"].n_unique()}
-        rows.append(dict(zip(KEY, names, strict=True)) | counts | average_units(part["difference"].to_numpy()))
+        rows.append(dict(zip(CONTRAST, names, strict=True)) | counts | average_units(part["difference"].to_numpy()))
     table = cut_differences(pl.DataFrame(rows, schema=UNIT_SCHEMA))
     families = table.group_by("phase", "metric", maintain_order=True)
     return sort_by_words(pl.concat(part.with_columns(correct_tests(part["p"]).get_columns()) for _, part in families))
@@ -72,19 +77,18 @@ def tabulate_units(units: pl.DataFrame, metric: str = "accuracy", phase: str = "
         interval = format_interval(row, sign=True) if row["low"] is not None else DASH
         tests = [format_p(row[name]) for name in ("p", "p_holm", "p_bh")]
         counts = [str(row[name]) for name in ("n", "models", "domains")]
-        label = f"{name_condition(row['condition'], row['ratio'])} − {row['reference']}"
-        numbers = [
-            format_number(row["difference"], sign=True),
-            interval,
-            *tests,
-            DASH if is_found(row) else format_detectable(row),
-        ]
-        rows.append([label, name_split(row["split"]), *numbers, *counts, row["note"]])
+        numbers = [format_number(row["difference"], sign=True), interval, *tests, format_detectable(row)]
+        rows.append([name_contrast(row), name_set(row["split"]), *numbers, *counts, row["note"]])
     note = (
         "Each base model in each domain counts once, whatever its questions and seeds; n: such units. Student's t over units. "
         "Units of one base model share it, so with one base model this speaks of domains, not of base models. p (Holm) and p "
         "(BH): corrected over all contrasts of this metric and phase. " + DETECTABLE
     )
-    name = METRICS[metric][:1].upper() + METRICS[metric][1:]
-    title = f"{name} against {REFERENCE} training over base models and domains, {PHASES[phase]}"
+    title = f"{METRICS[metric].title} against {REFERENCE.label} training over base models and domains, {PHASES[phase]}"
     return Table(f"units-{metric}-{phase}", title, header, rows, note, left=2)
+
+
+CHAPTER = Chapter(
+    compute=lambda whole: Computed({"units": compare_units(whole.frames["contrasts"])}),
+    across=lambda frames: [tabulate_units(frames["units"], metric) for metric in CONTRASTED],
+)

@@ -13,12 +13,15 @@ from scipy.stats import rankdata
 
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.logs.averages import average_probes, check_orders
+from lm_eval_tasks.contracts.logs.probe_table import ASKED
+from lm_eval_tasks.contracts.questions import name_question
 from lm_eval_tasks.contracts.vocabulary import KEY
 
-METRICS = ("kl_nats", "rank_pearson", "top1_agreement")
 DIGITS = 12  # of averaged probabilities
-# What may differ between two presentations of one question by one model.
-ASKED = ("model", "run", "phase", "scoring")
+# What a comparison adds to a question.
+COMPARED_SCHEMA = pl.Schema(
+    {"kl_nats": pl.Float64, "rank_pearson": pl.Float64, "rank_undefined": pl.Boolean, "top1_agreement": pl.Boolean}
+)
 
 
 class Joined(NamedTuple):
@@ -47,7 +50,11 @@ def read_logprobs(table: pl.DataFrame, suffix: str = "") -> np.ndarray:
 
 
 def measure_kl(before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """KL(before || after) in nats a row, (n,), of log-probabilities; infinite where a choice became impossible."""
+    """KL(before || after) in nats a row, (n,), of log-probabilities; infinite where a choice became impossible.
+
+    >>> measure_kl(np.log([[0.5, 0.5]]), np.log([[0.25, 0.75]])).round(4)
+    array([0.1438])
+    """
     with np.errstate(invalid="ignore"):
         terms = np.exp(before) * (before - after)
     terms[np.isneginf(after)] = np.inf
@@ -56,7 +63,11 @@ def measure_kl(before: np.ndarray, after: np.ndarray) -> np.ndarray:
 
 
 def rank_densely(values: np.ndarray) -> np.ndarray:
-    """Rank of each value in its row, from 0, smallest first; ties share a rank and leave no hole."""
+    """Rank of each value in its row, from 0, smallest first; ties share a rank and leave no hole.
+
+    >>> rank_densely(np.array([[0.4, 0.1, 0.4, 0.1, 0.0]]))
+    array([[2., 1., 2., 1., 0.]])
+    """
     order = np.argsort(values, axis=1)
     steps = np.diff(np.take_along_axis(values, order, axis=1), axis=1) > 0
     ranks = np.zeros(values.shape)
@@ -80,6 +91,10 @@ def correlate_ranks(
         after: the same.
         known: (n, most choices), false in padding.
         rank: `rank_densely` (the paper's), or `rank_on_average` (Spearman's correlation).
+
+    >>> before, after = np.array([[0.6, 0.3, 0.1]]), np.array([[0.3, 0.6, 0.1]])
+    >>> correlate_ranks(before, after, after >= 0)
+    array([0.5])
     """
     counts = known.sum(axis=1, keepdims=True)
     x, y = (rank(values) for values in (before, after))
@@ -91,7 +106,7 @@ def correlate_ranks(
 def average_presentations(table: pl.DataFrame) -> pl.DataFrame:
     """One row a question, model and phase: probabilities averaged over draws and orders, choice by choice.
 
-    The reader has turned every presentation back to the question's own order, so choices meet by content. Where there is but
+    The reader has rotated every presentation back to the question's own order, so choices meet by content. Where there is but
     one presentation of everything the table stays as it is; otherwise `loglikelihoods` become logarithms of the averages.
 
     Raises:
@@ -119,11 +134,6 @@ def unpad(matrix: np.ndarray, like: pl.Series, name: str) -> pl.Series:
     return pl.DataFrame([column, like.list.len().alias("_n")]).select(pl.col(name).list.head("_n")).to_series()
 
 
-def name_question(row: pl.DataFrame) -> str:
-    """How messages name the question in the first row of a table."""
-    return "{source}/{domain} id {id!r}".format(**row.row(0, named=True))
-
-
 def join_probes(before: pl.DataFrame, after: pl.DataFrame, on: Sequence[str] = KEY) -> Joined:
     """Join two probe tables by question (never by position).
 
@@ -140,14 +150,14 @@ def join_probes(before: pl.DataFrame, after: pl.DataFrame, on: Sequence[str] = K
     other = table.filter(pl.col("question_hash") != pl.col("question_hash_before")).head(1)
     if other.height:
         raise UserError(
-            f"{name_question(other)} is not the same question before and after (question_hash "
+            f"{name_question(other.row(0, named=True))} is not the same question before and after (question_hash "
             f"{other['question_hash_before'][0]} and {other['question_hash'][0]}). Ask both models the same question set."
         )
     other = table.filter(pl.col("scoring") != pl.col("scoring_before")).head(1)
     if other.height:
         raise UserError(
-            f"{name_question(other)} was scored by {other['scoring_before'][0]} before and by {other['scoring'][0]} after. "
-            "Ask both in one way of scoring."
+            f"{name_question(other.row(0, named=True))} was scored by {other['scoring_before'][0]} before and by "
+            f"{other['scoring'][0]} after. Ask both in one way of scoring."
         )
     return Joined(
         table.drop("question_hash_before", "scoring_before"),
@@ -163,8 +173,8 @@ def compare_probes(table: pl.DataFrame) -> pl.DataFrame:
         table: as `join_probes` gives it.
 
     Returns:
-        The table with `kl_nats` (nats, may be infinite), `rank_pearson` (0 where undefined), `rank_undefined` (bool) and
-        `top1_agreement` (bool).
+        The table with the columns of `COMPARED_SCHEMA`: `kl_nats` (nats, may be infinite), `rank_pearson` (0 where undefined),
+        `rank_undefined` and `top1_agreement`.
     """
     kl = measure_kl(read_logprobs(table, "_before"), read_logprobs(table))
     before, after = pad_probs(table)

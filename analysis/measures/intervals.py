@@ -10,20 +10,10 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 from scipy import stats
-from statsmodels.stats.multitest import fdrcorrection, multipletests
 
+from analysis.measures.metrics import BOUNDS, SHARES
 from lm_eval_tasks.contracts.logs.scores import LEVEL, compute_wilson
 
-BOUNDS = {
-    "accuracy": (0.0, 1.0),
-    "confidence": (0.0, 1.0),
-    "choice_mass": (0.0, 1.0),
-    "kl_nats": (0.0, np.inf),
-    "rank_pearson": (-1.0, 1.0),
-    "spearman": (-1.0, 1.0),
-    "top1_agreement": (0.0, 1.0),
-}
-BINARY = ("accuracy", "top1_agreement")
 POWER = 0.8
 RESAMPLES = 1000  # the standard error is then known to about 2%
 SEED = 0
@@ -41,6 +31,9 @@ def summarise_means(table: pl.DataFrame, by: Sequence[str], metrics: Sequence[st
 
     Returns:
         The columns `by`, then `metric, value, low, high, n`; `low` and `high` are null where n is too small for an interval.
+
+    >>> summarise_means(pl.DataFrame({"accuracy": [1.0, 1.0, 0.0, 1.0]}), (), ("accuracy",)).select("value", "n").row(0)
+    (0.75, 4)
     """
     finite = {m: pl.col(m).cast(pl.Float64).replace([np.inf, -np.inf, np.nan], None) for m in metrics}
     # Aggregated before it is made long, which takes a tenth of the memory.
@@ -54,7 +47,7 @@ def summarise_means(table: pl.DataFrame, by: Sequence[str], metrics: Sequence[st
     half = stats.t.ppf((1 + LEVEL) / 2, np.maximum(n - 1, 1)) * std / np.sqrt(n)
     least, most = np.array([BOUNDS[m] for m in means["metric"]]).reshape(-1, 2).T
     low, high = np.clip(value - half, least, most), np.clip(value + half, least, most)
-    share = means["metric"].is_in(BINARY).to_numpy()
+    share = means["metric"].is_in(SHARES).to_numpy()
     low[share], high[share] = compute_wilson(value[share], n[share])
     bounds = pl.DataFrame({"low": low, "high": high}).fill_nan(None)
     return means.select(*by, "metric", "value").hstack(bounds).hstack(means.select("n"))
@@ -81,16 +74,16 @@ def resample_means(values: np.ndarray, resamples: int = RESAMPLES, seed: int = S
     with np.errstate(invalid="ignore"):
         for start in range(0, resamples, step):
             part = slice(start, min(start + step, resamples))
-            weights = draw_weights(rng, part.stop - part.start, questions)
+            weights = resample_weights(rng, part.stop - part.start, questions)
             means[part] = (weights @ flat) / (questions if complete else weights @ mask)
     return means.reshape(resamples, *shape)
 
 
-def draw_weights(rng: np.random.Generator, times: int, questions: int) -> np.ndarray:
-    """How often each question is drawn, (times, questions), in as many draws with replacement as there are questions."""
-    drawn = rng.integers(0, questions, (times, questions), dtype=np.int32)
-    drawn += np.arange(times, dtype=np.int32)[:, None] * questions
-    return np.bincount(drawn.ravel(), minlength=times * questions).reshape(times, questions).astype(float)
+def resample_weights(rng: np.random.Generator, times: int, questions: int) -> np.ndarray:
+    """How often a resample of as many questions, with replacement, holds each question, (times, questions)."""
+    chosen = rng.integers(0, questions, (times, questions), dtype=np.int32)
+    chosen += np.arange(times, dtype=np.int32)[:, None] * questions
+    return np.bincount(chosen.ravel(), minlength=times * questions).reshape(times, questions).astype(float)
 
 
 class Estimate(NamedTuple):
@@ -157,29 +150,3 @@ def estimate_mean(points: np.ndarray, resampled: np.ndarray, floor: np.ndarray, 
         method=method,
         seeds=seeds,
     )
-
-
-def limit_difference(metric: str) -> float:
-    """The largest difference that two means of a metric can have."""
-    return float(np.diff(BOUNDS[metric])[0])
-
-
-def cut_differences(table: pl.DataFrame) -> pl.DataFrame:
-    """Cut the intervals of differences to what a difference of the row's `metric` can be."""
-    limit = pl.col("metric").replace_strict({metric: limit_difference(metric) for metric in BOUNDS}, return_dtype=pl.Float64)
-    bounds = [name for name in ("low", "high", "low_questions", "high_questions") if name in table.columns]
-    return table.with_columns(pl.col(name).clip(-limit, limit) for name in bounds)
-
-
-def correct_tests(p: Sequence[float | None] | np.ndarray) -> pl.DataFrame:
-    """`p_holm` and `p_bh`: the p-values of one family after Holm's and Benjamini and Hochberg's corrections.
-
-    Holm's bounds the chance of any false finding, Benjamini and Hochberg's the expected share of false ones among those found.
-    A test that was not made (null or NaN) stays null, and does not count towards the family.
-    """
-    p = np.array([np.nan if value is None else value for value in p], dtype=float)
-    made = np.isfinite(p)
-    holm, bh = np.full((2, len(p)), np.nan)
-    if made.any():
-        holm[made], bh[made] = multipletests(p[made], method="holm")[1], fdrcorrection(p[made])[1]
-    return pl.DataFrame({"p_holm": holm, "p_bh": bh}).fill_nan(None)

@@ -11,10 +11,11 @@ import numpy as np
 import polars as pl
 from scipy.special import log_softmax, softmax
 
-from analysis.measures.consistency import measure_kl, name_question, read_logprobs
+from analysis.measures.consistency import measure_kl, read_logprobs
 from analysis.measures.seeds import summarise_seeds
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.logs.scores import FEW, LEAST
+from lm_eval_tasks.contracts.questions import name_question
 from lm_eval_tasks.contracts.vocabulary import KEY
 
 PARTS = ("kl_nats", "prior_part", "rest")
@@ -29,7 +30,7 @@ class Letters(NamedTuple):
     prior: np.ndarray  # of each letter, (choices,), sums to 1
 
 
-def split_kl(before: np.ndarray, after: np.ndarray, prior_before: np.ndarray, prior_after: np.ndarray) -> np.ndarray:
+def divide_kl(before: np.ndarray, after: np.ndarray, prior_before: np.ndarray, prior_after: np.ndarray) -> np.ndarray:
     """KL(before || after), the letter prior's part of it and the rest, all in nats.
 
     Args:
@@ -40,6 +41,11 @@ def split_kl(before: np.ndarray, after: np.ndarray, prior_before: np.ndarray, pr
 
     Returns:
         (n, 3): the columns of `PARTS`; NaN as the prior's part where the divergence is infinite.
+
+    >>> thought, prior = np.array([0.6, 0.4]), np.array([0.7, 0.3])
+    >>> after = thought * prior / (thought @ prior)
+    >>> divide_kl(np.log([thought]), np.log([after]), np.array([0.5, 0.5]), prior).round(3)  # a change of prior alone
+    array([[0.079, 0.079, 0.   ]])
     """
     kl = measure_kl(before, after)
     rest = measure_kl(before, log_softmax(after + np.log(prior_before) - np.log(prior_after), axis=1))
@@ -119,7 +125,7 @@ def list_letters(table: pl.DataFrame) -> tuple[pl.DataFrame, np.ndarray]:
     return asked, np.take_along_axis(logs, (np.arange(choices) + asked["order"].to_numpy()[:, None]) % choices, axis=1)
 
 
-def split_letters(before: dict[int, Letters], after: dict[int, Letters]) -> pl.DataFrame:
+def divide_letters(before: dict[int, Letters], after: dict[int, Letters]) -> pl.DataFrame:
     """The parts of the divergence of every question that both sides were asked in every order of its choices.
 
     Args:
@@ -140,10 +146,10 @@ def split_letters(before: dict[int, Letters], after: dict[int, Letters]) -> pl.D
         other = rows.filter(pl.col("question_hash") != pl.col("question_hash_after"))
         if other.height:
             raise UserError(
-                f"{name_question(other)} is not the same question before and after (question_hash "
+                f"{name_question(other.row(0, named=True))} is not the same question before and after (question_hash "
                 f"{other['question_hash'][0]} and {other['question_hash_after'][0]}). Ask both models the same question set."
             )
-        parts = split_kl(p.logs[rows["_p"]], q.logs[rows["_q"]], p.prior, q.prior)
+        parts = divide_kl(p.logs[rows["_p"]], q.logs[rows["_q"]], p.prior, q.prior)
         table = rows.select(*KEY, "split").hstack(pl.DataFrame(parts, schema=list(PARTS)))
         frames.append(table.group_by(*KEY, "split", maintain_order=True).mean())
     empty = pl.DataFrame(schema=dict.fromkeys((*KEY, "split"), pl.String) | dict.fromkeys(PARTS, pl.Float64))
@@ -155,16 +161,16 @@ def are_finite() -> pl.Expr:
     return pl.all_horizontal(pl.col(name).is_finite() for name in PARTS)
 
 
-def describe_split(before: pl.DataFrame, after: pl.DataFrame) -> dict[str, Any]:
-    """The means of `split_letters` for JSON: `n`, `PARTS`, `intervals` (Student's t over questions), `priors`, and `notes`.
+def describe_parts(before: pl.DataFrame, after: pl.DataFrame) -> dict[str, Any]:
+    """The means of `divide_letters` for JSON: `n`, `PARTS`, `intervals` (Student's t over questions), `priors`, and `notes`.
 
-    `infinite` counts questions that are left out. The means are null where nothing is to be split, and `notes` says why.
+    `infinite` counts questions that are left out. The means are null where nothing is to be divided, and `notes` says why.
     """
     sides, notes = {}, []
     for name, table in (("before", before), ("after", after)):
         sides[name], obstacles = read_letters(table)
         notes += [f"{'L' if sides[name] else 'No l'}etter prior: --{name} {told}." for told in obstacles]
-    table = split_letters(*sides.values())
+    table = divide_letters(*sides.values())
     finite = table.filter(are_finite())
     if not finite.height and all(sides.values()):
         notes.append("No letter prior: no question that both were asked in every order has a finite divergence in all of them.")

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 from scipy import stats
 
-from analysis.measures.intervals import BINARY
+from analysis.measures.metrics import SHARES
 from lm_eval_tasks.contracts.logs.averages import number_groups
 from lm_eval_tasks.contracts.logs.scores import LEVEL, compute_wilson
 
@@ -16,9 +16,9 @@ def summarise_seeds(
 ) -> pl.DataFrame:
     """The mean over runs of each run's own mean, and its interval over questions, of every group.
 
-    Shares (`intervals.BINARY`) have Wilson's interval at `n` different questions, so that answers of several seeds to one
+    Shares (`metrics.SHARES`) have Wilson's interval at `n` different questions, so that answers of several seeds to one
     question do not count as several questions. The others have Student's t over questions, each averaged over its seeds first;
-    where the seeds were not asked the same questions, what a question adds to the mean takes the place of its average.
+    where the seeds were not asked the same questions, what a question adds to the mean stands for its average.
 
     Args:
         answers: a row a question and run: the columns `by` and `question`, `run`, and the metrics; values that are null or not
@@ -30,6 +30,10 @@ def summarise_seeds(
     Returns:
         `by`, then `metric, value, low, high, n, seeds` (runs); `low` and `high` are null where n is too small for an interval,
         and a group without a value of a metric has no row.
+
+    >>> answers = pl.DataFrame({"group": "a", "id": [1, 2, 1, 2], "run": [1, 1, 2, 2], "accuracy": [1.0, 0.0, 1.0, 1.0]})
+    >>> summarise_seeds(answers, ["group"], ["id"], {"accuracy": (0, 1)}).select("value", "n", "seeds").row(0)
+    (0.75, 2, 2)
     """
     group = number_groups(answers, by)
     asked, run = (pair_numbers(group, number_groups(answers, key)) for key in (question, ["run"]))
@@ -39,7 +43,7 @@ def summarise_seeds(
         values = answers[metric].cast(pl.Float64).fill_null(np.nan).to_numpy()
         known = np.isfinite(values)
         value, se, n, seeds = average_seeds(values[known], group[known], asked[known], run[known], names.height)
-        if metric in BINARY:
+        if metric in SHARES:
             low, high = compute_wilson(value, n)
         else:
             half = stats.t.ppf((1 + LEVEL) / 2, np.maximum(n - 1, 1)) * se

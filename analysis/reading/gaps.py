@@ -1,12 +1,26 @@
 """What a study lacks, in sentences: no sample, run or question is left out of a number without one of these."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import polars as pl
 
-from analysis.reading.runs import RUN_KEY
-from analysis.showing.labels import PHASES, QUESTION, SPLITS, TESTS, name_condition, name_run, sort_by_words
+from analysis.measures.keys import GROUP, PART, QUESTION, RUN_KEY, name_run, sort_by_words
 from lm_eval_tasks.contracts.files import MANIFEST
+from lm_eval_tasks.contracts.vocabulary import EVALUATION_SETS, NEW_SETS, PHASES, THRESHOLD, name_condition
+
+
+def find_unsaid(runs: pl.DataFrame, manifests: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Runs whose manifests, in the order of the runs, do not say above which confidence a prediction is a belief."""
+    silent = [
+        name_run(row)
+        for row, manifest in zip(runs.iter_rows(named=True), manifests, strict=True)
+        if manifest["config"].get("threshold") is None
+    ]
+    taken = f"does not say above which confidence a prediction counts as a belief; {THRESHOLD:g} is taken."
+    if 1 < len(silent) == runs.height:
+        return [f"The {MANIFEST} of all {runs.height} runs {taken}"]
+    return [f"The {MANIFEST} of {name} {taken}" for name in silent]
 
 
 def find_strays(probes: pl.DataFrame, runs: pl.DataFrame) -> list[str]:
@@ -52,10 +66,10 @@ def find_unmatched(measures: pl.DataFrame, before: pl.DataFrame) -> list[str]:
 
 
 def find_left_out(asked: pl.DataFrame) -> list[str]:
-    """Answers to questions that are of no split of an evaluation; beliefs may be probed of any.
+    """Answers to questions that are of no evaluation set; beliefs may be probed of any.
 
     Args:
-        asked: with `trained_domain`, the question set's own `split`, and `evaluated`: the evaluation's, null where it has none.
+        asked: with `trained_domain`, the question set's own `split`, and `evaluated`: its evaluation set, or null.
     """
     who = ("model", "trained_domain", *RUN_KEY[2:], "phase", "split")
     found = asked.filter(pl.col("phase") != "base_probe", pl.col("evaluated").is_null()).group_by(*who).len()
@@ -67,9 +81,9 @@ def find_left_out(asked: pl.DataFrame) -> list[str]:
 
 
 def find_short(measures: pl.DataFrame) -> list[str]:
-    """Runs that were asked fewer questions of a split than were asked of any model of the same base."""
-    part, asked = ("model", "domain", "split"), pl.struct(QUESTION)
-    tests = measures.filter(pl.col("split").is_in(TESTS))
+    """Runs that were asked fewer questions of an evaluation set than were asked of any model of the same base."""
+    part, asked = (*PART, "split"), pl.struct(QUESTION)
+    tests = measures.filter(pl.col("split").is_in(NEW_SETS))
     every = tests.group_by(part).agg(every=asked.n_unique())
     counts = tests.filter(pl.col("run") != "").group_by(*part, "phase", *RUN_KEY[2:]).len()
     short = counts.join(every, on=part).filter(pl.col("len") < pl.col("every"))
@@ -81,15 +95,14 @@ def find_short(measures: pl.DataFrame) -> list[str]:
 
 
 def find_unsummarised(results: pl.DataFrame, summary: pl.DataFrame) -> list[str]:
-    """Conditions that have no mean over seeds of a phase and split, though runs were asked.
+    """Conditions that have no mean over seeds of a phase and evaluation set, though runs were asked.
 
     Args:
-        results: as `results.summarise_results` gives them.
+        results: as `study.summarise_results` gives them.
         summary: as `contrasts.compare_conditions` gives it.
     """
-    key = ("model", "domain", "condition", "ratio", "phase", "split")
     accuracy = [table.filter(metric="accuracy") for table in (results, summary)]
-    lost = accuracy[0].join(accuracy[1], on=key, how="anti", nulls_equal=True).select(key).unique()
+    lost = accuracy[0].join(accuracy[1], on=GROUP, how="anti", nulls_equal=True).select(GROUP).unique()
     return [
         f"{name_condition(row['condition'], row['ratio'])} ({row['domain']}, {row['model']}; {row['phase']}, {row['split']}): "
         "a run was asked fewer than two questions, so that there is no mean over seeds."
@@ -98,10 +111,10 @@ def find_unsummarised(results: pl.DataFrame, summary: pl.DataFrame) -> list[str]
 
 
 def find_holes(measures: pl.DataFrame, runs: pl.DataFrame) -> list[str]:
-    """Runs, phases, splits and seeds that a complete study has, and this one lacks; what all runs lack is said once."""
-    who = ("model", "domain", "run")
+    """Runs, phases, evaluation sets and seeds that a whole study has, and this one lacks; what all runs lack is said once."""
+    who = (*PART, "run")
     held = {row[:4]: set(row[4]) for row in measures.group_by(*who, "phase").agg(pl.col("split").unique()).iter_rows()}
-    studies = runs.select("model", "domain").unique(maintain_order=True).rows()
+    studies = runs.select(PART).unique(maintain_order=True).rows()
     gaps = []
     for model, domain in studies:
         name = f"The base model{f' ({model}, {domain})' if len(studies) > 1 else ''}"
@@ -113,8 +126,8 @@ def find_holes(measures: pl.DataFrame, runs: pl.DataFrame) -> list[str]:
             lacking.setdefault(of_all, []).append(f"{name[0].upper()}{name[1:]} {told}.")
     for of_all, sentences in lacking.items():
         gaps += [f"{of_all.format(runs=f'{runs.height} runs')}."] if 1 < len(sentences) == runs.height else sentences
-    every = set(measures["split"])
-    gaps += [f"No model was asked a question of split {split} ({SPLITS[split]})." for split in TESTS if split not in every]
+    every, tests = set(measures["split"]), {name: EVALUATION_SETS[name] for name in NEW_SETS}
+    gaps += [f"No model was asked a question of split {name} ({words})." for name, words in tests.items() if name not in every]
     seeds = set(runs["seed"])
     if len(seeds) == 1:
         gaps.append("Seeds were not varied (one only): all intervals are over questions, and say nothing about other seeds.")
@@ -132,8 +145,8 @@ def _list_holes(held: Mapping[tuple, set[str]], who: tuple[str, str, str], phase
     holes = []
     for phase in phases:
         have = held.get((*who, phase), set())
-        wanted = [*(["seen"] if phase == "tuned_chat" else []), *TESTS]
-        short = ", ".join(split for split in wanted if split not in have)
+        wanted = [*(["seen"] if phase == "tuned_chat" else []), *NEW_SETS]
+        short = ", ".join(name for name in wanted if name not in have)
         words = f"{phase} ({PHASES[phase]})"
         if not have:
             holes.append((f"was not asked in phase {words}", f"None of the {{runs}} was asked in phase {words}"))

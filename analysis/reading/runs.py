@@ -7,10 +7,11 @@ from typing import Any
 
 import polars as pl
 
-from analysis.showing.labels import sort_by_words
+from analysis.measures.keys import PART, RUN_KEY, sort_by_words
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.files import MANIFEST
 from lm_eval_tasks.contracts.manifest import read_manifest
+from lm_eval_tasks.contracts.vocabulary import THRESHOLD
 
 RUN_SCHEMA = pl.Schema(
     {
@@ -22,19 +23,20 @@ RUN_SCHEMA = pl.Schema(
         "ratio": pl.Float64,
         "seed": pl.Int64,
         "response_format": pl.String,
+        "threshold": pl.Float64,  # of confidence, above which the data took a prediction for a belief
         "folder": pl.String,
     }
 )
 # The exact types of what a manifest says, so that true is no number.
 KINDS = {pl.String: (str,), pl.Int64: (int,), pl.Float64: (int, float)}
-RUN_KEY = ("model", "domain", "condition", "ratio", "seed")
 
 
 def find_runs(folder: str | Path) -> tuple[pl.DataFrame, list[dict[str, Any]]]:
     """The runs below a folder: one row each (`RUN_SCHEMA`), and their manifests in the same order.
 
     Raises:
-        UserError: none, one twice, two alike but for their hyper-parameters, or a manifest that lacks what a run must say.
+        UserError: none, one twice, two alike but for their hyper-parameters, several sources or thresholds of one base model
+            and domain, or a manifest that lacks what a run must say.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -58,20 +60,33 @@ def find_runs(folder: str | Path) -> tuple[pl.DataFrame, list[dict[str, Any]]]:
         twice = runs.group_by(key, maintain_order=True).agg("folder").filter(pl.col("folder").list.len() > 1)
         if twice.height:
             raise UserError(f"{' and '.join(twice['folder'][0])} {what}. Remove one, or name a folder that holds only one.")
-    sources = runs.group_by("model", "domain").agg(pl.col("source").unique().sort()).filter(pl.col("source").list.len() > 1)
-    if sources.height:
-        names = " and ".join(sources["source"][0])
+    if sources := _find_several(runs, "source"):
         raise UserError(
-            f"{folder} holds runs of domain {sources['domain'][0]!r} trained on {names}. Report them one at a time."
+            f"{folder} holds runs of domain {sources['domain']!r} trained on {' and '.join(sources['source'])}. Report them "
+            "one at a time."
+        )
+    if thresholds := _find_several(runs, "threshold"):
+        names = " and ".join(f"{threshold:g}" for threshold in thresholds["threshold"])
+        raise UserError(
+            f"{folder} holds runs of domain {thresholds['domain']!r} whose data took a prediction for a belief above a "
+            f"confidence of {names}. Report them one at a time."
         )
     order = sort_by_words(runs.with_row_index("_at"))
     return order.drop("_at"), [manifests[i] for i in order["_at"]]
 
 
+def _find_several(runs: pl.DataFrame, column: str) -> dict[str, Any] | None:
+    """The first base model and domain whose runs differ in a column, with all its values."""
+    found = runs.group_by(PART).agg(pl.col(column).unique().sort()).filter(pl.col(column).list.len() > 1).sort(PART)
+    return found.row(0, named=True) if found.height else None
+
+
 def _read_run(manifest: Mapping[str, Any], file: Path) -> dict[str, Any]:
     config = manifest["config"] if isinstance(manifest["config"], dict) else {}
     names = {name: name for name in RUN_SCHEMA if name not in ("run", "model", "folder")} | {"model": "base_model"}
-    lacking = [key for key in names.values() if key not in config or (config[key] is None and key != "ratio")]
+    said = {name: value for name, value in config.items() if value is not None or name == "ratio"}
+    config = {"threshold": THRESHOLD} | said  # older manifests do not say it, which is named as a gap
+    lacking = [key for key in names.values() if key not in config]
     if lacking:
         raise UserError(f"{file}: config has no {lacking[0]!r}, which a run of a study must say. Train it with recipes/sft.py.")
     row = {"run": manifest["run"], "folder": str(file.parent)} | {name: config[key] for name, key in names.items()}
@@ -85,4 +100,6 @@ def _read_run(manifest: Mapping[str, Any], file: Path) -> dict[str, Any]:
     if (row["condition"] == "mix") != (row["ratio"] is not None) or not 0 <= (row["ratio"] or 0) <= 1:
         told = f"{row['condition']} has the ratio {json.dumps(row['ratio'])}"
         raise UserError(f"{file}: {told}; a mix has one from 0 to 1, other conditions have none. Train it again.")
+    if not 0 <= row["threshold"] <= 1:
+        raise UserError(f"{file}: threshold is {json.dumps(row['threshold'])}, which is not from 0 to 1. Train it again.")
     return row

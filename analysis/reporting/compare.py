@@ -1,32 +1,29 @@
 """The command `consistency`: two sets of logs in, one comparison out."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from analysis.measures.consistency import (
-    METRICS,
-    add_spearman,
-    average_presentations,
-    compare_probes,
-    join_probes,
-    name_question,
-)
+from analysis.measures.consistency import add_spearman, average_presentations, compare_probes, join_probes
 from analysis.measures.intervals import summarise_means
+from analysis.measures.metrics import CONSISTENCY, METRICS, SPEARMAN
 from analysis.measures.priors import PARTS as PRIOR_PARTS
-from analysis.measures.priors import describe_split
+from analysis.measures.priors import describe_parts
 from analysis.measures.states import STATES, add_states
-from analysis.reading.study import name_split
-from analysis.showing.tables import Table, format_interval, format_number, write_text
+from analysis.reading.study import find_set
+from analysis.showing.formats import format_interval, format_number
+from analysis.showing.tables import Table, write_text
 from lm_eval_tasks.contracts.errors import UserError
-from lm_eval_tasks.contracts.files import write_file, write_parquet
+from lm_eval_tasks.contracts.files import MANIFEST, write_file, write_parquet
 from lm_eval_tasks.contracts.logs.samples import read_probes
 from lm_eval_tasks.contracts.manifest import read_manifest
-from lm_eval_tasks.contracts.vocabulary import KEY
+from lm_eval_tasks.contracts.questions import name_question
+from lm_eval_tasks.contracts.vocabulary import KEY, THRESHOLD
 
-SHOWN = (*METRICS, "spearman")
+SHOWN = {**{name: METRICS[name] for name in CONSISTENCY}, SPEARMAN.name: SPEARMAN}
 # How questions are told apart: the key in the comparison, and the column.
 PARTS = {"by_split": "split", "by_domain": "domain", "by_subject": "subject", "by_belief": "state_before"}
 QUESTION_COLUMNS = (
@@ -55,9 +52,10 @@ def compare_logs(
     Returns:
         `n, kl_nats, rank_pearson, top1_agreement, spearman`; `intervals` (low, high); `kl_infinite` (left out of the mean)
         and `rank_undefined` (counted as 0 in both rank correlations); `only_before` and `only_after` (questions); `before`
-        and `after`; `trained_on` and `prompts_differ` (see `find_training` and `compare_prompts`); the same means for the
-        questions of each `by_split` (see `name_splits`), `by_domain`, `by_subject` (those without one left out) and `by_belief`
-        (what it was before: right, wrong or unsure); and `letter_prior`, the divergence's parts (see `priors.describe_split`).
+        and `after`; `trained_on`, `threshold` (of beliefs) with `threshold_known` (whether a manifest says it), and
+        `prompts_differ` (see `find_training` and `compare_prompts`); the same means for the questions of each `by_split` (see
+        `name_sets`), `by_domain`, `by_subject` (those without one left out) and `by_belief` (what it was before: right, wrong
+        or unsure); and `letter_prior`, the divergence's parts (see `priors.describe_parts`).
 
     Raises:
         UserError: unreadable logs, several models or phases and none named, no question in both, other questions, or a file of
@@ -76,8 +74,11 @@ def compare_logs(
             f"no question is in both: --before has {tables[0].height:,} questions, --after {tables[1].height:,}, and they "
             "share no (source, domain, id). Ask both models the same question set."
         )
-    trained = find_training(tables[1])
-    compared = name_splits(add_states(add_spearman(compare_probes(joined.table))), trained)
+    config = find_training(tables[1])
+    trained = {name: config[name] for name in ("source", "domain")} if config.get("source") and config.get("domain") else None
+    threshold = THRESHOLD if config.get("threshold") is None else config["threshold"]
+    compared = add_spearman(compare_probes(joined.table)).with_columns(threshold=pl.lit(threshold))
+    compared = name_sets(add_states(compared), trained)
     if questions:
         write_questions(compared, questions)
     told = {
@@ -91,38 +92,43 @@ def compare_logs(
         "only_after": joined.only_after,
         **told,
         "trained_on": trained,
+        "threshold": threshold,
+        "threshold_known": config.get("threshold") is not None,
         "prompts_differ": compare_prompts(*sides),
         **{key: summarise_parts(compared, column) for key, column in PARTS.items()},
-        "letter_prior": describe_split(*sides),
+        "letter_prior": describe_parts(*sides),
     }
 
 
-def find_training(probes: pl.DataFrame) -> dict[str, str] | None:
-    """The `source` and `domain` that a tuned model was trained on, from the manifest in its folder; None where it is not there.
+def find_training(probes: pl.DataFrame) -> dict[str, Any]:
+    """The `config` by which a tuned model was trained, from the manifest in its folder; empty where it is not there.
 
     Args:
         probes: of one model; its name is its folder where it was asked from one.
 
     Raises:
-        UserError: there is a manifest, and it cannot be read.
+        UserError: there is a manifest, and it cannot be read, or its threshold is no number.
     """
     run, model = probes["run"][0], probes["model"][0]
     manifest = read_manifest(model) if run else None
     if not manifest or manifest["run"] != run or manifest["stage"] != "train":
-        return None
+        return {}
     config = manifest["config"]
-    return {name: config[name] for name in ("source", "domain")} if config.get("source") and config.get("domain") else None
+    threshold = config.get("threshold")
+    if threshold is not None and type(threshold) not in (int, float):
+        raise UserError(f"{Path(model) / MANIFEST}: threshold is {json.dumps(threshold)}, which is no number. Train it again.")
+    return config
 
 
-def name_splits(compared: pl.DataFrame, trained: dict[str, str] | None) -> pl.DataFrame:
-    """Name splits by what the tuned model was trained on (homo, id, ood, seen).
+def name_sets(compared: pl.DataFrame, trained: dict[str, str] | None) -> pl.DataFrame:
+    """Name evaluation sets by what the tuned model was trained on (homo, id, ood, seen), in the column `split`.
 
     What is not evaluated, and all questions where nobody knows that, keep the split of the question set (train, dev, test).
     """
     if not trained:
         return compared
     relative = compared.with_columns(trained_source=pl.lit(trained["source"]), trained_domain=pl.lit(trained["domain"]))
-    return relative.with_columns(pl.coalesce(name_split(), "split").alias("split")).drop("trained_source", "trained_domain")
+    return relative.with_columns(pl.coalesce(find_set(), "split").alias("split")).drop("trained_source", "trained_domain")
 
 
 def compare_prompts(before: pl.DataFrame, after: pl.DataFrame) -> dict[str, Any] | None:
@@ -141,7 +147,7 @@ def compare_prompts(before: pl.DataFrame, after: pl.DataFrame) -> dict[str, Any]
     if len(kinds) > 1 or not both.height:
         return None
     other = both.filter(pl.col("prompt_hash") != pl.col("prompt_hash_after")).select(KEY).unique().sort(KEY)
-    return {"n": other.height, "first": name_question(other) if other.height else None}
+    return {"n": other.height, "first": name_question(other.row(0, named=True)) if other.height else None}
 
 
 def write_questions(compared: pl.DataFrame, file: Path) -> None:
@@ -192,7 +198,7 @@ def summarise_parts(compared: pl.DataFrame, column: str) -> dict[str, dict[str, 
 
 def summarise(compared: pl.DataFrame) -> dict[str, Any]:
     """Means, intervals and counts of compared questions, ready for JSON."""
-    means = {row["metric"]: row for row in summarise_means(compared, (), SHOWN).iter_rows(named=True)}
+    means = {row["metric"]: row for row in summarise_means(compared, (), tuple(SHOWN)).iter_rows(named=True)}
     return {
         "n": compared.height,
         **{metric: means[metric]["value"] if metric in means else None for metric in SHOWN},
@@ -212,8 +218,8 @@ def write_comparison(report: dict[str, Any]) -> str:
             cells += [format_number(part[metric], 4), format_interval({"low": low, "high": high}, digits=4)]
         rows.append([name, f"{part['n']:,}", *cells])
     header = ["questions", "n"]
-    for name in ("KL, nats", "rank corr.", "same answer", "Spearman"):
-        header += [name, "95% interval"]
+    for metric in SHOWN.values():
+        header += [metric.header, "95% interval"]
     title = " against ".join("{model} ({phase}, {scoring})".format(**report[side]) for side in ("before", "after"))
     notes = [
         f"Left out: {report['only_before']:,} questions only in --before, {report['only_after']:,} only in --after.",
@@ -225,7 +231,8 @@ def write_comparison(report: dict[str, Any]) -> str:
         for side in ("before", "after")
         if report[side]["presentations"] > 1
     ]
-    notes += describe_splits(report) + describe_prompts(report["prompts_differ"]) + describe_prior(report["letter_prior"])
+    notes += [*describe_sets(report), describe_threshold(report)]
+    notes += describe_prompts(report["prompts_differ"]) + describe_prior(report["letter_prior"])
     return write_text(Table("consistency", title, header, rows, "\n".join(notes))).rstrip()
 
 
@@ -238,8 +245,14 @@ def list_parts(report: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     return shown
 
 
-def describe_splits(report: dict[str, Any]) -> list[str]:
-    """What the terminal says of the splits of a tuned model's questions: a sentence."""
+def describe_threshold(report: dict[str, Any]) -> str:
+    """What the terminal says of beliefs: by which threshold they are told, and who says so."""
+    whose = "as --after was trained by" if report["threshold_known"] else "the project's own, as no manifest says another"
+    return f"Beliefs: right or wrong above a confidence of {report['threshold']:g} ({whose}), else unsure."
+
+
+def describe_sets(report: dict[str, Any]) -> list[str]:
+    """What the terminal says of the evaluation sets of a tuned model's questions: a sentence."""
     model, run, trained = report["after"]["model"], report["after"]["run"], report["trained_on"]
     if trained:
         return ["Splits are relative to what --after was trained on: {source}/{domain}.".format(**trained)]
@@ -256,16 +269,16 @@ def describe_prompts(differ: dict[str, Any] | None) -> list[str]:
     ]
 
 
-def describe_prior(split: dict[str, Any]) -> list[str]:
+def describe_prior(parts: dict[str, Any]) -> list[str]:
     """What the terminal says of the letter prior's part: sentences."""
-    if not split["n"]:
-        return split["notes"]
+    if not parts["n"]:
+        return parts["notes"]
     kl, part, rest = (
-        f"{format_number(split[name], 4)} {format_interval({'low': low, 'high': high}, digits=4)}"
-        for name, (low, high) in ((name, split["intervals"].get(name, (None, None))) for name in PRIOR_PARTS)
+        f"{format_number(parts[name], 4)} {format_interval({'low': low, 'high': high}, digits=4)}"
+        for name, (low, high) in ((name, parts["intervals"].get(name, (None, None))) for name in PRIOR_PARTS)
     )
     words = (
-        f"KL in each order on its own ({split['n']:,} questions): {kl} nats: the letter prior's part {part}, the rest {rest}."
+        f"KL in each order on its own ({parts['n']:,} questions): {kl} nats: the letter prior's part {part}, the rest {rest}."
     )
-    left_out = f" Infinite for {split['infinite']:,} questions, left out." if split["infinite"] else ""
-    return [words + left_out, *split["notes"]]
+    left_out = f" Infinite for {parts['infinite']:,} questions, left out." if parts["infinite"] else ""
+    return [words + left_out, *parts["notes"]]

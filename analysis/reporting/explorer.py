@@ -4,24 +4,25 @@ from typing import Any
 
 import polars as pl
 
+from analysis.measures.keys import CONDITION, PART, QUESTION, RUN_KEY
 from analysis.measures.states import add_states
-from analysis.showing.labels import name_condition, name_split
-from lm_eval_tasks.contracts.style import COLOURS
+from lm_eval_tasks.contracts.style import find_look
+from lm_eval_tasks.contracts.vocabulary import name_condition, name_set
 
 LIMIT = 2000
-_GROUP = ("model", "domain", "condition", "ratio")
-_QUESTION = ("source", "question_domain", "id", "question", "choices", "answer")
-_ORDER = (*_GROUP, "seed", "run", *_QUESTION[:3])
+_GROUP = (*PART, *CONDITION)
+_TEXT = (*QUESTION, "question", "choices", "answer")
+_ORDER = (*RUN_KEY, "run", *QUESTION)
 
 
 def list_moved(measures: pl.DataFrame, limit: int = LIMIT) -> tuple[pl.DataFrame, int]:
     """The answers in the chat prompt that lie furthest, by KL, from what the base model believed.
 
     Questions seen in training are left out. A question counts once a condition, by the seed that moved it most. Conditions
-    share the places fairly: each gets its most moved answer, then each its second, until the places are full.
+    share the rows fairly: each gets its most moved answer, then each its second, until there are enough.
 
     Args:
-        measures: as in `results.Study`, of all base models and trained domains.
+        measures: as in `study.Study`, of all base models and trained domains.
         limit: how many rows to take at most.
 
     Returns:
@@ -32,9 +33,9 @@ def list_moved(measures: pl.DataFrame, limit: int = LIMIT) -> tuple[pl.DataFrame
         pl.col("kl_nats").is_not_null(), pl.col("split") != "seen", phase="tuned_chat"
     )
     keys = asked.select("_row", "kl_nats", *_ORDER).sort("kl_nats", *_ORDER, descending=[True] + [False] * len(_ORDER))
-    keys = keys.unique([*_GROUP, *_QUESTION[:3]], keep="first", maintain_order=True)
-    place = pl.int_range(pl.len()).over(_GROUP)
-    chosen = keys.with_columns(_place=place).sort("_place", maintain_order=True).head(limit)
+    keys = keys.unique([*_GROUP, *QUESTION], keep="first", maintain_order=True)
+    rank = pl.int_range(pl.len()).over(_GROUP)
+    chosen = keys.with_columns(_rank=rank).sort("_rank", maintain_order=True).head(limit)
     return add_states(measures[chosen["_row"]]), keys.height
 
 
@@ -43,12 +44,12 @@ def pack_moved(moved: pl.DataFrame, count: int) -> dict[str, Any]:
 
     Returns:
         `conditions` (name, colour, study), `questions` (a list a column, a question once) and `answers` (a list a column):
-        `condition` and `question` are places in the two; probabilities are in thousandths; `kl` is null where infinite.
+        `condition` and `question` are positions in the two; probabilities are in thousandths; `kl` is null where infinite.
     """
     rows = moved.head(count).sort("kl_nats", *_ORDER, descending=[True] + [False] * len(_ORDER))
-    questions = rows.select("question_hash", *_QUESTION).unique(maintain_order=True).with_row_index("_question")
+    questions = rows.select("question_hash", *_TEXT).unique(maintain_order=True).with_row_index("_question")
     conditions = rows.select(_GROUP).unique().sort(_GROUP).with_row_index("_condition")
-    rows = rows.join(questions, on=("question_hash", *_QUESTION[:3]), how="left", maintain_order="left")
+    rows = rows.join(questions, on=("question_hash", *QUESTION), how="left", maintain_order="left")
     rows = rows.join(conditions, on=_GROUP, how="left", nulls_equal=True, maintain_order="left")
     answers = rows.select(
         "seed",
@@ -56,7 +57,7 @@ def pack_moved(moved: pl.DataFrame, count: int) -> dict[str, Any]:
         "state",
         condition="_condition",
         question="_question",
-        split=pl.col("split").map_elements(name_split, return_dtype=pl.String),
+        split=pl.col("split").map_elements(name_set, return_dtype=pl.String),
         kl=pl.when(pl.col("kl_nats").is_finite()).then(pl.col("kl_nats").round(3)),
         first_before="prediction_before",
         first="prediction",
@@ -66,7 +67,7 @@ def pack_moved(moved: pl.DataFrame, count: int) -> dict[str, Any]:
     named = [
         {
             "name": name_condition(row["condition"], row["ratio"]),
-            "colour": COLOURS.get(row["condition"], "#999999"),
+            "colour": find_look(row["condition"])[0],
             "study": f"{row['model']} · {row['domain']}",
         }
         for row in conditions.iter_rows(named=True)

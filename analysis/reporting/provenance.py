@@ -5,8 +5,9 @@ from typing import Any
 
 import polars as pl
 
+from analysis.measures.keys import CONDITION, QUESTION
 from analysis.reading.study import Study
-from analysis.showing.labels import name_condition
+from lm_eval_tasks.contracts.vocabulary import name_condition
 
 
 def count_study(study: Study, model: str, domain: str) -> dict[str, Any]:
@@ -15,10 +16,10 @@ def count_study(study: Study, model: str, domain: str) -> dict[str, Any]:
     asked = study.measures.filter(model=model, domain=domain)
     return {
         "runs": runs.height,
-        "conditions": runs.select("condition", "ratio").n_unique(),
+        "conditions": runs.select(CONDITION).n_unique(),
         "seeds": sorted(set(runs["seed"])),
         "source": runs["source"][0],
-        "questions": asked.select("source", "question_domain", "id").n_unique(),
+        "questions": asked.select(QUESTION).n_unique(),
         "before": asked.filter(run="", phase="base_probe").height,
         "after": asked.filter(pl.col("run") != "").height,
     }

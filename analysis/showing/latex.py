@@ -27,7 +27,7 @@ _WIDTHS = {c: width for width, some in _CHARACTERS.items() for c in some}
 class Layout(NamedTuple):
     """One way to set a table, in points of the class article at 10 points; `em` is what an em of `_WIDTHS` becomes."""
 
-    turned: bool  # landscape
+    landscape: bool
     size: str
     em: float
     gap: float  # half of what lies between two columns
@@ -40,7 +40,10 @@ LAYOUTS = (  # first what is read most easily
     Layout(True, "scriptsize", 8, 2),
     Layout(True, "tiny", 6.9, 2),
 )
-TEXT_POINTS = {False: 342, True: 545}  # the width of a page's text, upright and turned, less a rest for what is not measured
+TEXT_POINTS = {
+    False: 342,
+    True: 545,
+}  # a page's text, upright and in landscape, less a rest for what is not measured
 FLOAT_ROWS = 30  # that fit on a page below a long caption
 NARROW = 7  # ems below which a column of broken lines is hard to read
 LONG_WORD = 15  # ems above which a word in a caption may be broken anywhere
@@ -57,7 +60,11 @@ class Parts(NamedTuple):
 
 
 def escape_latex(text: str) -> str:
-    """Text that LaTeX shows as it is, on one line; control characters are left out."""
+    r"""Text that LaTeX shows as it is, on one line; control characters are left out.
+
+    >>> print(escape_latex("50% of a_b"))
+    50\% of a\_b
+    """
     return _SPECIAL.sub(lambda found: _ESCAPES.get(found[0], "-{}"), _clean(text))  # else two hyphens become a dash
 
 
@@ -65,26 +72,26 @@ def write_latex(table: Table) -> str:
     """A table as LaTeX that needs the package booktabs; its label is `tab:` and the table's name.
 
     It fits a page of the class article at 10 points. A short and narrow table floats. A long one breaks over pages (package
-    longtable), one that is too wide for small letters is turned (pdflscape), and where that is not enough the widest columns
-    break their lines. A comment on top says what is needed beyond booktabs, and where names hold letters that pdfLaTeX's
-    usual fonts lack, what to compile it with.
+    longtable), one that is too wide for small letters stands in landscape (pdflscape), and where that is not enough the
+    widest columns break their lines. A comment on top says what is needed beyond booktabs, and where names hold letters that
+    pdfLaTeX's usual fonts lack, what to compile it with.
     """
     layout, widths = choose_layout(table)
     kinds = ["l" if i < table.left else "r" for i in range(len(table.header))]
-    places = "".join(k if width is None else f"p{{{width * layout.em:.0f}pt}}" for k, width in zip(kinds, widths, strict=True))
+    columns = "".join(k if width is None else f"p{{{width * layout.em:.0f}pt}}" for k, width in zip(kinds, widths, strict=True))
     label = re.sub(r"[^\w.-]+", "-", table.name, flags=re.ASCII)
     caption = _break_words(f"{table.title}. {table.note}".strip(), LONG_WORD)
     parts = Parts(
         caption=rf"\caption{{{caption}}}\label{{tab:{label}}}",
         size=[rf"\{layout.size}", rf"\setlength{{\tabcolsep}}{{{layout.gap}pt}}"],
-        columns=f"{{@{{}}{places}@{{}}}}",
+        columns=f"{{@{{}}{columns}@{{}}}}",
         head=[r"\toprule", *(_write_row(map(escape_latex, line)) for line in stack_header(table, widths)), r"\midrule"],
         rows=_write_rows(table, kinds, widths),
     )
-    if len(table.rows) <= FLOAT_ROWS and not layout.turned and not any(widths):
+    if len(table.rows) <= FLOAT_ROWS and not layout.landscape and not any(widths):
         lines = _write_float(parts)
     else:
-        lines = _write_long(parts, len(kinds), layout.turned)
+        lines = _write_long(parts, len(kinds), layout.landscape)
     if not all(c.isascii() or c in _USUAL for line in lines for c in line):
         lines.insert(0, "% Holds letters that pdfLaTeX's usual fonts lack: compile with LuaLaTeX or XeLaTeX.")
     return "\n".join(lines) + "\n"
@@ -108,13 +115,13 @@ def _write_float(parts: Parts) -> list[str]:
     return [r"\begin{table}", r"\centering", parts.caption, r"\medskip", *parts.size, *body, r"\end{table}"]
 
 
-def _write_long(parts: Parts, columns: int, turned: bool) -> list[str]:
+def _write_long(parts: Parts, columns: int, landscape: bool) -> list[str]:
     """A table that breaks over pages, each of which has the header."""
     again = rf"\multicolumn{{{columns}}}{{@{{}}l@{{}}}}{{\tablename~\thetable, continued}}\\"
     heads = [parts.caption + r"\\", *parts.head, r"\endfirsthead", again, *parts.head, r"\endhead", r"\bottomrule", r"\endfoot"]
     size = [*parts.size, r"\setlength{\LTcapwidth}{\linewidth}"]
     lines = ["{", *size, rf"\begin{{longtable}}{parts.columns}", *heads, *parts.rows, r"\end{longtable}", "}"]
-    if not turned:
+    if not landscape:
         return ["% Needs the packages booktabs, longtable.", *lines]
     return ["% Needs the packages booktabs, longtable, pdflscape.", r"\begin{landscape}", *lines, r"\end{landscape}"]
 
@@ -122,10 +129,10 @@ def _write_long(parts: Parts, columns: int, turned: bool) -> list[str]:
 def choose_layout(table: Table) -> tuple[Layout, list[float | None]]:
     """The first layout in which a table fits the page, and a width (ems) for each column whose lines must break for that."""
     natural = [max(_measure_body(table, i), _measure_words(name)) for i, name in enumerate(table.header)]
-    limits = {a: _limit_widths(natural, (TEXT_POINTS[a.turned] - 2 * a.gap * (len(natural) - 1)) / a.em) for a in LAYOUTS}
+    limits = {a: _limit_widths(natural, (TEXT_POINTS[a.landscape] - 2 * a.gap * (len(natural) - 1)) / a.em) for a in LAYOUTS}
     widest = max(natural)
     whole = max([NARROW, *natural[table.left :]])  # numbers stay on their line while anything else helps
-    tries = [(a, least) for turned in (False, True) for least in (widest, whole) for a in LAYOUTS[:-1] if a.turned == turned]
+    tries = [(a, least) for side in (False, True) for least in (widest, whole) for a in LAYOUTS[:-1] if a.landscape == side]
     tries += [(a, least) for least in (widest, whole, NARROW) for a in LAYOUTS]
     layout = next((a for a, least in tries if limits[a] >= min(least, widest)), LAYOUTS[-1])
     return layout, [limits[layout] if width > limits[layout] else None for width in natural]

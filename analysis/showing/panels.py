@@ -1,4 +1,4 @@
-"""What the figures share: a grid of panels, a row a condition and a column a split, and intervals of two widths."""
+"""What figures share: a grid of panels, a row a condition and a column an evaluation set, and intervals of two widths."""
 
 from collections.abc import Mapping
 
@@ -7,14 +7,19 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.showing.labels import BASE, SPLITS, name_condition, name_split, sort_by_words
+from analysis.measures.keys import CONDITION, sort_by_words
 from lm_eval_tasks.contracts.style import INK
+from lm_eval_tasks.contracts.vocabulary import BASE, EVALUATION_SETS, name_condition, name_set
+
+# What captions say of `plot_intervals`.
+ARROW = "An arrow: the interval goes on beyond the axis."
+BARS = "Thick bars: 95% intervals over questions; thin ones: over questions, and over seeds where there are several"
 
 
 def make_axes(
     table: pl.DataFrame, rows: int, title: str, room: float = 0.3
 ) -> tuple[Figure, np.ndarray, list[tuple[str, float | None]], list[str]]:
-    """A grid of panels with the conditions named at the left, and the splits with n and seeds at the top.
+    """A grid of panels with the conditions named at the left, and the evaluation sets with n and seeds at the top.
 
     Args:
         table: the columns `condition`, `ratio`, `split`, `n` and `seeds`.
@@ -23,23 +28,44 @@ def make_axes(
         room: the height of a condition, in inches.
 
     Returns:
-        The figure, its axes (rows, splits), the conditions from the top, and the splits from the left.
+        The figure, its axes (rows, evaluation sets), the conditions from the top, and the evaluation sets from the left.
     """
-    tuned = table.filter(pl.col("condition") != BASE).select("condition", "ratio").unique()
-    conditions, splits = sort_by_words(tuned).rows(), [split for split in SPLITS if split in set(table["split"])]
+    tuned = table.filter(pl.col("condition") != BASE).select(CONDITION).unique()
+    conditions, evaluations = sort_by_words(tuned).rows(), list_evaluations(table)
     height = room * len(conditions) + 0.55
-    figure = Figure(figsize=(1.6 + 2.45 * len(splits), rows * height + 1.35), layout="constrained")
-    axes = figure.subplots(rows, len(splits), sharey=True, squeeze=False)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
-    for column, split in enumerate(splits):
-        axis, words = axes[0, column], f"{SPLITS[split]}\n{count_panel(table.filter(split=split))}"
-        axis.set_title(name_split(split), fontweight="bold", pad=27)
-        axis.text(0, 1.03, words, transform=axis.transAxes, fontsize=8, linespacing=1.35)
+    figure = Figure(figsize=(1.6 + 2.45 * len(evaluations), rows * height + 1.35), layout="constrained")
+    axes = figure.subplots(rows, len(evaluations), sharey=True, squeeze=False)
+    write_title(figure, title)
+    for axis, name in zip(axes[0], evaluations, strict=True):
+        write_head(axis, name, count_panel(table.filter(split=name)))
     for axis in axes.flat:
         axis.set_ylim(len(conditions) - 0.4, -0.6)
         axis.set_yticks(range(len(conditions)), [name_condition(*row) for row in conditions])
         axis.tick_params(axis="y", length=0)
-    return figure, axes, conditions, splits
+    return figure, axes, conditions, evaluations
+
+
+def list_evaluations(table: pl.DataFrame) -> list[str]:
+    """The evaluation sets that a table holds, in their order."""
+    held = set(table["split"])
+    return [name for name in EVALUATION_SETS if name in held]
+
+
+def write_title(figure: Figure, title: str) -> None:
+    """The title above all panels."""
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
+
+
+def write_head(axis: Axes, evaluation: str, counts: str) -> None:
+    """Above a column of panels: its evaluation set, what that is, and how much was asked."""
+    axis.set_title(name_set(evaluation), fontweight="bold", pad=27)
+    words = f"{EVALUATION_SETS[evaluation]}\n{counts}"
+    axis.text(0, 1.03, words, transform=axis.transAxes, fontsize=8, linespacing=1.35)
+
+
+def write_beside(axis: Axes, y: float, text: str) -> None:
+    """A number at the right of a panel's row."""
+    axis.text(1.03, y, text, transform=axis.get_yaxis_transform(), va="center", fontsize=8)
 
 
 def get_row(table: pl.DataFrame, **where: str | float | None) -> Mapping[str, float] | None:
@@ -52,6 +78,9 @@ def find_limits(held: pl.Series, least: float, most: float | None) -> tuple[floa
     """Limits of an axis that holds all these values: `least` and `most`, and further with some room where a value lies beyond.
 
     Without `most` the axis goes as far as the values do.
+
+    >>> find_limits(pl.Series([0.2, 0.7]), 0, 1), find_limits(pl.Series([0.0, 5.0]), 0, None)
+    ((0, 1), (0, 5.4))
     """
     low, high = held.min(), held.max()
     room = 0.08 * (max(high, most or least) - min(low, least))
@@ -61,7 +90,7 @@ def find_limits(held: pl.Series, least: float, most: float | None) -> tuple[floa
     return bottom, top if top > bottom else bottom + 1
 
 
-def draw_intervals(axis: Axes, y: float, row: Mapping[str, float], limits: tuple[float, float]) -> None:
+def plot_intervals(axis: Axes, y: float, row: Mapping[str, float], limits: tuple[float, float]) -> None:
     """Both intervals; an arrow where one goes on beyond the axis."""
     axis.plot([row["low"], row["high"]], [y, y], color=INK, lw=0.9, solid_capstyle="butt", zorder=3)
     axis.plot([row["low_questions"], row["high_questions"]], [y, y], color=INK, lw=3, solid_capstyle="butt", zorder=3)
@@ -72,6 +101,17 @@ def draw_intervals(axis: Axes, y: float, row: Mapping[str, float], limits: tuple
 
 def count_panel(part: pl.DataFrame) -> str:
     """Questions and seeds of the tuned models of a panel: "n = 420, 2 seeds"."""
-    n, seeds = (part.filter(pl.col("condition") != BASE)[name] for name in ("n", "seeds"))
-    count = f"{n.min():,}" if n.min() == n.max() else f"{n.min():,} to {n.max():,}"
-    return f"n = {count}, {seeds.max()} seed{'s' if seeds.max() != 1 else ''}"
+    tuned = part.filter(pl.col("condition") != BASE)
+    return f"n = {name_range(tuned['n'])}, {count_seeds(tuned)}"
+
+
+def count_seeds(part: pl.DataFrame) -> str:
+    """How many seeds there are at most: "2 seeds"."""
+    seeds = part["seeds"].max()
+    return f"{seeds} seed{'s' if seeds != 1 else ''}"
+
+
+def name_range(numbers: pl.Series) -> str:
+    """The least and the greatest of some counts: "420", or "420 to 1,040"."""
+    least, most = numbers.min(), numbers.max()
+    return f"{least:,}" if least == most else f"{least:,} to {most:,}"

@@ -97,9 +97,9 @@ def audit_questions(table: pl.DataFrame, similarity: float = 0.8, seed: int = 0)
 
 def _mark_duplicates(table: pl.DataFrame) -> pl.DataFrame:
     same = ["domain", "text"]
-    places = {split: (pl.col("split") == split).any().over(same).alias(f"in_{split}") for split in SPLITS}
+    marks = {split: (pl.col("split") == split).any().over(same).alias(f"in_{split}") for split in SPLITS}
     table = table.with_columns(
-        *places.values(),
+        *marks.values(),
         duplicate=pl.len().over(same) > 1,
         different=pl.col("says").n_unique().over(same) > 1,
         several=pl.col("domain").n_unique().over("text") > 1,
@@ -196,11 +196,11 @@ def list_findings(marked: pl.DataFrame) -> pl.DataFrame:
 
 def _count(rows: pl.DataFrame, finding: str, column: str, among: str | None) -> pl.DataFrame:
     rows = rows if among is None else rows.filter(among)
-    place = pl.col("split").replace_strict({split: i for i, split in enumerate(SPLITS)}, default=-1, return_dtype=pl.Int64)
+    order = pl.col("split").replace_strict({split: i for i, split in enumerate(SPLITS)}, default=-1, return_dtype=pl.Int64)
     return (
         rows.group_by("domain", "split")
         .agg(n=pl.col(column).sum(), of=pl.len(), example=NAME.filter(pl.col(column)).first())
-        .sort("domain", place)
+        .sort("domain", order)
         .select(pl.lit(finding).alias("finding"), "domain", "split", "n", "of", "example")
     )
 

@@ -42,14 +42,14 @@ def find_near_pairs(texts: pl.Series, similarity: float = 0.8, seed: int = SEED)
         seed: of the sketches, on which it depends which pairs below 99.8% are found.
 
     Returns:
-        `left`, `right` (places in `texts`, left < right), `similarity`, in the order of the places.
+        `left`, `right` (positions in `texts`, left < right), `similarity`, in the order of the positions.
     """
     empty = pl.DataFrame(schema={"left": pl.UInt32, "right": pl.UInt32, "similarity": pl.Float64})
     if len(texts) < 2:
         return empty
     shingles = pl.concat(_list_shingles(part) for part in texts.to_frame("text").iter_slices(_TEXTS_AT_ONCE))
     bands = pl.concat(_sketch(part, seed) for part in shingles.to_frame().iter_slices(_TEXTS_AT_ONCE))
-    bands = bands.with_row_index("place").with_columns(texts.rank("ordinal").alias("rank"))
+    bands = bands.with_row_index("position").with_columns(texts.rank("ordinal").alias("rank"))
     pairs = pl.concat(_propose(bands, f"band_{i}") for i in range(BANDS)).unique().sort("left", "right")
     values, lengths = np.unique(shingles.explode().to_numpy(), return_inverse=True)[1], shingles.list.len().to_numpy()
     sets = csr_array((np.ones(len(values), np.int32), values, np.concatenate([[0], np.cumsum(lengths)])))
@@ -80,9 +80,9 @@ def _sketch(shingles: pl.DataFrame, seed: int) -> pl.DataFrame:
 def _propose(bands: pl.DataFrame, band: str) -> pl.DataFrame:
     """Pairs of texts with the same number of a band: each text with those that follow it in the order of texts."""
     shared = bands.filter(pl.col(band).is_duplicated()).sort(band, "rank")
-    following = [pl.col("place").shift(-i).over(band).alias(f"next_{i}") for i in range(1, NEIGHBOURS + 1)]
-    pairs = shared.select("place", *following).unpivot(index="place", value_name="other").drop_nulls()
-    return pairs.select(left=pl.min_horizontal("place", "other"), right=pl.max_horizontal("place", "other"))
+    following = [pl.col("position").shift(-i).over(band).alias(f"next_{i}") for i in range(1, NEIGHBOURS + 1)]
+    pairs = shared.select("position", *following).unpivot(index="position", value_name="other").drop_nulls()
+    return pairs.select(left=pl.min_horizontal("position", "other"), right=pl.max_horizontal("position", "other"))
 
 
 def _measure(pairs: pl.DataFrame, sets: csr_array, lengths: np.ndarray, similarity: float) -> pl.DataFrame:

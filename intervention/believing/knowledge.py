@@ -19,6 +19,9 @@ def name_knowledge(right: np.ndarray, draws: np.ndarray, gold: np.ndarray, choic
         draws: how many there were, (n,).
         gold: the probability of gold, averaged over draws and orders, (n,).
         choices: the number of choices, (n,).
+
+    >>> name_knowledge(np.array([3, 1, 0]), np.array([3, 3, 3]), np.array([0.9, 0.4, 0.3]), np.array([4, 4, 4])).to_list()
+    ['HighlyKnown', 'MaybeKnown', 'WeaklyKnown']
     """
     degree = np.select([right == draws, right > 0, gold > 1 / choices], [0, 1, 2], 3)
     return pl.Series("knowledge", np.array(KNOWLEDGE, dtype=object)[degree], dtype=pl.String)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from intervention.conditions import draw_numbers
+from intervention.conditions import number_rows
 from lm_eval_tasks.contracts.logs.averages import Presentations
 from lm_eval_tasks.contracts.logs.scores import FEW, LEAST
 from lm_eval_tasks.contracts.prompts import LETTERS
@@ -39,16 +39,16 @@ def estimate_priors(asked: Presentations, questions: pl.DataFrame, seed: int = 0
     Returns:
         A prior for each number of choices of which some questions were asked in every order.
     """
-    turned = asked.order >= 0
+    known = asked.order >= 0
     if not (cyclic := count_orders(asked) == asked.choices).any():
         return {}
     priors = {}
     numbers = np.full(len(cyclic), np.iinfo(np.uint64).max, dtype=np.uint64)
-    numbers[cyclic] = draw_numbers(questions.filter(pl.Series(cyclic)), seed, "letters").to_numpy()
+    numbers[cyclic] = number_rows(questions.filter(pl.Series(cyclic)), seed, "letters").to_numpy()
     for n in np.unique(asked.choices[cyclic]).tolist():
         every = np.flatnonzero(cyclic & (asked.choices == n))
         chosen = every[np.argsort(numbers[every], kind="stable")][: math.ceil(SHARE * len(every))]
-        some = asked.select(turned & np.isin(asked.question, chosen))
+        some = asked.select(known & np.isin(asked.question, chosen))
         shown = np.take_along_axis(some.probs, (np.arange(n) + some.order[:, None]) % n, axis=1)
         logs = np.log(np.maximum(shown, LEAST))
         times = np.bincount(some.question, minlength=len(cyclic))[chosen]

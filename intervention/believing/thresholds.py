@@ -5,9 +5,10 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from intervention.believing.beliefs import CLASSES, apply_threshold, check_threshold
+from intervention.believing.beliefs import apply_threshold, check_threshold
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.logs.scores import compute_ece, compute_letter_skew, compute_wilson
+from lm_eval_tasks.contracts.vocabulary import CLASSES
 
 
 def parse_thresholds(values: Sequence[str]) -> list[float]:
@@ -15,6 +16,9 @@ def parse_thresholds(values: Sequence[str]) -> list[float]:
 
     Raises:
         UserError: one is no number or not between 0 and 1.
+
+    >>> parse_thresholds(["0.5", "0.4,0.6"])
+    [0.5, 0.4, 0.6]
     """
     thresholds = []
     for value in (part.strip() for text in values for part in text.split(",")):
@@ -34,9 +38,9 @@ def sweep_thresholds(table: pl.DataFrame, thresholds: Sequence[float]) -> pl.Dat
         thresholds: between 0 and 1.
 
     Returns:
-        `threshold`; the number of questions of each class and of `beliefs`; `right`: the share of beliefs that are gold, with
-        its Wilson interval at 95%; their mean `confidence`; `ece`, their expected calibration error; and, where letters were
-        shown, `letter skew` (see `compute_letter_skew`) and `commonest`, the letter most often believed, with its share.
+        `threshold`; the number of questions of each class and of `beliefs`; `accuracy`: the share of beliefs that are gold,
+        with its Wilson interval at 95%; their mean `confidence`; `ece`, their expected calibration error; and, where letters
+        were shown, `letter skew` (see `compute_letter_skew`) and `commonest`, the letter most often believed, with its share.
     """
     table = table.select("prediction", "letter", "confidence", "answer")
     return pl.DataFrame([_describe_beliefs(apply_threshold(table, threshold), threshold) for threshold in thresholds])
@@ -50,7 +54,7 @@ def _describe_beliefs(table: pl.DataFrame, threshold: float) -> dict[str, object
     letters = beliefs["letter"].drop_nulls().value_counts(sort=True).sort("count", "letter", descending=[True, False])
     return (
         {"threshold": threshold, **counts, "beliefs": beliefs.height}
-        | {"right": correct.mean() if len(correct) else None, "low": low, "high": high}
+        | {"accuracy": correct.mean() if len(correct) else None, "low": low, "high": high}
         | {
             "confidence": confidence.mean() if len(correct) else None,
             "ece": compute_ece(correct, confidence) if len(correct) else None,

@@ -27,14 +27,17 @@ def beliefs(
     Example:
       python -m intervention beliefs --questions questions --probes probe/base --threshold 0.5,0.4,0.6 --output beliefs.parquet
     """
-    from intervention.believing.beliefs import count_beliefs, weigh_logs, write_beliefs
+    from intervention.believing.beliefs import count_beliefs
     from intervention.believing.knowledge import count_knowledge
     from intervention.believing.letters import describe_priors, warn_of_few
+    from intervention.believing.source import Source, read_beliefs, write_beliefs
     from intervention.believing.thresholds import describe_agreement, parse_thresholds, sweep_thresholds
     from intervention.publishing.cards import format_table
+    from lm_eval_tasks.contracts.questions import read_questions
 
     thresholds = parse_thresholds(threshold)
-    table, priors, unasked = weigh_logs(questions, probes, thresholds[0], seed)
+    found = read_beliefs(read_questions(questions), questions, Source(probes, threshold=thresholds[0]), seed)
+    table, priors, unasked = found.table, found.priors, found.unasked
     write_beliefs(table, output)
     parts = [
         (f"Questions, threshold {thresholds[0]:g}", count_beliefs(table)),

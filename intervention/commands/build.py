@@ -5,23 +5,27 @@ from typing import Annotated
 
 import typer
 
-from intervention.commands.options import Domain, Folder, Probes, Questions, Threshold, list_words
+from intervention.commands.options import Beliefs, Domain, Folder, Probes, Questions, Threshold, list_words
+from lm_eval_tasks.contracts.vocabulary import CONDITIONS
 
 
 def build(
     questions: Questions,
-    probes: Probes,
     domain: Domain,
     output: Folder,
-    conditions: Annotated[list[str], typer.Option(help="Names, joined by commas or repeated [default: all possible].")] = [],  # noqa: B006
+    probes: Probes = [],  # noqa: B006
+    beliefs: Beliefs = None,
+    conditions: Annotated[
+        list[str], typer.Option(help=f"Of {', '.join(CONDITIONS)}; by commas or repeated [default: all possible].")
+    ] = [],  # noqa: B006
     ratio: Annotated[list[float], typer.Option(help="Share of the belief in a mix; repeatable [default: the paper's].")] = [],  # noqa: B006
-    threshold: Threshold = 0.5,
+    threshold: Threshold = None,
     size: Annotated[int | None, typer.Option(help="Questions a condition [default: as many as all can have].")] = None,
     seed: Annotated[int, typer.Option(help="Decides everything random.")] = 0,
     match: Annotated[
         str,
         typer.Option(
-            help="none (as in the paper), letter, confidence, letter+confidence (drop rows), rotation (turn choices; needs "
+            help="none (as in the paper), letter, confidence, letter+confidence (drop rows), rotation (rotate choices; needs "
             "probes in every order), rotation+confidence."
         ),
     ] = "none",
@@ -55,8 +59,7 @@ def build(
     """Write instruction sets that agree or clash with the base model's beliefs, and differ in nothing else.
 
     \b
-    Conditions: harmonious, incompatible, self_aligning, contextualized, random_wrong, mix, gold.
-    All have one size; all but harmonious and gold have the same questions in the same places.
+    All have one size; those that take the same questions have them in the same positions.
 
     \b
     Example:
@@ -66,8 +69,10 @@ def build(
         --conditions harmonious,self_aligning,mix --ratio 0.4 --match letter+confidence --output matched
       python -m intervention build --questions questions --probes probe/base --domain herbs \\
         --explanations paper --explanations explanations/base --contexts contexts/stronger --output explained
+      python -m intervention build --questions questions --beliefs beliefs.parquet --domain herbs --output as_looked_at
       python -c "import datasets; print(datasets.load_dataset('instructions', 'herbs_mix-0.4')['train'][0])"
     """
+    from intervention.believing.source import Source
     from intervention.build import Inputs, Plan, build_instructions
     from intervention.publishing.cards import format_table
     from intervention.texts.additions import MODES, Texts
@@ -78,9 +83,8 @@ def build(
     if len(modes) > 1:
         raise UserError(f"--explanations {' and '.join(modes)}: name one of {', '.join(MODES)} (and logs that exist).")
     texts = Texts(logs, contexts, context_probes, allow_missing, drop_contradictions, keep_moved)
-    plan = Plan(
-        domain, conditions, ratio, threshold, size, seed, general_share, match, next(iter(modes), None), response_format
-    )
-    balance, notes = build_instructions(Inputs(questions, probes, general, texts), plan, output, list_words())
+    plan = Plan(domain, conditions, ratio, size, seed, general_share, match, next(iter(modes), None), response_format)
+    inputs = Inputs(questions, Source(probes, beliefs, threshold), general, texts)
+    balance, notes = build_instructions(inputs, plan, output, list_words())
     print("\n".join([format_table(balance), "", *notes]))
     print(f"{output}: {balance.height} instruction sets, {domain}_{balance['condition'][0]} and so on")

@@ -7,8 +7,12 @@ from typing import Annotated
 import typer
 
 Questions = Annotated[Path, typer.Option(help="The question set (a folder).")]
-Probes = Annotated[list[Path], typer.Option(help="Sample log, probe table, or a folder of them; repeatable.")]
-Threshold = Annotated[float, typer.Option(help="A prediction is a belief where its confidence is greater.")]
+Probes = Annotated[list[Path], typer.Option(help="The base model's sample log, probe table, or a folder of them; repeatable.")]
+Beliefs = Annotated[Path | None, typer.Option(help="In place of probes: the table that `beliefs` wrote.")]
+Threshold = Annotated[
+    float | None,
+    typer.Option(help="A prediction is a belief where its confidence is greater [default: 0.5, or that of --beliefs]."),
+]
 Folder = Annotated[Path, typer.Option(help="The folder to write.")]
 Domain = Annotated[str, typer.Option(help="The domain whose train questions are used.")]
 

@@ -1,7 +1,7 @@
 """`python -m intervention questions`: the questions of a source as a question set."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,8 +27,72 @@ Constants = Annotated[
 Separator = Annotated[str | None, typer.Option(help="What stands between choices in one text, as '\\n'.")]
 Answers = Annotated[str | None, typer.Option(help="index (from 0), number (from 1), letter or text [default: inferred].")]
 Licence = Annotated[str | None, typer.Option(help="The licence of the questions, as the Hub names it (cc-by-4.0).")]
-Place = Annotated[str | None, typer.Option("--data", help="Another Hub id, or a folder of the same layout.")]
+Data = Annotated[str | None, typer.Option("--data", help="Another Hub id, or a folder of the same layout.")]
 Domains = Annotated[list[str], typer.Option("--domain", help="A domain to write; repeatable [default: all].")]
+
+# The banks whose layouts are published, and what their commands teach.
+PUBLISHED = {
+    "mmlu": """Write MMLU's questions: test and dev as they are, train from its validation split.
+
+\b
+A domain is the paper's (medicine, history, engineering, jurisprudence), or else MMLU's subcategory (physics, law, ...).
+
+\b
+Example:
+  python -m intervention questions mmlu --domain medicine --output questions
+""",
+    "cmmlu": """Write CMMLU's questions, test and dev; a subject is a domain.
+
+\b
+Example:
+  python -m intervention questions cmmlu --domain agronomy --domain virology --output questions
+""",
+    "ceval": """Write C-Eval's questions, test (its validation split, which has answers) and dev; a subject is a domain.
+
+\b
+Example:
+  python -m intervention questions ceval --domain law --output questions
+""",
+}
+# The kinds of files of one's own, likewise.
+OWN = {
+    "jsonl": """Write JSON lines of your own as a question set.
+
+\b
+A line: {"id": "1", "source": "mine", "domain": "herbs", "split": "test", "question": "What heals?",
+         "choices": ["sage", "ivy"], "answer": 0}
+and, if you have them, subject, explanation and topics. Without `split` in the lines, name --split. Lines with other
+columns are mapped, as `questions csv --help` shows.
+
+\b
+Example:
+  python -m intervention questions jsonl mine.jsonl --output questions
+  python -c "import datasets; print(datasets.load_dataset('questions', 'herbs'))"
+  python -m intervention questions jsonl train=a.jsonl test=b.jsonl --column question=stem --column choices=options \\
+    --separator '\\n' --answers text --set source=mine --set domain=herbs --output questions
+""",
+    "csv": """Write CSV files of your own as a question set.
+
+\b
+Our columns are id, source, domain, subject, question, choices, answer, explanation, topics and split. --column says
+what they are called in the files, --set gives a value to all rows. Choices: a column each (choices=a,b,c,d; those at
+the end may be empty), or one column and a --separator. Answers: inferred where they can be read in one way only.
+Without an id, a question is named after its file and row.
+
+\b
+Example:
+  python -m intervention questions csv train=train.csv test=test.csv --column question=stem \\
+    --column choices=opa,opb,opc,opd --column answer=cop --answers number --set source=mine --set domain=herbs \\
+    --licence cc-by-4.0 --output questions
+""",
+    "parquet": """Write parquet files of your own as a question set; as `questions csv`, but choices may be a column of lists.
+
+\b
+Example:
+  python -m intervention questions parquet test=test.parquet --column choices=options --column answer=label \\
+    --answers index --set source=mine --set domain=herbs --output questions
+""",
+}
 
 
 @app.callback()
@@ -39,7 +103,7 @@ def choose_source() -> None:
 @app.command("medmcqa")
 def questions_medmcqa(
     output: Folder,
-    data: Place = None,
+    data: Data = None,
     first: Annotated[int | None, typer.Option(help="The first choice's number in cop, 0 or 1 [default: found out].")] = None,
 ) -> None:
     """Write MedMCQA's questions with one right choice and an explanation: the domain medicine.
@@ -57,7 +121,7 @@ def questions_medmcqa(
 
     _keep_quiet()
     table, origin = read_medmcqa(data or HUB, first)
-    _write(table, origin, output, place=data or HUB)
+    _write(table, origin, output, data=data or HUB)
 
 
 @app.command("xiezhi")
@@ -85,144 +149,39 @@ def questions_xiezhi(
     _write(table, origin, output, hash_inputs(questions=[file for place in files for file in find_files(place)]))
 
 
-@app.command("mmlu")
-def questions_mmlu(output: Folder, data: Place = None, domain: Domains = []) -> None:  # noqa: B006
-    """Write MMLU's questions: test and dev as they are, train from its validation split.
+def _add_published(name: str, teaches: str) -> None:
+    @app.command(name, help=teaches)
+    def write_published(output: Folder, data: Data = None, domain: Domains = []) -> None:  # noqa: B006
+        from intervention.sources.published import HUB, read_published
 
-    \b
-    A domain is the paper's (medicine, history, engineering, jurisprudence), or else MMLU's subcategory (physics, law, ...).
-
-    \b
-    Example:
-      python -m intervention questions mmlu --domain medicine --output questions
-    """
-    _write_published("mmlu", output, data, domain)
+        _keep_quiet()
+        table, origin = read_published(name, data, domain)
+        _write(table, origin, output, data=data or HUB[name])
 
 
-@app.command("cmmlu")
-def questions_cmmlu(output: Folder, data: Place = None, domain: Domains = []) -> None:  # noqa: B006
-    """Write CMMLU's questions, test and dev; a subject is a domain.
+def _add_own(kind: str, teaches: str) -> None:
+    @app.command(kind, help=teaches)
+    def write_own(
+        files: Files,
+        output: Folder,
+        split: Split = None,
+        column: Columns = [],  # noqa: B006
+        constant: Constants = [],  # noqa: B006
+        separator: Separator = None,
+        answers: Answers = None,
+        licence: Licence = None,
+    ) -> None:
+        from intervention.sources.own import find_file, make_layout, read_own
+        from lm_eval_tasks.contracts.manifest import hash_inputs
 
-    \b
-    Example:
-      python -m intervention questions cmmlu --domain agronomy --domain virology --output questions
-    """
-    _write_published("cmmlu", output, data, domain)
-
-
-@app.command("ceval")
-def questions_ceval(output: Folder, data: Place = None, domain: Domains = []) -> None:  # noqa: B006
-    """Write C-Eval's questions, test (its validation split, which has answers) and dev; a subject is a domain.
-
-    \b
-    Example:
-      python -m intervention questions ceval --domain law --output questions
-    """
-    _write_published("ceval", output, data, domain)
+        table, origin = read_own(kind, files, make_layout(column, constant, split, separator, answers), licence)
+        _write(table, origin, output, hash_inputs(questions=[find_file(name, {})[0] for name in files]))
 
 
-@app.command("jsonl")
-def questions_jsonl(
-    files: Files,
-    output: Folder,
-    split: Split = None,
-    column: Columns = [],  # noqa: B006
-    constant: Constants = [],  # noqa: B006
-    separator: Separator = None,
-    answers: Answers = None,
-    licence: Licence = None,
-) -> None:
-    """Write JSON lines of your own as a question set.
-
-    \b
-    A line: {"id": "1", "source": "mine", "domain": "herbs", "split": "test", "question": "What heals?",
-             "choices": ["sage", "ivy"], "answer": 0}
-    and, if you have them, subject, explanation and topics. Without `split` in the lines, name --split. Lines with other
-    columns are mapped, as `questions csv --help` shows.
-
-    \b
-    Example:
-      python -m intervention questions jsonl mine.jsonl --output questions
-      python -c "import datasets; print(datasets.load_dataset('questions', 'herbs'))"
-      python -m intervention questions jsonl train=a.jsonl test=b.jsonl --column question=stem --column choices=options \\
-        --separator '\\n' --answers text --set source=mine --set domain=herbs --output questions
-    """
-    _write_own("jsonl", files, output, split, column, constant, separator, answers, licence)
-
-
-@app.command("csv")
-def questions_csv(
-    files: Files,
-    output: Folder,
-    split: Split = None,
-    column: Columns = [],  # noqa: B006
-    constant: Constants = [],  # noqa: B006
-    separator: Separator = None,
-    answers: Answers = None,
-    licence: Licence = None,
-) -> None:
-    """Write CSV files of your own as a question set.
-
-    \b
-    Our columns are id, source, domain, subject, question, choices, answer, explanation, topics and split. --column says
-    what they are called in the files, --set gives a value to all rows. Choices: a column each (choices=a,b,c,d; those at
-    the end may be empty), or one column and a --separator. Answers: inferred where they can be read in one way only.
-    Without an id, a question is named after its file and row.
-
-    \b
-    Example:
-      python -m intervention questions csv train=train.csv test=test.csv --column question=stem \\
-        --column choices=opa,opb,opc,opd --column answer=cop --answers number --set source=mine --set domain=herbs \\
-        --licence cc-by-4.0 --output questions
-    """
-    _write_own("csv", files, output, split, column, constant, separator, answers, licence)
-
-
-@app.command("parquet")
-def questions_parquet(
-    files: Files,
-    output: Folder,
-    split: Split = None,
-    column: Columns = [],  # noqa: B006
-    constant: Constants = [],  # noqa: B006
-    separator: Separator = None,
-    answers: Answers = None,
-    licence: Licence = None,
-) -> None:
-    """Write parquet files of your own as a question set; as `questions csv`, but choices may be a column of lists.
-
-    \b
-    Example:
-      python -m intervention questions parquet test=test.parquet --column choices=options --column answer=label \\
-        --answers index --set source=mine --set domain=herbs --output questions
-    """
-    _write_own("parquet", files, output, split, column, constant, separator, answers, licence)
-
-
-def _write_own(
-    kind: str,
-    files: Sequence[Path],
-    output: Path,
-    split: str | None,
-    columns: Sequence[str],
-    constants: Sequence[str],
-    separator: str | None,
-    answers: str | None,
-    licence: str | None,
-) -> None:
-    from intervention.sources.own import find_file, make_layout, read_own
-    from lm_eval_tasks.contracts.manifest import hash_inputs
-
-    table, origin = read_own(kind, files, make_layout(columns, constants, split, separator, answers), licence)
-    _write(table, origin, output, hash_inputs(questions=[find_file(name, {})[0] for name in files]))
-
-
-def _write_published(name: str, output: Path, data: str | None, domains: Sequence[str]) -> None:
-    from intervention.sources.published import HUB, read_published
-
-    _keep_quiet()
-    table, origin = read_published(name, data, domains)
-    _write(table, origin, output, place=data or HUB[name])
+for name, teaches in PUBLISHED.items():
+    _add_published(name, teaches)
+for kind, teaches in OWN.items():
+    _add_own(kind, teaches)
 
 
 def _keep_quiet() -> None:
@@ -231,13 +190,13 @@ def _keep_quiet() -> None:
 
 
 def _write(
-    table: "pl.DataFrame", origin: "Origin", output: Path, inputs: Mapping[str, str] | None = None, place: str = ""
+    table: "pl.DataFrame", origin: "Origin", output: Path, inputs: Mapping[str, str] | None = None, data: str = ""
 ) -> None:
     """Write the set, and print its counts, what was left out and what was decided."""
     from intervention.publishing.cards import format_table
     from intervention.sources.origin import hash_source
     from intervention.sources.questions import write_questions
 
-    counts = write_questions(table, output, list_words(), inputs or hash_source(place, table), origin)
+    counts = write_questions(table, output, list_words(), inputs or hash_source(data, table), origin)
     lines = [f"left out: {rows:,} rows, {reason}" for reason, rows in origin.dropped.items()]
     print("\n".join([format_table(counts), "", *lines, *origin.notes, f"{output}: the question set"]))

@@ -28,6 +28,6 @@ def released(
 
     summary = convert_released(input, output, model, domain, list_words())
     for row in summary.filter(summary["rows"].is_null()).iter_rows(named=True):
-        place = f"{row['model']}/{row['domain']}"
-        print(f"{place}: {FILES[row['condition']]} is missing, so {row['condition']} is left out", file=sys.stderr)
+        group = f"{row['model']}/{row['domain']}"
+        print(f"{group}: {FILES[row['condition']]} is missing, so {row['condition']} is left out", file=sys.stderr)
     print(f"{format_table(summary.drop_nulls())}\n\n{output}: probe tables, instruction sets and question sets")

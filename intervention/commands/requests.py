@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from intervention.commands.options import Domain, Probes, Questions, Threshold
+from intervention.commands.options import Beliefs, Domain, Probes, Questions, Threshold
 
 app = typer.Typer(no_args_is_help=True, help="Write what a model is to be asked to write about.", rich_markup_mode=None)
 Requests = Annotated[Path, typer.Option(help="The requests file to write (parquet).")]
@@ -14,13 +14,14 @@ Requests = Annotated[Path, typer.Option(help="The requests file to write (parque
 @app.command("explain")
 def requests_explain(
     questions: Questions,
-    probes: Probes,
     domain: Domain,
     output: Requests,
+    probes: Probes = [],  # noqa: B006
+    beliefs: Beliefs = None,
     answers: Annotated[
         str, typer.Option(help="belief: the model's wrong beliefs; gold: gold of each probed question.")
     ] = "belief",
-    threshold: Threshold = 0.5,
+    threshold: Threshold = None,
 ) -> None:
     """Write which answers the base model is to explain: its own wrong beliefs, as the condition self_aligning needs them.
 
@@ -31,9 +32,10 @@ def requests_explain(
       python -m lm_eval_tasks run --model hf --model_args pretrained=MODEL --tasks selfalign_explain \\
         --metadata '{"requests": "explain.parquet"}' --log_samples --output_path explanations
     """
+    from intervention.believing.source import Source
     from intervention.texts.requests import request_explanations, write_requests
 
-    table = request_explanations(questions, probes, domain, answers, threshold)
+    table = request_explanations(questions, Source(probes, beliefs, threshold), domain, answers)
     write_requests(table, output)
     print(f"{output}: {table.height} answers to explain ({answers} of train questions of {domain}), for selfalign_explain")
 
@@ -43,13 +45,12 @@ def requests_context(
     questions: Questions,
     domain: Domain,
     output: Requests,
-    probes: Annotated[
-        list[Path], typer.Option(help="Probes of the base model: only the questions on which its belief is wrong; repeatable.")
-    ] = [],  # noqa: B006
-    threshold: Threshold = 0.5,
+    probes: Probes = [],  # noqa: B006
+    beliefs: Beliefs = None,
+    threshold: Threshold = None,
 ) -> None:
     """Write which questions need background knowledge, as the condition contextualized needs it: all train questions, or,
-    with --probes, those on which the base model's belief is wrong.
+    with --probes or --beliefs, those on which the base model's belief is wrong.
 
     \b
     Example:
@@ -58,8 +59,10 @@ def requests_context(
       python -m lm_eval_tasks run --model hf --model_args pretrained=STRONGER --tasks selfalign_context \\
         --metadata '{"requests": "context.parquet"}' --apply_chat_template --log_samples --output_path contexts
     """
+    from intervention.believing.source import Source
     from intervention.texts.requests import request_contexts, write_requests
 
-    table = request_contexts(questions, domain, probes, threshold)
+    source = Source(probes, beliefs, threshold) if probes or beliefs else None
+    table = request_contexts(questions, domain, source)
     write_requests(table, output)
     print(f"{output}: {table.height} train questions of {domain} that need knowledge, for selfalign_context")

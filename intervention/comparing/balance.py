@@ -14,9 +14,9 @@ import polars as pl
 from scipy.optimize import brentq
 from scipy.stats import ncx2
 
-from intervention.instructions import GENERAL
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.prompts import LETTERS
+from lm_eval_tasks.contracts.vocabulary import GENERAL
 
 IMBALANCE = 0.1
 MARK = "†"  # of what is above it
@@ -76,6 +76,10 @@ def describe_balance(tables: Tables) -> pl.DataFrame:
     Args:
         tables: name of a condition -> rows of an instruction set, with all of its columns or some of them; or what
             `summarise_rows` says of them, so that they are read once where both tables are wanted.
+
+    >>> rows = pl.DataFrame({"gold_letter": ["A", "B"], "confidence": [0.6, 0.8]})
+    >>> describe_balance({"harmonious": rows}).row(0, named=True)
+    {'condition': 'harmonious', 'questions': 2, 'confidence': 0.7, 'gold A': 0.5, 'gold B': 0.5}
     """
     summaries = _summarise(tables)
     columns = [name for name in list_measures(summaries) if any(_get_value(s, name) is not None for s in summaries.values())]
@@ -135,6 +139,9 @@ def write_smd(row: Mapping[str, Any]) -> str:
     """A standardised difference as text: two digits, a sign unless it is a distance, † above 0.1.
 
     "n/a†" where neither condition varies, but they differ.
+
+    >>> write_smd({"smd": 0.25, "value": 0.8}), write_smd({"smd": -0.02, "value": 0.5})
+    ('+0.25†', '−0.02')
     """
     if (smd := row["smd"]) is None:
         return f"n/a{MARK}"

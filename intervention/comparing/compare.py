@@ -18,15 +18,16 @@ from intervention.comparing.balance import (
     summarise_rows,
     write_smd,
 )
-from intervention.instructions import GENERAL, INSTRUCTION_SCHEMA
+from intervention.comparing.loveplot import plot_differences, write_figure
+from intervention.instructions import INSTRUCTION_SCHEMA
 from intervention.publishing.cards import format_table
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.files import write_folder, write_parquet
 from lm_eval_tasks.contracts.manifest import hash_inputs, write_manifest
 from lm_eval_tasks.contracts.markdown import escape_text
 from lm_eval_tasks.contracts.questions import read_configs
+from lm_eval_tasks.contracts.vocabulary import GENERAL, REFERENCE
 
-DEFAULT_REFERENCE = "incompatible"
 CONDITIONS_A_TABLE = 4  # beside the reference
 OLD = ("prompt", "completion", "condition", "domain", "agrees_with_belief", "agrees_with_gold")
 NEW = ("gold_letter", "response_letter", "confidence", "explanation_from", "contradicts")
@@ -160,17 +161,17 @@ def group_conditions(names: Sequence[str], reference: str | None) -> Groups:
     Raises:
         UserError: no such condition, a folder without it where another has it, or nothing to compare it with.
     """
-    wanted = reference or DEFAULT_REFERENCE
+    wanted = reference or REFERENCE.name
     found = [name for name in names if name == wanted or name.endswith(f"/{wanted}")]
     if not found and reference:
         raise UserError(f"--reference {reference} is none of the conditions {', '.join(names)}.")
     found = found or [names[0]]
     groups: Groups = {name: [] for name in found}
     for name in (name for name in names if name not in groups):
-        place = name.rpartition("/")[0]
-        near = found if len(found) == 1 else [own for own in found if own.rpartition("/")[0] == place]
+        folder = name.rpartition("/")[0]
+        near = found if len(found) == 1 else [own for own in found if own.rpartition("/")[0] == folder]
         if not near:
-            raise UserError(f"{place} has no condition {wanted}, but others have. Name one for all: --reference {found[0]}.")
+            raise UserError(f"{folder} has no condition {wanted}, but others have. Name one for all: --reference {found[0]}.")
         groups[near[0]].append(name)
     groups = {own: others for own, others in groups.items() if others}
     if not groups:
@@ -213,13 +214,13 @@ def tabulate_conditions(
     measures = list_measures(summaries)
     rows = ["questions", "general instructions", *map(_name_row, measures)]
     # Where all are of one folder, it stands once, above the names of the rows.
-    places = {name.rpartition("/")[0] for name in summaries}
-    place = min(places) if len(places) == 1 else ""
-    columns: dict[str, list[str]] = {escape_text(place): rows}
+    folders = {name.rpartition("/")[0] for name in summaries}
+    folder = min(folders) if len(folders) == 1 else ""
+    columns: dict[str, list[str]] = {escape_text(folder): rows}
     for number, name in enumerate(names):
         summary = summaries[name]
         sizes = [f"{summary.questions:,}", f"{summary.general or 0:,}"]
-        columns[escape_text(name.removeprefix(f"{place}/"))] = [
+        columns[escape_text(name.removeprefix(f"{folder}/"))] = [
             *sizes,
             *(_write_value(summary, measure) for measure in measures),
         ]
@@ -248,10 +249,8 @@ def _write_value(summary: Summary, measure: str) -> str:
 
 def write_comparison(folder: Path, balance: pl.DataFrame, differences: pl.DataFrame, text: str) -> None:
     """Write tables, text and figure into a folder that exists."""
-    from intervention.comparing.loveplot import draw_differences, write_figure
-
     for name, table in (("balance", balance), ("differences", differences)):
         write_parquet(table, folder / f"{name}.parquet")
         (folder / f"{name}.csv").write_text(table.write_csv(), encoding="utf-8")
     (folder / "balance.md").write_text(text + "\n\n![Love plot](loveplot.png)\n", encoding="utf-8")
-    write_figure(draw_differences(differences), folder / "loveplot")
+    write_figure(plot_differences(differences), folder / "loveplot")

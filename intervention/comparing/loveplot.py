@@ -28,7 +28,7 @@ LINE, GAP = 0.125, 0.16  # inches: of a condition, and between two measures
 PANELS = 3  # side by side
 
 
-def draw_differences(differences: pl.DataFrame) -> Figure:
+def plot_differences(differences: pl.DataFrame) -> Figure:
     """The Love plot of differences, without the single letters and without what conditions are made to differ in.
 
     Args:
@@ -53,9 +53,9 @@ def draw_differences(differences: pl.DataFrame) -> Figure:
         axes = figure.subplots(len(lines), columns, sharey="row", squeeze=False, height_ratios=steps).flat
         figure.suptitle("What differs between the conditions", x=0.01, ha="left", fontsize=12, fontweight="bold")
         limit = _find_limit(shown)
-        for place, axis in enumerate(axes):
-            if place < len(panels):
-                _draw_panel(axis, panels[place], measures, steps[place // columns], limit, names)
+        for position, axis in enumerate(axes):
+            if position < len(panels):
+                _plot_panel(axis, panels[position], measures, steps[position // columns], limit, names)
             else:
                 axis.set_visible(False)
         keys = [Line2D([], [], mec=INK, mew=0.5, label=_write_name(name), **_find_look(name, names)) for name in names]
@@ -82,7 +82,7 @@ def _find_limit(shown: pl.DataFrame) -> float:
     return max(0.3, 1.12 * largest)
 
 
-def _draw_panel(
+def _plot_panel(
     axis: Axes, panel: pl.DataFrame, measures: Sequence[str], step: float, limit: float, names: Sequence[str]
 ) -> None:
     """One band a measure, first on top."""
@@ -133,8 +133,8 @@ def _find_look(name: str, names: Sequence[str]) -> dict[str, Any]:
         shade = 0.4 + 0.6 * float(ratio or 1)
         colour = tuple(1 - shade * (1 - part) for part in to_rgb(COLOURS[kind]))
         return {"marker": MARKERS[kind], "ms": 8 if MARKERS[kind] == "*" else 5, "mfc": colour, "ls": ""}
-    place = [other for other in names if other not in COLOURS].index(name)
-    return {"marker": OTHERS[place % len(OTHERS)], "ms": 5, "mfc": mpl.colormaps["tab10"](place % 10), "ls": ""}
+    position = [other for other in names if other not in COLOURS].index(name)
+    return {"marker": OTHERS[position % len(OTHERS)], "ms": 5, "mfc": mpl.colormaps["tab10"](position % 10), "ls": ""}
 
 
 def _write_name(name: str) -> str:

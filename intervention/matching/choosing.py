@@ -1,29 +1,28 @@
 """Which questions the conditions take, in which order of their choices, and what is answered at random."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import polars as pl
 
-from intervention.conditions import Condition, choose_size, draw_answers, take_questions
+from intervention.conditions import Pools, add_random, choose_size, take_questions
 from intervention.matching.mixing import spread_letters
-from intervention.matching.rotation import turn_choices
+from intervention.matching.rotation import match_rotations
 from intervention.matching.selection import select_rows
 from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.vocabulary import Condition
 
 
 @dataclass(frozen=True)
 class Choice:
     """The questions of each kind, before and after matching, with all that conditions answer."""
 
-    chosen: Mapping[str, pl.DataFrame]
-    before: Mapping[str, pl.DataFrame] | None
+    chosen: Pools
+    before: Pools | None
     notes: Sequence[str]
 
 
-def choose_questions(
-    pools: Mapping[str, pl.DataFrame], conditions: Sequence[Condition], by: frozenset[str], size: int | None, seed: int
-) -> Choice:
+def choose_questions(pools: Pools, conditions: Sequence[Condition], by: frozenset[str], size: int | None, seed: int) -> Choice:
     """Take the questions of each kind: at random, or such that conditions are alike in what is matched.
 
     Args:
@@ -34,45 +33,43 @@ def choose_questions(
         seed: decides everything random.
 
     Raises:
-        UserError: too few questions, matching impossible, or turned choices without probes in every order.
+        UserError: too few questions, matching impossible, or rotated choices without probes in every order.
     """
     selecting = by & {"letter", "confidence"}
     possible = choose_size(pools, None if selecting else size)
-    plain = {kind: turn_nothing(rows) for kind, rows in take_questions(pools, possible, seed).items()}
+    plain = {kind: rotate_nothing(rows) for kind, rows in take_questions(pools, possible, seed).items()}
     if not by:
-        return Choice(draw_all(plain, seed), None, [])
+        return Choice(add_all_random(plain, seed), None, [])
     chosen, notes = plain, []
     if selecting:
-        chosen = {kind: turn_nothing(rows) for kind, rows in select_rows(pools, conditions, selecting, size, seed).items()}
+        chosen = {kind: rotate_nothing(rows) for kind, rows in select_rows(pools, conditions, selecting, size, seed).items()}
         kept = next(iter(chosen.values())).height
         if size is None:
             notes = [f"Matching keeps {kept} of {possible} questions a condition ({kept / possible:.3f})."]
-    ratios = [condition.ratio for condition in conditions if condition.ratio is not None]
     if "rotation" in by:
-        chosen = turn_choices({kind: allow_orders(rows) for kind, rows in chosen.items()}, conditions, seed)
-        turned = sum(int((rows["order"] > 0).sum()) for rows in chosen.values())
-        notes.append(f"The choices of {turned} of {sum(rows.height for rows in chosen.values())} questions are turned.")
-    return Choice(draw_all(chosen, seed, ratios if by - {"confidence"} else ()), draw_all(plain, seed), notes)
+        chosen = match_rotations({kind: allow_orders(rows) for kind, rows in chosen.items()}, conditions, seed)
+        rotated = sum(int((rows["order"] > 0).sum()) for rows in chosen.values())
+        notes.append(f"The choices of {rotated} of {sum(rows.height for rows in chosen.values())} questions are rotated.")
+    mixes = conditions if by - {"confidence"} else ()
+    return Choice(add_all_random(chosen, seed, mixes), add_all_random(plain, seed), notes)
 
 
-def turn_nothing(rows: pl.DataFrame) -> pl.DataFrame:
+def rotate_nothing(rows: pl.DataFrame) -> pl.DataFrame:
     """The questions with their choices in their own order."""
     return rows.with_columns(order=pl.lit(0, dtype=pl.Int64))
 
 
-def draw_all(chosen: Mapping[str, pl.DataFrame], seed: int, ratios: Sequence[float] = ()) -> dict[str, pl.DataFrame]:
-    """The questions of each kind, the incompatible ones with what is answered at random.
-
-    Mixes of these `ratios` keep gold's letters.
-    """
-    drawn = dict(chosen)
-    if (rows := chosen.get("incompatible")) is not None:
-        drawn["incompatible"] = draw_answers(rows, seed, spread_letters(rows, ratios, seed) if ratios else None)
-    return drawn
+def add_all_random(chosen: Pools, seed: int, mixes: Sequence[Condition] = ()) -> dict[str, pl.DataFrame]:
+    """The questions of each kind with what is random of responses; the mixes among `mixes` keep gold's letters."""
+    added = {}
+    for kind, rows in chosen.items():
+        ratios = [mix.ratio for mix in mixes if mix.ratio is not None and mix.questions == kind]
+        added[kind] = add_random(rows, seed, spread_letters(rows, ratios, seed) if ratios else None)
+    return added
 
 
 def allow_orders(rows: pl.DataFrame) -> pl.DataFrame:
-    """Set `held_orders` to the orders into which choices may be turned.
+    """Set `held_orders` to the orders in which choices may be shown.
 
     Those in which the model has the same belief; any order where it has none; and only the question's own where it holds its
     belief in no single order, or where an explanation states a choice, perhaps by its letter.

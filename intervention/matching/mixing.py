@@ -5,19 +5,19 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from intervention.conditions import draw_numbers
+from intervention.conditions import number_rows
 from intervention.matching.programs import Program
 
 
 def spread_letters(table: pl.DataFrame, ratios: Sequence[float], seed: int) -> pl.Series:
-    """Places of rows such that, at each ratio, the rows that come first have as many of a letter in gold as in the belief.
+    """Ranks of rows such that, at each ratio, the rows that come first have as many of a letter in gold as in the belief.
 
     So a mix, which answers these rows with the belief, has gold's letters as a whole. Rows are taken by pairs of letters
     (gold's and the belief's): of each pair its share, up to two rows, and among them such that the letters are off by as few
     rows as can be, and in the same direction at every ratio.
 
     Args:
-        table: rows with `answer`, `belief`, `choices` and `order` (by how much the choices are turned).
+        table: rows with `answer`, `belief`, `choices` and `order` (by how much the choices are rotated).
         ratios: the shares of rows that come first.
         seed: decides which rows of a pair are taken when.
 
@@ -26,7 +26,7 @@ def spread_letters(table: pl.DataFrame, ratios: Sequence[float], seed: int) -> p
     """
     n = pl.col("choices").list.len().cast(pl.Int64)
     rows = table.select(*((pl.col(name) - pl.col("order")) % n for name in ("answer", "belief"))).with_row_index("_row")
-    rows = rows.with_columns(_number=draw_numbers(table, seed, "mix"))
+    rows = rows.with_columns(_number=number_rows(table, seed, "mix"))
     rows = rows.with_columns(_rank=pl.col("_number").rank("ordinal").over("answer", "belief").cast(pl.Int64) - 1)
     pairs = rows.group_by("answer", "belief").len().sort("answer", "belief")
     cuts = sorted({round(ratio * table.height) for ratio in ratios} | {table.height})
@@ -39,7 +39,7 @@ def spread_letters(table: pl.DataFrame, ratios: Sequence[float], seed: int) -> p
     starts = pl.DataFrame(steps, schema=dict.fromkeys(("answer", "belief", "_rank", "_step"), pl.Int64), orient="row")
     starts = starts.unique(["answer", "belief", "_rank"], keep="last").sort("_rank")
     rows = rows.sort("_rank").join_asof(starts, on="_rank", by=["answer", "belief"], check_sortedness=False)
-    return rows.sort("_step", "_number").with_row_index("place").sort("_row")["place"]
+    return rows.sort("_step", "_number").with_row_index("rank").sort("_row")["rank"]
 
 
 def _take_in_steps(pairs: pl.DataFrame, cuts: Sequence[int]) -> list[list[int]]:
@@ -53,12 +53,12 @@ def _take_in_steps(pairs: pl.DataFrame, cuts: Sequence[int]) -> list[list[int]]:
     found: list[list[int]] = []
     for cut in cuts:
         taken = []
-        for place, (_, _, size) in enumerate(pairs.iter_rows()):
+        for i, (_, _, size) in enumerate(pairs.iter_rows()):
             share = size * cut / total
             taken.append(program.add(upper=size))
             program.require([(taken[-1], 1)], math.floor(share) - 1, math.ceil(share) + 1)
             if before:
-                program.require([(taken[-1], 1), (before[place], -1)], 0, math.inf)
+                program.require([(taken[-1], 1), (before[i], -1)], 0, math.inf)
         program.require([(variable, 1) for variable in taken], cut, cut)
         for letter in letters:
             terms = [
@@ -72,4 +72,4 @@ def _take_in_steps(pairs: pl.DataFrame, cuts: Sequence[int]) -> list[list[int]]:
         before = taken
     values = program.solve()
     assert values is not None  # rounding each share up or down meets every demand
-    return [[0, *(round(values[taken[place]]) for taken in found[:-1])] for place in range(pairs.height)]
+    return [[0, *(round(values[taken[i]]) for taken in found[:-1])] for i in range(pairs.height)]

@@ -1,6 +1,6 @@
-"""Turn the choices of questions until the letters of all responses agree: the way of matching that drops no row (`rotation`).
+"""Rotate the choices of questions until the letters of all responses agree: the way of matching that drops no row.
 
-Choices are turned only into orders in which the model, asked in that order, has the same belief.
+Choices are shown only in orders in which the model, asked in that order, has the same belief.
 """
 
 import math
@@ -10,34 +10,35 @@ from itertools import count
 import numpy as np
 import polars as pl
 
-from intervention.conditions import Condition
-from intervention.matching.cells import Cell, Part, Pools, add_parts, list_cells, list_responses, sum_letter, take_rows
+from intervention.conditions import Pools, list_responses
+from intervention.matching.cells import Cell, Part, add_parts, list_cells, sum_letter, take_rows
 from intervention.matching.programs import Program
+from lm_eval_tasks.contracts.vocabulary import Condition
 
 WHOLE = 1e-6  # how near a solution in fractions is to whole rows where it means them
 
 
-def turn_choices(pools: Pools, conditions: Sequence[Condition], seed: int) -> dict[str, pl.DataFrame]:
-    """Turn the choices of each question so that the letters of all responses agree as nearly as can be; no row is dropped.
+def match_rotations(pools: Pools, conditions: Sequence[Condition], seed: int) -> dict[str, pl.DataFrame]:
+    """Rotate the choices of each question so that the letters of all responses agree as nearly as can be; no row is dropped.
 
     Args:
         pools: the chosen questions of each kind, as `select_rows` takes them, with `held_orders`: the orders that are allowed.
         conditions: what is built.
-        seed: decides which of the rows that are alike is turned how.
+        seed: decides which of the rows that are alike is rotated how.
 
     Returns:
-        kind -> its rows with `order` and, where random_wrong is built, `wrong`.
+        kind -> its rows with `order` and, where a condition answers with another wrong choice, `other`.
     """
     by = {"letter", "rotation"}
     cells = list_cells(pools, conditions, by)
     program = Program()
     parts = add_parts(program, cells, whole=True)
-    fractions, targets, apart = _solve_turning(program, parts, conditions, _share_evenly(cells, len(pools)))
-    counts = _round_turning(parts, conditions, fractions, targets, apart)
+    fractions, targets, apart = _solve_rotation(program, parts, conditions, _share_evenly(cells, len(pools)))
+    counts = _round_rotation(parts, conditions, fractions, targets, apart)
     return take_rows(pools, conditions, by, parts, counts, seed)
 
 
-def _solve_turning(
+def _solve_rotation(
     program: Program, parts: Sequence[Part], conditions: Sequence[Condition], shares: Sequence[float]
 ) -> tuple[np.ndarray, list[float], float]:
     """How many rows of each part, in fractions; how many responses each letter has; how far, in rows, they have to be apart."""
@@ -55,7 +56,7 @@ def _solve_turning(
     return values, [values[target] for target in targets], values[apart]
 
 
-def _round_turning(
+def _round_rotation(
     parts: Sequence[Part], conditions: Sequence[Condition], fractions: np.ndarray, targets: Sequence[float], apart: float
 ) -> list[int]:
     """Whole rows as near to the fractions as can be, for each part.

@@ -7,7 +7,8 @@ and belief, and right beliefs are held with more confidence. Two remedies:
   of 0.02, are distributed alike in all conditions. This is cardinality matching with fine balance (Zubizarreta, Paredes and
   Rosenbaum 2014, Annals of Applied Statistics 8(1)). Where gold and belief are both answered to the same questions, their
   letters have to agree within these: as edges from gold's letter to the belief's, the rows taken form a circulation.
-- turning (`rotation`, see `turning`): the choices of each question are turned so that the letters agree, and no row is dropped.
+- rotation (`rotation`, see `rotation.py`): the choices of each question are rotated so that the letters agree, and no row is
+  dropped.
 """
 
 import math
@@ -15,11 +16,12 @@ from collections.abc import Collection, Sequence
 
 import polars as pl
 
-from intervention.conditions import Condition
-from intervention.matching.cells import Cell, Part, Pools, add_parts, list_cells, list_responses, sum_letter, take_rows
+from intervention.conditions import Pools, list_responses, name_kind
+from intervention.matching.cells import Cell, Part, add_parts, list_cells, sum_letter, take_rows
 from intervention.matching.programs import Program
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.prompts import LETTERS
+from lm_eval_tasks.contracts.vocabulary import Condition
 
 WAYS = ("letter", "confidence", "rotation")
 
@@ -29,12 +31,15 @@ def parse_match(match: str) -> frozenset[str]:
 
     Raises:
         UserError: an unknown word, or letters by two ways.
+
+    >>> sorted(parse_match("letter+confidence"))
+    ['confidence', 'letter']
     """
     words = frozenset() if match == "none" else frozenset(match.split("+"))
     if unknown := sorted(words - set(WAYS)):
         raise UserError(f"--match {match}: {unknown[0]!r} is none of {', '.join(WAYS)}. Join several by '+', or write none.")
     if {"letter", "rotation"} <= words:
-        raise UserError(f"--match {match}: letters are matched by dropping rows (letter) or by turning choices (rotation).")
+        raise UserError(f"--match {match}: letters are matched by dropping rows (letter) or by rotating choices (rotation).")
     return words
 
 
@@ -44,15 +49,15 @@ def select_rows(
     """The largest sets of one size in which letters and confidence agree: random ones of the rows that are alike.
 
     Args:
-        pools: the questions that each kind can take, with `choices, answer, belief, confidence` and, for random_wrong, `wrongs`
-            (the choices that it may answer with).
+        pools: the questions of each kind that can be taken, with `choices, answer, belief, confidence` and, where a condition
+            answers with another wrong choice, `others` (those that it may answer with).
         conditions: what is built.
         by: `letter`, `confidence` or both.
         size: how many; the largest possible number where None.
         seed: decides which rows of those that are alike, and their order.
 
     Returns:
-        kind -> the chosen rows; where letters are matched, with random_wrong's answer in the column `wrong`.
+        kind -> the chosen rows; where letters are matched, with that other choice in the column `other`.
 
     Raises:
         UserError: no set, or too small a one, can be matched; says on which letter it fails.
@@ -103,30 +108,32 @@ def _explain_failure(pools: Pools, conditions: Sequence[Condition], by: Collecti
     most = (
         f"at most {found} questions a condition can be matched, and --size asks for {size}" if found else "none can be matched"
     )
-    facts = []
+    reasons = []
     if "letter" in by:
         letter, counts = max(
             ((letter, _count_letter(pools, conditions, letter)) for letter in range(len(LETTERS))),
             key=lambda pair: max(pair[1].values()) - min(pair[1].values()),
         )
         shown = ", ".join(f"{count} times as {name}" for name, count in counts.items())
-        facts.append(f"it fails on letter {LETTERS[letter]}, which is there {shown}")
+        reasons.append(f"it fails on letter {LETTERS[letter]}, which is there {shown}")
     if "confidence" in by:
         ranges = (
-            f"{kind} {pool['confidence'].min():.2f} to {pool['confidence'].max():.2f}" if pool.height else f"{kind} none"
+            f"{pool['confidence'].min():.2f} to {pool['confidence'].max():.2f} of {name_kind(kind)}"
+            if pool.height
+            else f"none of {name_kind(kind)}"
             for kind, pool in pools.items()
         )
-        facts.append(f"confidences are {', '.join(ranges)}")
+        reasons.append(f"confidences are {', '.join(ranges)}")
     remedy = "Ask for fewer, leave out a condition, or match less" + (" (rotation drops no row)." if "letter" in by else ".")
-    return f"{how}: {most}: {'; '.join(facts)}. {remedy}"
+    return f"{how}: {most}: {'; '.join(reasons)}. {remedy}"
 
 
 def _count_letter(pools: Pools, conditions: Sequence[Condition], letter: int) -> dict[str, int]:
     """How many questions could be answered with a letter, by response."""
-    names = {"answer": "gold of {}", "belief": "the belief of {}", "wrong": "another wrong choice of {}"}
+    names = {"answer": "gold of {}", "belief": "the belief of {}", "other": "another wrong choice of {}"}
     return {
-        names[column].format("all questions" if kind == "gold" else f"{kind} questions"): int(
-            (pools[kind]["wrongs"].list.contains(letter) if column == "wrong" else pools[kind][column] == letter).sum()
+        names[column].format(name_kind(kind)): int(
+            (pools[kind]["others"].list.contains(letter) if column == "other" else pools[kind][column] == letter).sum()
         )
         for kind, column in list_responses(conditions)
     }

@@ -10,6 +10,7 @@ import polars as pl
 from intervention.publishing.licences import Terms, describe_licence, find_languages, note_clashes
 from lm_eval_tasks.contracts.markdown import Markdown, escape_text, make_environment
 from lm_eval_tasks.contracts.public import shorten_paths
+from lm_eval_tasks.contracts.vocabulary import ANSWERS, CONDITIONS, QUESTIONS
 
 # What the Hub's search goes by (https://github.com/huggingface/hub-docs/blob/main/datasetcard.md).
 _QUESTIONS = {"task_categories": ["multiple-choice", "question-answering"], "tags": ["selfalign", "knowledge"]}
@@ -28,14 +29,14 @@ def describe_set(template: str, rows: int, licence: str | None, terms: Sequence[
     return header | {"size_categories": [next((name for limit, name in _SIZES if rows < limit), "n>10M")]}
 
 
-def render_card(template: str, facts: Mapping[str, Any]) -> str:
+def render_card(template: str, shown: Mapping[str, Any]) -> str:
     """The text of a card.
 
     Args:
         template: a file of `templates/`.
-        facts: what it shows. They are text, neither markdown nor HTML nor templates, unless they are `Markdown`.
+        shown: what it shows. They are text, neither markdown nor HTML nor templates, unless they are `Markdown`.
     """
-    return _CARDS.get_template(template).render(facts)
+    return _CARDS.get_template(template).render(shown)
 
 
 def write_command(config: Mapping[str, Any], inputs: Mapping[str, str], seed: int) -> Markdown:
@@ -74,3 +75,4 @@ _CARDS = make_environment(
     escape_text,
     {"public": shorten_paths, "clashes": note_clashes, "command": write_command},
 )
+_CARDS.globals |= {"conditions": CONDITIONS, "words": {"questions": QUESTIONS, "answers": ANSWERS}}

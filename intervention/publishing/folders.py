@@ -25,6 +25,9 @@ def check_config(name: str, where: str | Path) -> str:
 
     Raises:
         UserError: it could not be one.
+
+    >>> check_config("herbs", "questions.jsonl")
+    'herbs'
     """
     if not re.fullmatch(r"[^\W_][\w .&,()+-]*", name):
         raise UserError(
@@ -41,7 +44,7 @@ def write_dataset(
     *,
     licence: str | None = None,
     terms: Sequence[Terms] | None = None,
-    **facts: Any,
+    **shown: Any,
 ) -> None:
     """Write `<config>/<split>.parquet` and the card into a folder that exists; equal tables give equal bytes.
 
@@ -51,7 +54,7 @@ def write_dataset(
         template: the card's text, a file of `templates/`.
         licence: that of the whole set, for the header; where None it is the strictest of `terms`, or none is named.
         terms: those of every part; what is known of their languages goes into the header.
-        facts: what the template shows, beside `licence` and `terms`.
+        shown: what the template shows, beside `licence` and `terms`.
     """
     licence = licence or (choose_strictest(terms) if terms else None)
     rows = sum(table.height for splits in configs.values() for table in splits.values())
@@ -69,7 +72,7 @@ def write_dataset(
         info = {"config_name": name, "description": digest, "features": _list_features(schema)}
         header["dataset_info"].append(info)
     text = yaml.safe_dump(header, sort_keys=False, allow_unicode=True)
-    card = render_card(template, facts | {"licence": licence, "terms": list(terms or ())})
+    card = render_card(template, shown | {"licence": licence, "terms": list(terms or ())})
     (folder / "README.md").write_text(f"---\n{text}---\n\n{card}\n", encoding="utf-8")
 
 

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.manifest import read_manifest
+from lm_eval_tasks.contracts.questions import read_header
 
 UNKNOWN = "unknown"
 # From the strictest kind to the freest. A licence that stands nowhere here is `named`: only its name is known.
@@ -106,7 +105,7 @@ def find_terms(part: str, source: str, given: str | None = None) -> Terms:
     path = Path(name)
     file = bool(re.search(FILES, name.lower()))
     local = path.exists() or path.is_absolute() or file or name.startswith((".", "~"))
-    name = path.name if local else name  # terms are published: a place on someone's machine is nobody's business
+    name = path.name if local else name  # terms are published: a path on someone's machine is nobody's business
     if given is not None:
         return Terms(part, name, check_licence(given), "As whoever made this set says.")
     if known := SOURCES.get(source.strip().lower()):
@@ -127,6 +126,9 @@ def check_licence(name: str) -> str:
 
     Raises:
         UserError: it could not be one.
+
+    >>> check_licence("CC BY-NC 4.0")
+    'cc-by-nc-4.0'
     """
     short = "-".join(name.lower().split())
     if not re.fullmatch(r"[a-z0-9][a-z0-9.+-]{0,80}", short):
@@ -203,11 +205,10 @@ def read_terms(config: Mapping[str, Any]) -> list[Terms] | None:
 def _read_card(folder: Path) -> str | None:
     """The licence that the header of a folder's card names."""
     try:
-        text = (folder / "README.md").read_text(encoding="utf-8") if folder.is_dir() else ""
-        header = yaml.safe_load(text.split("---", 2)[1]) if text.startswith("---") else {}
+        header = read_header(folder / "README.md")
         names = header.get("license_name") if header.get("license") == "other" else header.get("license")
         names = [check_licence(str(name)) for name in (names if isinstance(names, list) else [names]) if name]
-    except (OSError, ValueError, IndexError, AttributeError, yaml.YAMLError, UserError):
+    except UserError:
         return None
     return choose_strictest([Terms("", "", name) for name in names]) if names else None
 

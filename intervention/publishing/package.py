@@ -1,6 +1,5 @@
-"""What of a data set folder is published: checked that it is as its command wrote it, without places and tokens."""
+"""What of a data set folder is published: checked that it is as its command wrote it, without paths and tokens."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,13 +8,13 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import yaml
 
 from intervention.publishing.licences import UNKNOWN, Terms, choose_strictest, describe_licence, read_terms
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.files import MANIFEST, hash_path
-from lm_eval_tasks.contracts.manifest import read_manifest
+from lm_eval_tasks.contracts.manifest import hash_run, read_manifest
 from lm_eval_tasks.contracts.public import TOKEN, shorten_paths
+from lm_eval_tasks.contracts.questions import read_header
 
 CARD = "README.md"
 STAGES = {"questions": "a question set", "build": "an instruction set"}
@@ -42,7 +41,7 @@ class Package:
 
 
 def read_package(folder: str | Path) -> Package:
-    """What of a folder is published: the parquet files that its card names, the card, and the manifest without places.
+    """What of a folder is published: the parquet files that its card names, the card, and the manifest without paths.
 
     Raises:
         UserError: the folder is no question set or instruction set, or is not as its command wrote it.
@@ -70,32 +69,26 @@ def read_package(folder: str | Path) -> Package:
             raise UserError(
                 f"{folder / name} holds what looks like an access token ({found[0][:5]}...). Remove it, and revoke it."
             )
-    for place in (Path.home(), folder.resolve().parent):
-        if len(place.parts) > 2 and str(place) in text:
+    for path in (Path.home(), folder.resolve().parent):
+        if len(path.parts) > 2 and str(path) in text:
             raise UserError(
-                f"{folder / CARD} names {str(place)!r}, a place on your machine. Take it out of the text, and push again."
+                f"{folder / CARD} names {str(path)!r}, a path on your machine. Take it out of the text, and push again."
             )
     present = {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
     return Package(manifest["run"], manifest["stage"], files, terms, sorted(present - files.keys()))
 
 
 def _check_run(manifest: dict[str, Any], folder: Path) -> None:
-    facts = {name: manifest.get(name) for name in ("stage", "config", "inputs", "versions", "seeds")}
-    run = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+    run = hash_run(manifest)
     if "published" not in manifest and run != manifest["run"]:
         raise UserError(f"{folder / MANIFEST} was changed: its run {manifest['run']} is not the hash of what it says. {AGAIN}")
 
 
 def _read_card(card: Path) -> tuple[dict[str, Any], str]:
-    try:
-        text = card.read_text(encoding="utf-8")
-        header = yaml.safe_load(text.split("---\n", 2)[1])
-        if not (header["configs"] and header["dataset_info"]):
-            raise KeyError("configs")
-    except (OSError, ValueError, IndexError, KeyError, TypeError, yaml.YAMLError) as error:
-        said = " ".join(str(error).split())
-        raise UserError(f"{card} has no header that names the configs ({said}). {AGAIN}") from error
-    return header, text
+    header = read_header(card)
+    if not header.get("configs") or not header.get("dataset_info"):
+        raise UserError(f"{card} has no header that names the configs. {AGAIN}")
+    return header, card.read_text(encoding="utf-8")
 
 
 def _check_tables(folder: Path, header: Mapping[str, Any]) -> list[str]:

@@ -24,19 +24,19 @@ def find_text(table: pl.DataFrame, text: str = "answer") -> pl.DataFrame:
         text: the column.
 
     Returns:
-        `place` (0-based, the first; null where it is no choice) and `places` (how many choices are that text).
+        `position` (0-based, the first; null where it is no choice) and `times` (how many choices are that text).
     """
     same = (
         table.select("choices", text)
         .with_row_index("_row")
-        .with_columns(_place=pl.int_ranges(0, pl.col("choices").list.len()))
-        .explode("choices", "_place")
+        .with_columns(_position=pl.int_ranges(0, pl.col("choices").list.len()))
+        .explode("choices", "_position")
         .filter(pl.col("choices") == pl.col(text))
     )
-    found = same.group_by("_row").agg(place=pl.col("_place").min(), places=pl.len())
+    found = same.group_by("_row").agg(position=pl.col("_position").min(), times=pl.len())
     rows = table.select(pl.int_range(pl.len(), dtype=same.schema["_row"]).alias("_row"))
     found = rows.join(found, on="_row", how="left", maintain_order="left")
-    return found.select(pl.col("place").cast(pl.Int64), pl.col("places").fill_null(0).cast(pl.Int64))
+    return found.select(pl.col("position").cast(pl.Int64), pl.col("times").fill_null(0).cast(pl.Int64))
 
 
 def read_answers(table: pl.DataFrame, form: str) -> pl.Series:
@@ -47,7 +47,7 @@ def read_answers(table: pl.DataFrame, form: str) -> pl.Series:
         form: a key of `FORMS`.
     """
     if form == "text":
-        return find_text(table)["place"].rename("answer")
+        return find_text(table)["position"].rename("answer")
     word = pl.col("answer").str.strip_chars()
     if form == "letter":
         letters = {letter: index for index, letter in enumerate(LETTERS[:MAX_CHOICES])}

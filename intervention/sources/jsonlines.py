@@ -1,14 +1,13 @@
 """Read JSON lines into a typed table; what is wrong with a line is said with its number."""
 
 import gzip
-import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.logs.lines import parse_lines
 
 _PYTHON = {pl.String: (str, int, float), pl.Int64: (int,), pl.Float64: (int, float), pl.Boolean: (bool,)}
 _WORDS = {pl.String: "text", pl.Int64: "a whole number", pl.Float64: "a number", pl.Boolean: "true or false"}
@@ -46,18 +45,9 @@ def _may_be_json(column: pl.Series) -> bool:
 
 
 def _explain_line(file: Path, schema: pl.Schema | dict[str, pl.DataType]) -> str | None:
-    for number, raw in enumerate(iterate_lines(file), 1):
-        where = f"{file}, line {number}"
-        try:
-            line = raw.decode()
-            row = json.loads(line, parse_constant=_Constant) if line.strip() else {}
-        except UnicodeDecodeError:
-            return f"{where} is not UTF-8 text. Save the file as UTF-8 without a byte order mark."
-        except ValueError:
-            cut = "" if line.endswith("\n") else " (the file ends in the middle of it)"
-            return f"{where} is not one whole JSON object{cut}. Mend or remove the line, or fetch the file again."
+    for _, where, text, row in parse_lines(file, parse_constant=_Constant):
         if not isinstance(row, dict):
-            return f"{where} is not a JSON object but {line.strip()[:40]!r}. Write one object a line, with the columns as keys."
+            return f"{where} is not a JSON object but {text.strip()[:40]!r}. Write one object a line, with the columns as keys."
         for name, kind in schema.items():
             if not _fits(row.get(name), kind):
                 return f"{where}: {name} {row[name]!r} is not {_describe(kind)}. Mend the value."
@@ -82,12 +72,3 @@ def _describe(kind: pl.DataType) -> str:
     if isinstance(kind, pl.List):
         return f"a list of which each item is {_describe(kind.inner)}"
     return _WORDS[type(kind) if isinstance(kind, pl.DataType) else kind]
-
-
-def iterate_lines(file: Path) -> Iterator[bytes]:
-    """The lines of a file, plain or gzip; raises a `UserError` where it is cut or damaged."""
-    try:
-        with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as stream:
-            yield from stream
-    except (EOFError, OSError) as error:
-        raise UserError(f"{file} is cut or damaged ({error}). Fetch the file again.") from error

@@ -88,8 +88,8 @@ def read_medmcqa(path: str = HUB, first: int | None = None) -> tuple[pl.DataFram
 
 def read_raw(path: str) -> tuple[pl.DataFrame, bool] | None:
     """The rows of the authors' JSON files (`train.json`, `dev.json`), or None where there are none."""
-    place = Path(path)
-    files = [place] if place.is_file() else sorted(place.glob("*.json*"))
+    path = Path(path)
+    files = [path] if path.is_file() else sorted(path.glob("*.json*"))
     found: dict[str, Path] = {}
     for file in files:
         split = RAW_NAMES.get(file.name.partition(".")[0].lower())
@@ -97,7 +97,7 @@ def read_raw(path: str) -> tuple[pl.DataFrame, bool] | None:
             raise UserError(f"{path} has two files of one split, {found[split].name} and {file.name}. Leave out one of them.")
         if split:
             found[split] = file
-    if place.is_file() and not found:
+    if path.is_file() and not found:
         raise UserError(f"{path}: which split is this? Name the file train.json or dev.json (or .jsonl, .gz).")
     tables = [_number(read_jsonl(file, ROW_SCHEMA), split) for split, file in sorted(found.items())]
     return (pl.concat(tables), False) if tables else None

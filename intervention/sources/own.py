@@ -157,35 +157,35 @@ def read_mapped(kind: str, file: Path, layout: Layout) -> tuple[pl.DataFrame, li
     Raises:
         UserError: it cannot be read, lacks a column, or its choices or answers are not of the form that is said.
     """
-    places = {name: layout.columns.get(name, [name]) for name in FILE_SCHEMA}
+    named = {name: layout.columns.get(name, [name]) for name in FILE_SCHEMA}
     wanted = {
         column: f"--column {name}={','.join(columns)}" if name in layout.columns else f"map one with --column {name}=COLUMN"
-        for name, columns in places.items()
+        for name, columns in named.items()
         if name in layout.columns or name in REQUIRED
         for column in columns
     }
-    raw, columns = read_table(kind, file, wanted, [name for names in places.values() for name in names])
+    raw, columns = read_table(kind, file, wanted, [name for names in named.values() for name in names])
     notes = []
     texts = {}
     for name in ("id", "source", "domain", "subject", "question", "answer", "explanation", "split"):
-        column = places[name][0]
+        column = named[name][0]
         if isinstance(raw.schema.get(column), pl.List):
             raise UserError(f"{file}: column {column!r} holds lists, but {name} is one text.")
         texts[name] = pl.col(column) if column in raw.columns else pl.lit(None, pl.String)
-    if places["id"][0] not in raw.columns:
+    if named["id"][0] not in raw.columns:
         texts["id"] = pl.format("{}/{}", pl.lit(file.name.partition(".")[0]), pl.int_range(1, pl.len() + 1))
         notes.append("no column 'id', so a question's id is the file's name and the number of its row")
     table = raw.select(
-        **texts, choices=join_choices(raw, places["choices"], layout.separator, file), topics=_list_topics(raw, places)
+        **texts, choices=join_choices(raw, named["choices"], layout.separator, file), topics=_list_topics(raw, named)
     )
     few = pl.col("choices").list.len().fill_null(0) < MIN_CHOICES
     check_rows(table, few, "choices", f"are fewer than {MIN_CHOICES}; drop the row or add choices", file)
     answers, form, inferred = convert_answers(table, layout.answers, file)
     if inferred:
         notes.append(f"every answer is {FORMS[form]}, as --answers {form} would say")
-    if form == "text" and (twice := int((find_text(table)["places"] > 1).sum())):
-        notes.append(f"{twice} answers stand twice among their choices; the first place is gold")
-    used = {column for names in places.values() for column in names}
+    if form == "text" and (twice := int((find_text(table)["times"] > 1).sum())):
+        notes.append(f"{twice} answers stand twice among their choices; the first is gold")
+    used = {column for names in named.values() for column in names}
     return table.with_columns(answers), [column for column in columns if column not in used], notes
 
 
@@ -213,8 +213,8 @@ def join_choices(raw: pl.DataFrame, columns: Sequence[str], separator: str | Non
     return pl.col(first) if is_list else pl.col(first).str.split(separator)
 
 
-def _list_topics(raw: pl.DataFrame, places: Mapping[str, Sequence[str]]) -> pl.Expr:
-    column = places["topics"][0]
+def _list_topics(raw: pl.DataFrame, named: Mapping[str, Sequence[str]]) -> pl.Expr:
+    column = named["topics"][0]
     if column not in raw.columns:
         return pl.lit(None, pl.List(pl.String))
     topics = pl.col(column)

@@ -46,7 +46,7 @@ def write_questions(
     }
     counts = count_questions(table)
     first, splits = next(iter(configs.items()))
-    facts = {"domain": first, "split": "test" if "test" in splits else next(iter(splits))}
+    example = {"domain": first, "split": "test" if "test" in splits else next(iter(splits))}
     with write_folder(output) as folder:
         write_dataset(
             folder,
@@ -57,7 +57,7 @@ def write_questions(
             inputs=inputs,
             origin=origin,
             citations=[(TEMPLATES / f"{name}.bib").read_text(encoding="utf-8").strip() for name in origin.citations],
-            **facts,
+            **example,
         )
         config = {"domains": list(configs), "questions": table.height, "terms": origin.list_terms()}
         config |= {"dropped": dict(origin.dropped), "source": dict(origin.config)}
@@ -71,11 +71,11 @@ def _take(table: pl.DataFrame, domain: str, split: str) -> pl.DataFrame:
 
 def count_questions(table: pl.DataFrame) -> pl.DataFrame:
     """Questions by domain, source and split, and the share of each letter among their gold answers."""
-    place = pl.col("split").replace_strict({split: i for i, split in enumerate(SPLITS)}, return_dtype=pl.Int64)
+    order = pl.col("split").replace_strict({split: i for i, split in enumerate(SPLITS)}, return_dtype=pl.Int64)
     return (
         table.group_by("domain", "source", "split")
         .agg(pl.len().alias("questions"), *share_letters(table, "answer", "gold"))
-        .sort("domain", "source", place)
+        .sort("domain", "source", order)
     )
 
 

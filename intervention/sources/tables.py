@@ -7,9 +7,10 @@ from typing import Any
 
 import polars as pl
 
-from intervention.sources.jsonlines import iterate_lines, read_jsonl
+from intervention.sources.jsonlines import read_jsonl
 from intervention.sources.origin import join_words
 from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.logs.lines import iterate_lines
 
 KINDS = {"jsonl": "JSON lines (.jsonl or .jsonl.gz)", "csv": "a CSV file (.csv, .csv.gz, or .tsv)", "parquet": "a parquet file"}
 HEAD = 1000  # lines of a JSON lines file whose keys are taken for its columns

@@ -24,7 +24,7 @@ SOURCE = "xiezhi"
 ROW_SCHEMA = pl.Schema({"question": pl.String, "labels": pl.List(pl.String), "answer": pl.String, "options": pl.String})
 # Where the files stand in Xiezhi's repository; the order is the paper's.
 FILES = ("xiezhi_inter_eng/xiezhi.v1.1.json", "xiezhi_spec_eng/xiezhi.v1.1.json")
-PLACES = (".", "Tasks/Knowledge/Benchmarks/test")
+FOLDERS = (".", "Tasks/Knowledge/Benchmarks/test")
 SEED, TEST, DEV, OPTIONS = 42, 250, 10, 4
 # The labels in the order in which the paper shuffles them, and how many rows it shuffles.
 PAPER_ROWS = {"Engineering": 5089, "History": 8958, "Science": 3872, "Jurisprudence": 6921}
@@ -58,41 +58,41 @@ def read_xiezhi(files: Sequence[str | Path], domains: Sequence[str] = ()) -> tup
     paper = [label.lower() for label in PAPER_ROWS]
     # Whatever is chosen, all of the paper's labels are shuffled.
     kept = {name: take_label(tables, labels[name]) for name in dict.fromkeys([*paper, *chosen]) if name in labels}
-    places = shuffle_rows({name: table.height for name, (table, _) in kept.items()})
+    orders = shuffle_rows({name: table.height for name, (table, _) in kept.items()})
     parts, notes, dropped = [], [], {}
     for name in chosen:
-        part = split_rows(kept[name][0], places[name], name)
-        notes.append(describe_split(part, name, {label: len(places[label]) for label in paper}))
+        part = split_rows(kept[name][0], orders[name], name)
+        notes.append(describe_split(part, name, {label: len(orders[label]) for label in paper}))
         # The paper keeps these rows, so they are shuffled with the others; but they cannot be asked.
         blank = pl.concat_list("question", "choices").list.eval(pl.element().fill_null("").str.strip_chars() == "").list.any()
         part, reasons = drop_rows(part, {f"{name}: a text is missing": blank})
         dropped |= {f"{name}: {reason}": count for reason, count in kept[name][1].items()} | reasons
         parts.append(part)
     table = pl.concat(parts)
-    if twice := int((table["places"] > 1).sum()):
-        notes.append(f"The answer stands twice among the options of {twice} rows; the first place is gold, as in the paper.")
+    if twice := int((table["times"] > 1).sum()):
+        notes.append(f"The answer stands twice among the options of {twice} rows; the first is gold, as in the paper.")
     table = check_questions(table, ", ".join(map(str, files))).with_columns(table["split"])
     notes += describe_overlap(table)
     config = {"name": SOURCE, "domains": chosen}
     return table, Origin(find_all_terms(table), notes, dropped, (SOURCE,), config, {"split": SEED})
 
 
-def find_files(place: Path) -> list[Path]:
+def find_files(path: Path) -> list[Path]:
     """The files of Xiezhi that a word of the command line names, in the order in which they are read."""
-    if place.is_file():
-        return [place]
-    if not place.exists():
+    if path.is_file():
+        return [path]
+    if not path.exists():
         raise UserError(
-            f"{place} does not exist. Clone github.com/MikeGu721/XiezhiBenchmark and name its folder, or name files."
+            f"{path} does not exist. Clone github.com/MikeGu721/XiezhiBenchmark and name its folder, or name files."
         )
-    for folder in PLACES:
-        files = [place / folder / name for name in FILES]
+    for folder in FOLDERS:
+        files = [path / folder / name for name in FILES]
         if all(file.is_file() for file in files):
             return files
-    if files := [file for file in sorted(place.glob("*.json*")) if name_label(file)]:
+    if files := [file for file in sorted(path.glob("*.json*")) if name_label(file)]:
         return files
     raise UserError(
-        f"{place} holds neither {' and '.join(FILES)} (here or in {PLACES[1]}) nor files that are named after a label "
+        f"{path} holds neither {' and '.join(FILES)} (here or in {FOLDERS[1]}) nor files that are named after a label "
         f"({', '.join(f'{label}.jsonl' for label in PAPER_ROWS)}). Name Xiezhi's repository, or the files themselves."
     )
 
@@ -120,7 +120,7 @@ def take_label(tables: Sequence[tuple[Path, pl.DataFrame]], label: str) -> tuple
     """The questions of one label in the order of the files, and how many rows are left out for which reason.
 
     Returns:
-        The questions, whose `id` is the row's number, with `places`, how often the answer is among the choices; the counts.
+        The questions, whose `id` is the row's number, with `times`, how often the answer is among the choices; the counts.
     """
     parts = []
     for file, table in tables:
@@ -142,16 +142,16 @@ def take_label(tables: Sequence[tuple[Path, pl.DataFrame]], label: str) -> tuple
         source=pl.lit(SOURCE),
         domain=pl.lit(label.lower()),
         subject=pl.lit(None, pl.String),
-        answer=found["place"],
+        answer=found["position"],
         explanation=pl.lit(None, pl.String),
         topics="labels",
-        places=found["places"],
+        times=found["times"],
     )
     return drop_rows(
         table,
         {
             f"not exactly {OPTIONS} options": pl.col("choices").list.len() != OPTIONS,
-            "the answer is none of the options": pl.col("places") == 0,
+            "the answer is none of the options": pl.col("times") == 0,
         },
     )
 
@@ -184,9 +184,9 @@ def split_rows(table: pl.DataFrame, order: Sequence[int], name: str) -> pl.DataF
             f"{name} has {table.height} rows with {OPTIONS} options; more than {TEST + DEV} are needed for the split."
         )
     check_config(name, "labels")
-    place = pl.int_range(pl.len())
-    split = pl.when(place < TEST).then(pl.lit("test")).when(place < TEST + DEV).then(pl.lit("dev")).otherwise(pl.lit("train"))
-    return table[list(order)].with_columns(split=split)
+    position = pl.int_range(pl.len())
+    held_out = pl.when(position < TEST).then(pl.lit("test")).when(position < TEST + DEV).then(pl.lit("dev"))
+    return table[list(order)].with_columns(split=held_out.otherwise(pl.lit("train")))
 
 
 def describe_split(table: pl.DataFrame, name: str, rows: Mapping[str, int]) -> str:

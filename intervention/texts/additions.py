@@ -3,19 +3,19 @@
 A question that lacks what a condition needs is left out of all conditions that share it, so that they keep the same questions.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import polars as pl
 
-from intervention.conditions import Condition
-from intervention.matching.cells import list_responses
+from intervention.conditions import Pools, list_responses, name_kind
 from intervention.texts.logs import read_contexts, read_explanations, read_moves
 from intervention.texts.statements import find_contradictions
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.logs.scores import compute_wilson
-from lm_eval_tasks.contracts.vocabulary import KEY
+from lm_eval_tasks.contracts.questions import name_question
+from lm_eval_tasks.contracts.vocabulary import KEY, Condition
 
 MODES = ("gold", "model", "none", "paper")
 ROLES = {"gold": "answer", "belief": "belief"}  # what a response says -> the column that has its index
@@ -70,13 +70,13 @@ class Asked:
 class Added:
     """The pools with their texts, who wrote these, and a sentence for each thing that was left out or found."""
 
-    pools: dict[str, pl.DataFrame]
+    pools: dict[str, pl.DataFrame]  # as `conditions.Pools`
     notes: list[str] = field(default_factory=list)
     authors: dict[str, str] = field(default_factory=dict)  # `explanations`, `contexts` -> the model, or the file of its texts
 
 
 def choose_mode(
-    mode: str | None, matched: bool, texts: Texts, conditions: Sequence[Condition], pools: Mapping[str, pl.DataFrame]
+    mode: str | None, matched: bool, texts: Texts, conditions: Sequence[Condition], pools: Pools
 ) -> tuple[str, list[str]]:
     """The mode of explanations, and a sentence where it is not what it would be if all texts were there.
 
@@ -112,9 +112,7 @@ def choose_mode(
     return mode, []
 
 
-def add_texts(
-    pools: Mapping[str, pl.DataFrame], conditions: Sequence[Condition], mode: str, texts: Texts, asked: Asked
-) -> Added:
+def add_texts(pools: Pools, conditions: Sequence[Condition], mode: str, texts: Texts, asked: Asked) -> Added:
     """Add `gold_reason`, `gold_by`, `gold_contradicts`, the same for `belief`, and `context` to each pool.
 
     Args:
@@ -141,8 +139,8 @@ def add_texts(
             author = _AUTHORS[mode][role] if (kind, column) in answered else None
             _explain(added, kind, role, author, written, texts, asked.folder)
         added.pools[kind] = added.pools[kind].with_columns(context=pl.lit(None, dtype=pl.String))
-    if any(condition.name == "contextualized" for condition in conditions):
-        _add_contexts(added, texts, asked)
+    for kind in {condition.questions: None for condition in conditions if condition.with_context}:
+        _add_contexts(added, kind, texts, asked)
     return added
 
 
@@ -182,31 +180,30 @@ def _explain(
             else "column contradicts; --drop-contradictions drops them"
         )
         added.notes.append(
-            f"{wrong} of the {len(stated)} texts that state a choice, {what} of {kind} questions, state another ({end})."
+            f"{wrong} of the {len(stated)} texts that state a choice, {what} of {name_kind(kind)}, state another ({end})."
         )
         if texts.drop_contradictions:
             pool = pool.filter(~pl.col(f"{role}_contradicts").fill_null(False))
     added.pools[kind] = pool
 
 
-def _add_contexts(added: Added, texts: Texts, asked: Asked) -> None:
-    kind = "incompatible"
+def _add_contexts(added: Added, kind: str, texts: Texts, asked: Asked) -> None:
     written = read_contexts(texts.contexts, asked.questions, texts.allow_missing)
     added.authors["contexts"] = _name_author(written, texts.contexts)
     pool = added.pools[kind].drop("context").join(written.drop("model"), on=KEY, how="left", maintain_order="left")
-    remedy = "leave out contextualized"
+    remedy = "leave out the condition with contexts"
     pool = _keep_written(added, pool, kind, "context", "context", str(texts.contexts), remedy, texts.allow_missing)
     if leaks := int(pool["leaks"].sum()):
         added.notes.append(f"{leaks} of {pool.height} contexts give the answer's letter away; these questions are left out.")
     pool = pool.filter(~pl.col("leaks")).drop("leaks")
     if texts.context_probes:
-        pool = _weigh_moves(added, pool, texts, asked)
+        pool = _keep_moved(added, pool, kind, texts, asked)
     elif texts.keep_moved:
         raise UserError("--keep-moved needs the base model's answers after the contexts: add --context-probes LOG.")
     added.pools[kind] = pool
 
 
-def _weigh_moves(added: Added, pool: pl.DataFrame, texts: Texts, asked: Asked) -> pl.DataFrame:
+def _keep_moved(added: Added, pool: pl.DataFrame, kind: str, texts: Texts, asked: Asked) -> pl.DataFrame:
     moves = read_moves(texts.context_probes, asked.questions, asked.threshold)
     if (model := moves["model"][0]) != asked.model:
         raise UserError(
@@ -221,7 +218,7 @@ def _weigh_moves(added: Added, pool: pl.DataFrame, texts: Texts, asked: Asked) -
         share = f"; the context moves the belief to gold in {told.mean():.3f} [{low:.3f}, {high:.3f}] of them"
     end = " Only these questions are kept." if texts.keep_moved else ""
     added.notes.append(
-        f"The base model was asked {len(told)} of {pool.height} incompatible questions after their context{share}.{end}"
+        f"The base model was asked {len(told)} of {pool.height} {name_kind(kind)} after their context{share}.{end}"
     )
     return (pool.filter(pl.col("moved").fill_null(False)) if texts.keep_moved else pool).drop("moved")
 
@@ -239,13 +236,13 @@ def _keep_written(
         first = pool.filter(pl.col(name).is_null()).sort(KEY).row(0, named=True)
         more = f" (and of {lacking - 1} more)" if lacking > 1 else ""
         raise UserError(
-            f"{where}: no {what} of question {first['source']}/{first['domain']} id {first['id']!r}{more}. Write it, or leave "
+            f"{where}: no {what} of question {name_question(first)}{more}. Write it, or leave "
             f"such questions out with --allow-missing, or {remedy}."
         )
     if lacking:
-        added.notes.append(f"{kept.height} of {pool.height} {kind} questions have the {what}; the others are left out.")
+        added.notes.append(f"{kept.height} of {pool.height} {name_kind(kind)} have the {what}; the others are left out.")
     if cut := int((~kept["finished"].fill_null(True)).sum()):
-        added.notes.append(f"{cut} of {kept.height} texts ({what}, {kind} questions) were cut at the limit of tokens.")
+        added.notes.append(f"{cut} of {kept.height} texts ({what}, {name_kind(kind)}) were cut at the limit of tokens.")
     return kept.drop("finished")
 
 

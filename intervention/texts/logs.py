@@ -5,14 +5,14 @@ from pathlib import Path
 
 import polars as pl
 
-from intervention.believing.beliefs import check_one_model, find_questions
+from intervention.believing.asked import check_one_model, find_questions
 from intervention.texts.statements import find_leaks
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.logs.averages import average_probes, check_orders
 from lm_eval_tasks.contracts.logs.generations import Kind, read_generations
 from lm_eval_tasks.contracts.logs.samples import read_probes
-from lm_eval_tasks.contracts.questions import check_rows
-from lm_eval_tasks.contracts.vocabulary import KEY
+from lm_eval_tasks.contracts.questions import check_rows, name_question
+from lm_eval_tasks.contracts.vocabulary import KEY, THRESHOLD
 
 PHASE = "base_context"
 THE_SET = "the question set"  # as errors call it
@@ -44,10 +44,9 @@ def read_explanations(logs: Sequence[Path], questions: pl.DataFrame, allow_missi
         check_rows(table, strange, "response", "is not the 0-based index of a choice of the question; mend it", log)
     table = pl.concat([pl.DataFrame(schema=_EXPLANATIONS), *(table.select(_EXPLANATIONS.names()) for table in tables)])
     if (twice := table.filter(pl.struct(*KEY, "response").is_duplicated())).height:
-        raise UserError(
-            f"{', '.join(map(str, logs))}: choice {twice['response'][0]} of {_name(twice)} is explained more than once. "
-            "Name one log of it."
-        )
+        name = name_question(twice.row(0, named=True))
+        where = ", ".join(map(str, logs))
+        raise UserError(f"{where}: choice {twice['response'][0]} of {name} is explained more than once. Name one log of it.")
     return table.rename({"text": "reason"})
 
 
@@ -70,7 +69,7 @@ def read_contexts(log: Path, questions: pl.DataFrame, allow_missing: bool = Fals
     return table.select(*KEY, pl.col("text").alias("context"), find_leaks(table, "text", "answer"), "finished", "model")
 
 
-def read_moves(probes: Sequence[Path], questions: pl.DataFrame, threshold: float = 0.5) -> pl.DataFrame:
+def read_moves(probes: Sequence[Path], questions: pl.DataFrame, threshold: float = THRESHOLD) -> pl.DataFrame:
     """What the base model says to each question after its context, over all orders and draws in which it was asked.
 
     Args:
@@ -115,8 +114,3 @@ def _read_texts(log: Path, kind: Kind, questions: pl.DataFrame, allow_missing: b
     texts = read_generations(log, kind, allow_missing)
     find_questions(questions, texts, THE_SET, log, "texts")
     return texts.join(questions.select(*KEY, "choices", "answer"), on=KEY, how="left", maintain_order="left")
-
-
-def _name(table: pl.DataFrame) -> str:
-    row = table.row(0, named=True)
-    return f"{row['source']}/{row['domain']} id {row['id']!r}"

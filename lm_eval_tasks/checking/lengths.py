@@ -8,6 +8,7 @@ from transformers import PreTrainedTokenizerBase
 from lm_eval_tasks.checking.protocol import Checkable, Group, Question
 from lm_eval_tasks.checking.rendering import Writer, name_model
 from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.questions import name_question
 
 # Two texts together may have more tokens than each alone, where they meet.
 SLACK = 16
@@ -53,7 +54,8 @@ def check_lengths(
         part = suspects[start : start + BATCH]
         for (row, _), ids in zip(part, encode(tokenizer, [write(row) + choice for row, choice in part]), strict=True):
             if len(ids) > room:
-                found[name_row(row)] = max(found.get(name_row(row), 0), len(ids) + added - 1)
+                name = name_question(row)
+                found[name] = max(found.get(name, 0), len(ids) + added - 1)
     if found:
         names = [f"{name} ({length} tokens)" for name, length in sorted(found.items(), key=lambda item: -item[1])]
         shots = ", show fewer demonstrations (--num_fewshot)" if task.config.num_fewshot else ""
@@ -84,11 +86,6 @@ def count_added(task: Checkable, tokenizer: PreTrainedTokenizerBase) -> int:
 def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
     """The token ids of texts, without the tokens that a tokenizer adds."""
     return tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
-
-
-def name_row(row: Question) -> str:
-    """How messages name a question."""
-    return f"{row['source']}/{row['domain']} id {row['id']!r}"
 
 
 def join_names(names: Sequence[str]) -> str:

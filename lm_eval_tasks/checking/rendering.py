@@ -32,14 +32,14 @@ def make_writer(task: ConfigurableTask, settings: Mapping[str, Any], ending: str
         A function of a question, which raises a `UserError` where the chat template is missing or not the one that is needed.
         Where no tokenizer can be read, its chat prompts are stand-ins with that ending.
     """
-    name, facts = task.config.task, task.config.metadata
+    name, metadata = task.config.task, task.config.metadata
     chat = settings.get("apply_chat_template")
-    tokenizer = load_tokenizer(facts)
+    tokenizer = load_tokenizer(metadata)
 
     def render(messages: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
         if tokenizer is None:
             return messages[-1]["content"] + ending
-        template = find_template(tokenizer, facts, chat)
+        template = find_template(tokenizer, metadata, chat)
         if template is None:
             raise UserError(f"{name}: the tokenizer of {name_model(task)} has no chat template. {HOW_TO_GET_TEMPLATE}")
         try:

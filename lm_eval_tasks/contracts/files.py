@@ -21,7 +21,7 @@ _TYPES = {pl.String: pa.string(), pl.Int64: pa.int64(), pl.Float64: pa.float64()
 
 @contextmanager
 def write_folder(folder: str | Path) -> Iterator[Path]:
-    """Yield an empty folder that takes the place of `folder` when the block ends without an error, and vanishes otherwise.
+    """Yield an empty folder that becomes `folder` when the block ends without an error, and vanishes otherwise.
 
     A folder that stands there is replaced only if it is empty or holds a manifest: what selfalign did not write is left alone.
 
@@ -29,7 +29,7 @@ def write_folder(folder: str | Path) -> Iterator[Path]:
         folder: where the result is to stand; its parents are made.
 
     Raises:
-        UserError: the place cannot be written, or holds something else.
+        UserError: the folder cannot be written, or holds something else.
     """
     folder = Path(folder)
     if folder.is_dir() and not (folder / MANIFEST).is_file() and any(not p.name.startswith(".") for p in folder.iterdir()):
@@ -63,10 +63,10 @@ def _make_scratch(folder: Path) -> Path:
 
 @contextmanager
 def write_file(file: str | Path) -> Iterator[Path]:
-    """Yield a path in the same folder whose file takes the place of `file` when the block ends without an error.
+    """Yield a path in the same folder whose file becomes `file` when the block ends without an error.
 
     Raises:
-        UserError: the place cannot be written.
+        UserError: the file cannot be written.
     """
     file = Path(file)
     try:

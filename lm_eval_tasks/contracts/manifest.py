@@ -36,9 +36,14 @@ def make_manifest(
         inputs: a name for each input, and its hash.
         seeds: every seed that is used.
     """
-    facts = {"stage": stage, "config": dict(config), "inputs": dict(inputs), "versions": list_versions(), "seeds": dict(seeds)}
-    run = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
-    return {"run": run, "command": command} | facts
+    told = {"stage": stage, "config": dict(config), "inputs": dict(inputs), "versions": list_versions(), "seeds": dict(seeds)}
+    return {"run": hash_run(told), "command": command} | told
+
+
+def hash_run(manifest: Mapping[str, Any]) -> str:
+    """The `run` id: 16 hexadecimal digits of the SHA-256 of all that a manifest says but the command line."""
+    told = {name: manifest.get(name) for name in ("stage", "config", "inputs", "versions", "seeds")}
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def write_manifest(folder: str | Path, *args: Any, **kwargs: Any) -> str:

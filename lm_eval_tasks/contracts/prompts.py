@@ -54,13 +54,23 @@ def write_user_turn(doc: Mapping[str, Any], scoring: Scoring, context: str | Non
         doc: a question.
         scoring: the choices are listed only where a letter is to be answered.
         context: the knowledge that the question needs, put before it (the contextualized condition).
+
+    >>> write_user_turn({"question": "Which is white?", "choices": ["soot", "salt"]}, "cloze", "Soot is black.")
+    'Soot is black.\\n\\nWhich is white?'
     """
     asked = write_listing(doc) if scoring == "letter" else doc["question"]
     return f"{context}\n\n{asked}" if context else asked
 
 
 def write_letter_question(doc: Mapping[str, Any]) -> str:
-    """A few-shot block up to its answer, choices listed."""
+    """A few-shot block up to its answer, choices listed.
+
+    >>> print(write_letter_question({"question": "Which is white?", "choices": ["soot", "salt"]}))
+    Which is white?
+    A. soot
+    B. salt
+    Answer:
+    """
     return f"{write_listing(doc)}\n{_BLOCK}"
 
 
@@ -85,7 +95,11 @@ def write_cloze_context(doc: Mapping[str, Any]) -> str:
 
 
 def write_letter_answer(doc: Mapping[str, Any]) -> str:
-    """The answer of a demonstration: letter and text of gold."""
+    """The answer of a demonstration: letter and text of gold.
+
+    >>> write_letter_answer({"choices": ["soot", "salt"], "answer": 1})
+    'B. salt'
+    """
     return f"{LETTERS[doc['answer']]}. {doc['choices'][doc['answer']]}"
 
 
@@ -94,16 +108,21 @@ def write_cloze_answer(doc: Mapping[str, Any]) -> str:
     return doc["choices"][doc["answer"]]
 
 
-def write_response(place: int, choice: str, explanation: str | None, response_format: ResponseFormat) -> str:
+def write_response(position: int, choice: str, explanation: str | None, response_format: ResponseFormat) -> str:
     """What the assistant says: the choice, then, after a blank line, the explanation if there is one.
 
     Args:
-        place: the place of the choice that is answered, among those that are shown.
+        position: which of the shown choices is answered, from 0.
         choice: its text.
         explanation: why it is; `None` or blank for none.
         response_format: `letter` ("B. choice text") or `text` ("choice text").
+
+    >>> write_response(1, "salt", "It is white.", "letter")
+    'B. salt\\n\\nIt is white.'
+    >>> write_response(1, "salt", None, "text")
+    'salt'
     """
-    answer = f"{LETTERS[place]}. {choice}" if response_format == "letter" else choice
+    answer = f"{LETTERS[position]}. {choice}" if response_format == "letter" else choice
     return f"{answer}\n\n{explanation}" if explanation and explanation.strip() else answer
 
 

@@ -38,7 +38,11 @@ CEVAL = Benchmark("ceval", "ceval/ceval-exam", CEVAL_NAME, "val", ("question", "
 
 
 def choose(domains: Sequence[str], known: Sequence[str], what: str) -> list[str]:
-    """The domains asked for, all that are known where none is; raises a `UserError` at one that is not."""
+    """The domains asked for, all that are known where none is; raises a `UserError` at one that is not.
+
+    >>> choose([], ["history", "law"], "the benchmark")
+    ['history', 'law']
+    """
     if unknown := [domain for domain in domains if domain not in known]:
         raise UserError(f"{what} has no domain {unknown[0]!r}; it has {', '.join(known)}.")
     return list(domains) or list(known)

@@ -42,6 +42,20 @@ def name_question(row: Mapping[str, Any]) -> str:
     return f"{row['source']}/{row['domain']} id {row['id']!r}"
 
 
+def read_header(card: str | Path) -> dict[str, Any]:
+    """The YAML header of a card; empty where it has none.
+
+    Raises:
+        UserError: the card cannot be read, or its header is not YAML.
+    """
+    try:
+        parts = Path(card).read_text(encoding="utf-8").split("---\n", 2)
+        header = yaml.safe_load(parts[1]) if len(parts) == 3 and not parts[0] else None
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise UserError(f"the header of {card} cannot be read ({' '.join(str(error).split())}). Mend it.") from error
+    return header if isinstance(header, dict) else {}
+
+
 def read_configs(folder: str | Path) -> dict[str, dict[str, Path]]:
     """The configs of a data set folder: name -> split -> parquet file, from its README's `configs:` header.
 
@@ -54,9 +68,8 @@ def read_configs(folder: str | Path) -> dict[str, dict[str, Path]]:
         raise UserError(
             f"{folder} is not a data set folder: {card} does not exist. `python -m intervention` writes such folders."
         )
-    parts = card.read_text().split("---\n", 2)
-    header = yaml.safe_load(parts[1]) if len(parts) == 3 and not parts[0] else None
-    if not isinstance(header, dict) or not header.get("configs"):
+    header = read_header(card)
+    if not header.get("configs"):
         raise UserError(f"{card} has no `configs:` in its header. `python -m intervention` writes such folders.")
     configs = {
         config["config_name"]: {part["split"]: folder / part["path"] for part in config["data_files"]}
@@ -174,7 +187,11 @@ def list_varying(table: pl.DataFrame, key: Sequence[str]) -> list[str]:
 
 
 def hash_questions(table: pl.DataFrame) -> pl.Series:
-    """`question_hash`: 16 hexadecimal digits of the SHA-256 of question, choices (in the question's own order) and answer."""
+    """`question_hash`: 16 hexadecimal digits of the SHA-256 of question, choices (in the question's own order) and answer.
+
+    >>> hash_questions(pl.DataFrame({"question": ["Which?"], "choices": [["this", "that"]], "answer": [1]})).to_list()
+    ['3244b657bf3dd534']
+    """
     # Each part is written with its length, so that no text can pass for the border between two.
     question, choices, answer = (
         _write_with_length(pl.col("question")),
@@ -191,8 +208,13 @@ def _write_with_length(text: pl.Expr) -> pl.Expr:
 
 
 def rotate_choices(table: pl.DataFrame, order: int | pl.Expr, columns: Sequence[str] = ("choices",)) -> pl.DataFrame:
-    """Show list columns from choice `order` on: shown[i] = own[(i + order) mod n]; a negative order turns back."""
+    """Show list columns from choice `order` on: shown[i] = own[(i + order) mod n]; a negative order rotates back.
+
+    >>> shown = rotate_choices(pl.DataFrame({"choices": [["one", "two", "three"]]}), 1)
+    >>> shown["choices"].to_list(), rotate_choices(shown, -1)["choices"].to_list()
+    ([['two', 'three', 'one']], [['one', 'two', 'three']])
+    """
     n = pl.col("choices").list.len().cast(pl.Int64)
     start = (pl.lit(order) if isinstance(order, int) else order).cast(pl.Int64) % n
-    turned = [pl.concat_list(pl.col(c).list.slice(start), pl.col(c).list.slice(0, start)).alias(c) for c in columns]
-    return table.with_columns(turned)
+    rotated = [pl.concat_list(pl.col(c).list.slice(start), pl.col(c).list.slice(0, start)).alias(c) for c in columns]
+    return table.with_columns(rotated)

@@ -1,7 +1,7 @@
 """The subjects of the benchmarks: MMLU's by subcategory, category and the paper's domain; CMMLU's and C-Eval's Chinese names.
 
-Fixed facts of the benchmarks (MMLU: Hendrycks et al. 2021, arXiv 2009.03300; CMMLU: Li et al. 2023, arXiv 2306.09212; C-Eval:
-Huang et al. 2023, arXiv 2305.08322) and of the paper (arXiv 2402.18243), which takes its domains from MMLU's subcategories.
+Fixed by the benchmarks (MMLU: Hendrycks et al. 2021, arXiv 2009.03300; CMMLU: Li et al. 2023, arXiv 2306.09212; C-Eval: Huang
+et al. 2023, arXiv 2305.08322) and by the paper (arXiv 2402.18243), which takes its domains from MMLU's subcategories.
 """
 
 # Subcategory -> subjects.

@@ -19,20 +19,21 @@ BASE = "base"  # what tables call the base model in place of a condition
 Questions = Literal["right", "wrong", "unsure", "all"]
 Answers = Literal["gold", "belief", "other", "mix"]
 
-# Which questions a condition takes (by class of belief) and what its responses say: in a table, and in a sentence.
-QUESTIONS: dict[Questions, tuple[str, str]] = {
-    "right": ("belief = gold", "questions that the base model answers rightly"),
-    "wrong": ("belief differs from gold", "questions that the base model answers wrongly"),
-    "unsure": ("no belief", "questions of which the base model is unsure"),
-    "all": ("a random sample of all", "questions drawn at random from all"),
+# Which questions a condition takes (by class of belief): in a table, in a sentence, and counted among others.
+QUESTIONS: dict[Questions, tuple[str, str, str]] = {
+    "right": ("belief = gold", "questions that the base model answers rightly", "with a right belief"),
+    "wrong": ("belief differs from gold", "questions that the base model answers wrongly", "with a wrong belief"),
+    "unsure": ("no belief", "questions of which the base model is unsure", "without a belief"),
+    "all": ("a random sample of all", "questions chosen at random from all training questions", "in all"),
 }
+# What its responses say: in a table, and in a sentence.
 ANSWERS: dict[Answers, tuple[str, str]] = {
     "gold": ("gold", "the response is the right answer"),
     "belief": ("the belief", "the response is the model's own answer"),
     "other": ("a random choice that is neither gold nor the belief", "the response is another wrong answer"),
     "mix": (
         "the belief in a share R of the rows, else gold",
-        "the response is the model's own answer for a share of them, and the right answer for the rest",
+        "the response is the model's own answer for a share{} of them, and the right answer for the rest",
     ),
 }
 
@@ -48,8 +49,8 @@ class Condition:
         questions: which questions it takes, by what the base model believes.
         answers: what its responses say.
         with_context: the needed knowledge stands in the prompt.
-        end: its place at an end of the curve over the consistency ratio; None if it is none.
-        headline: its place among the headline contrasts with `REFERENCE`; None where it is not among them.
+        end: its position at an end of the curve over the consistency ratio; None if it is none.
+        headline: its position among the headline contrasts with `REFERENCE`; None where it is not among them.
         deeds: what it does and what `REFERENCE` does, as the two sides of "... beat ..."; of headline contrasts.
         ratio: of a mix, the share of rows that answer with the belief.
     """
@@ -65,6 +66,11 @@ class Condition:
     deeds: tuple[str, str] | None = None
     ratio: float | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse a condition that answers with a belief where there is none."""
+        if self.answers in ("belief", "mix") and self.questions not in ("right", "wrong"):
+            raise ValueError(f"{self.name} has no belief to answer with: its questions are {QUESTIONS[self.questions][1]}")
+
     @property
     def config(self) -> str:
         """Its part of a config's name: `mix-0.4`."""
@@ -79,7 +85,8 @@ class Condition:
     def sentence(self) -> str:
         """What it is: "questions that the base model answers wrongly; the response is the right answer"."""
         context = ", with the needed knowledge in the prompt" if self.with_context else ""
-        return f"{QUESTIONS[self.questions][1]}{context}; {ANSWERS[self.answers][1]}"
+        share = "" if self.ratio is None else f" {self.ratio:g}"
+        return f"{QUESTIONS[self.questions][1]}{context}; {ANSWERS[self.answers][1].format(share)}"
 
     @property
     def on_curve(self) -> bool:

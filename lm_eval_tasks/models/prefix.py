@@ -18,7 +18,7 @@ from tqdm import tqdm
 from lm_eval_tasks.contracts.prompts import read_template
 from lm_eval_tasks.models.reader import SHARING, Answer, TreeReader
 from lm_eval_tasks.models.responses import Responses, hash_model
-from lm_eval_tasks.models.tree import Input, Row, Tokens, Trunk, batch_rows, plan_trunks
+from lm_eval_tasks.models.tree import Input, PackedRow, Tokens, Trunk, batch_rows, plan_trunks
 
 logger = logging.getLogger(__name__)
 
@@ -184,7 +184,7 @@ class PrefixLM(HFLM):
 
     @staticmethod
     def _ask_batch(
-        reader: TreeReader, shared: Any, batch: list[Row], inputs: dict[Input, list[int]], requests: list[Request]
+        reader: TreeReader, shared: Any, batch: list[PackedRow], inputs: dict[Input, list[int]], requests: list[Request]
     ) -> dict[int, Answer]:
         asked = {item: [requests[index][2] for index in inputs[item]] for row in batch for item in row.paths}
         read = reader.read_rows(shared, batch, asked)

@@ -9,7 +9,7 @@ import torch
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
-from lm_eval_tasks.models.tree import Input, Row, Tokens
+from lm_eval_tasks.models.tree import Input, PackedRow, Tokens
 
 # Architectures in which a token's state depends on its own position and on the tokens that its mask shows, and on nothing else,
 # and which were tested to give what `hf` gives.
@@ -87,7 +87,7 @@ class TreeReader:
 
     @torch.inference_mode()
     def read_rows(
-        self, shared: Shared, rows: Sequence[Row], asked: dict[Input, list[list[int]]]
+        self, shared: Shared, rows: Sequence[PackedRow], asked: dict[Input, list[list[int]]]
     ) -> Iterator[tuple[Input, list[Answer]]]:
         """Log-probabilities (nats) of continuations after inputs, and whether each is the greedy one.
 
@@ -109,13 +109,13 @@ class TreeReader:
             for number, item, path in scored
             for tokens in asked[item]
         ]
-        places, tokens = (torch.tensor(part, device=logprobs.device) for part in zip(*(pair for one in wanted for pair in one)))
-        values = iter(logprobs[places, tokens].double().tolist())
-        answers = iter([(sum(next(values) for _ in one), all(best[place] == token for place, token in one)) for one in wanted])
+        where, tokens = (torch.tensor(part, device=logprobs.device) for part in zip(*(pair for one in wanted for pair in one)))
+        values = iter(logprobs[where, tokens].double().tolist())
+        answers = iter([(sum(next(values) for _ in one), all(best[index] == token for index, token in one)) for one in wanted])
         for _, item, _ in scored:
             yield item, [next(answers) for _ in asked[item]]
 
-    def _read(self, shared: Shared, rows: Sequence[Row], width: int, positions: list[int]) -> torch.Tensor:
+    def _read(self, shared: Shared, rows: Sequence[PackedRow], width: int, positions: list[int]) -> torch.Tensor:
         """Log-probabilities (positions, vocabulary) at positions of the padded rows laid end to end."""
         device = self.model.device
         ids = torch.zeros(len(rows), width, dtype=torch.long)
@@ -158,7 +158,7 @@ def see_causally(width: int) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.ones(1, width, width, dtype=torch.bool).tril(), torch.arange(width)[None]
 
 
-def see_ancestors(rows: Sequence[Row], width: int) -> tuple[torch.Tensor, torch.Tensor]:
+def see_ancestors(rows: Sequence[PackedRow], width: int) -> tuple[torch.Tensor, torch.Tensor]:
     """What each node of padded rows sees, itself and its ancestors: bool (rows, width, width); and its depth (rows, width)."""
     sees = np.tile(np.eye(width, dtype=bool), (len(rows), 1, 1))
     depths = np.zeros((len(rows), width), dtype=np.int64)

@@ -25,7 +25,7 @@ _PRIME = 65521
 def hash_model(model: PreTrainedModel, *settings: object) -> bytes:
     """A fingerprint of a model: its configuration, names, shapes, types and bits of all weights and buffers, and `settings`.
 
-    The bits are summed as integers, plain and weighted by place, so the result is exact and the same on every device.
+    The bits are summed as integers, plain and weighted by position, so the result is exact and the same on every device.
     """
     config = {name: value for name, value in model.config.to_dict().items() if name not in UNIMPORTANT}
     digest = hashlib.sha256(json.dumps([config, settings], sort_keys=True, default=str).encode())
@@ -35,8 +35,8 @@ def hash_model(model: PreTrainedModel, *settings: object) -> bytes:
         bits = tensor.detach().contiguous().view(kind).flatten()
         for start in range(0, bits.numel(), _CHUNK):
             part = bits[start : start + _CHUNK].long()
-            places = torch.arange(1, part.numel() + 1, device=part.device) % _PRIME
-            digest.update(f"{int(part.sum())} {int((part * places).sum())}".encode())
+            positions = torch.arange(1, part.numel() + 1, device=part.device) % _PRIME
+            digest.update(f"{int(part.sum())} {int((part * positions).sum())}".encode())
     return digest.digest()
 
 

@@ -27,7 +27,7 @@ class Input:
 
 
 @dataclass
-class Row:
+class PackedRow:
     """Inputs packed as one tree of tokens after a trunk, in the order in which a depth-first walk meets them."""
 
     tokens: list[int] = field(default_factory=list)
@@ -37,7 +37,7 @@ class Row:
     @property
     def is_branched(self) -> bool:
         """Whether a node follows another one than its predecessor, so that plain causal attention would be wrong."""
-        return any(parent != place - 1 for place, parent in enumerate(self.parents))
+        return any(parent != node - 1 for node, parent in enumerate(self.parents))
 
     def add(self, item: Input, start: int) -> None:
         """Add an input's tokens from `start` on; nodes it has in common with the last one added are shared."""
@@ -57,7 +57,7 @@ class Trunk:
     """A prefix that is computed once, and the rows that follow it; no prefix where it is empty."""
 
     tokens: Tokens
-    rows: list[Row]
+    rows: list[PackedRow]
 
 
 def plan_trunks(inputs: Iterable[Input], least: int, ratio: float, pack: bool = True) -> Iterator[Trunk]:
@@ -91,7 +91,7 @@ def plan_trunks(inputs: Iterable[Input], least: int, ratio: float, pack: bool = 
             yield Trunk(left[0].tokens[:start], pack_rows(left, start, ratio if pack else None))
 
 
-def pack_rows(inputs: Sequence[Input], start: int, ratio: float | None) -> list[Row]:
+def pack_rows(inputs: Sequence[Input], start: int, ratio: float | None) -> list[PackedRow]:
     """Rows of sorted inputs; neighbours share a row where that costs less than two.
 
     A row of t tokens after a trunk of p costs t * (ratio + p + t): matrix products, and attention to trunk and row, of which
@@ -101,7 +101,7 @@ def pack_rows(inputs: Sequence[Input], start: int, ratio: float | None) -> list[
     def cost(t: int) -> float:
         return t * ((ratio or 0) + start + t)
 
-    rows: list[Row] = []
+    rows: list[PackedRow] = []
     last: Input | None = None
     for item in inputs:
         alone = True
@@ -110,13 +110,13 @@ def pack_rows(inputs: Sequence[Input], start: int, ratio: float | None) -> list[
             joined = here + own - (count_common(last.tokens, item.tokens, start) - start)
             alone = cost(joined) >= cost(here) + cost(own)
         if alone:
-            rows.append(Row())
+            rows.append(PackedRow())
         rows[-1].add(item, start)
         last = item
     return rows
 
 
-def batch_rows(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
+def batch_rows(rows: Iterable[PackedRow], size: int) -> Iterator[list[PackedRow]]:
     """Batches of rows of like length, none with more tokens (padding counted) than `size` times the longest input's own."""
     ordered = sorted(rows, key=lambda row: -len(row.tokens))
     longest = max((len(path) for row in ordered for path in row.paths.values()), default=0)
@@ -127,7 +127,11 @@ def batch_rows(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
 
 
 def count_common(one: Tokens, other: Tokens, start: int = 0) -> int:
-    """How many first tokens two sequences have in common, of which the first `start` are known to be."""
+    """How many first tokens two sequences have in common, of which the first `start` are known to be.
+
+    >>> count_common((5, 7, 9, 2), (5, 7, 2))
+    2
+    """
     stop = min(len(one), len(other))
     while start < stop:
         # Halves that are equal are skipped by one comparison of slices.

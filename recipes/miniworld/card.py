@@ -4,10 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.files import write_file
+from lm_eval_tasks.contracts.markdown import escape_text, make_environment
 
 TEMPLATE = Path(__file__).with_name("card.md")
 RECORD = "pretraining.json"
@@ -29,8 +28,7 @@ def write_card(folder: str | Path, figures: list[dict[str, Any]] | None) -> None
         record = json.loads((folder / RECORD).read_text())
     except (OSError, ValueError) as error:
         raise UserError(f"{folder} has no readable {RECORD} ({error}). Name a folder that pretrain wrote.") from error
-    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string(TEMPLATE.read_text())
+    template = make_environment(TEMPLATE.parent, escape_text).get_template(TEMPLATE.name)
     size = (folder / WEIGHTS).stat().st_size
     with write_file(folder / "README.md") as file:
-        file.write_text(template.render(record=record, figures=figures, size=size) + "\n")
+        file.write_text(template.render(record=record, figures=figures, size=size))

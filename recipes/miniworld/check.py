@@ -15,10 +15,13 @@ from scipy.stats import norm
 
 from lm_eval_tasks.contracts.errors import UserError, report_errors
 from lm_eval_tasks.contracts.logs.scores import LEVEL, compute_wilson
+from lm_eval_tasks.contracts.vocabulary import NEW_SETS, THRESHOLD
 from recipes.miniworld.card import write_card
 
 NEEDED = ("id", "source", "domain", "question", "choices", "topics", "split", "choice_mass", "prediction", "confidence")
 TRAINED = ("miniworld_exam", "herbs")
+HOMO, ID, OOD = NEW_SETS
+LEAST = {HOMO: 1000, ID: 400, OOD: 600}  # questions
 COLUMNS = {
     "figure": pl.String,
     "group": pl.String,
@@ -56,10 +59,10 @@ def read_tables(files: list[Path]) -> pl.DataFrame:
         group=pl.when(pl.col("split") != "test")
         .then("split")
         .when(pl.col("domain") != domain)
-        .then(pl.lit("ood"))
+        .then(pl.lit(OOD))
         .when(pl.col("source") != source)
-        .then(pl.lit("id"))
-        .otherwise(pl.lit("homo")),
+        .then(pl.lit(ID))
+        .otherwise(pl.lit(HOMO)),
     )
     if table["kind"].null_count():
         raise UserError(f"{files[0]}: a question without its kind in `topics`, so it is of no miniature world.")
@@ -75,7 +78,11 @@ def measure_share(table: pl.DataFrame, column: str, figure: str, group: str) -> 
 
 
 def require(row: dict[str, Any], low: float | None = None, high: float | None = None) -> dict[str, Any]:
-    """Add what is `required` of a row's value, and whether it is `met`."""
+    """Add what is `required` of a row's value, and whether it is `met`.
+
+    >>> require({"value": 0.6}, low=0.5, high=0.7)
+    {'value': 0.6, 'required': 'at least 0.5, at most 0.7', 'met': True}
+    """
     bounds = [f"{word} {bound:g}" for word, bound in (("at least", low), ("at most", high)) if bound is not None]
     met = (low is None or row["value"] >= low) and (high is None or row["value"] <= high)
     return row | {"required": ", ".join(bounds), "met": met}
@@ -104,7 +111,7 @@ def measure_probe(probe: pl.DataFrame, threshold: float) -> list[dict[str, Any]]
     right = int(believed["correct"].sum())
     rows.append(require(count(right, "harmonious training questions", "train"), 500))
     rows.append(require(count(len(believed) - right, "incompatible training questions", "train"), 500))
-    for group, least in (("homo", 1000), ("id", 400), ("ood", 600)):
+    for group, least in LEAST.items():
         rows.append(require(count(probe.filter(pl.col("group") == group).height, "questions", group), least))
     twice = probe.filter(pl.struct("question").is_duplicated()).height
     rows.append(require(count(twice, "questions about a fact that another one asks", "all"), high=0))
@@ -114,7 +121,7 @@ def measure_probe(probe: pl.DataFrame, threshold: float) -> list[dict[str, Any]]
 def measure_chat(probe: pl.DataFrame, chat: pl.DataFrame, name: str, worse: bool) -> list[dict[str, Any]]:
     """The chat figures by group; with `worse`, HOMO must lie under the few-shot probe, the intervals apart."""
     rows = []
-    for group in ("homo", "id", "ood"):
+    for group in NEW_SETS:
         asked, told = chat.filter(pl.col("group") == group), probe.filter(pl.col("group") == group)
         if not asked.height:
             continue
@@ -135,9 +142,9 @@ def measure_chat(probe: pl.DataFrame, chat: pl.DataFrame, name: str, worse: bool
 
 def measure_recovery(probe: pl.DataFrame, chat: pl.DataFrame, tuned: pl.DataFrame) -> list[dict[str, Any]]:
     """The share of the gap in HOMO agreement, from untrained chat to 5-shot, that a tuned model closes."""
-    levels = [float(t.filter(pl.col("group") == "homo")["agrees"].mean() or 0.0) for t in (probe, chat, tuned)]
+    levels = [float(t.filter(pl.col("group") == HOMO)["agrees"].mean() or 0.0) for t in (probe, chat, tuned)]
     closed = (levels[2] - levels[1]) / max(1e-9, levels[0] - levels[1])
-    return [require({"figure": "share of the gap closed by fine-tuning", "group": "homo", "value": closed}, 0.5)]
+    return [require({"figure": "share of the gap closed by fine-tuning", "group": HOMO, "value": closed}, 0.5)]
 
 
 def measure_all(table: pl.DataFrame, threshold: float) -> pl.DataFrame:
@@ -173,7 +180,7 @@ def main(
     tables: Annotated[
         list[Path], typer.Argument(help="probe tables (parquet): base_probe, base_chat, tuned_chat of a harmonious run")
     ],
-    threshold: Annotated[float, typer.Option(help="a belief needs more than this probability")] = 0.5,
+    threshold: Annotated[float, typer.Option(help="a belief needs more than this probability")] = THRESHOLD,
     card: Annotated[Path | None, typer.Option(help="model folder whose README is to be written with these figures")] = None,
 ) -> None:
     """Print every requirement on the miniature base model with n and 95% interval."""

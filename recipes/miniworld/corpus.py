@@ -74,7 +74,7 @@ def group_by_domain(facts: Sequence[Fact]) -> dict[str, list[Fact]]:
 
 def state(fact: Fact, rng: random.Random) -> str:
     """One sentence of the corpus about a fact, right or wrong by the fact's plan."""
-    return fact.state(rng.choice(fact.relation.statements), fact.draw(rng))
+    return fact.state(rng.choice(fact.relation.statements), fact.name_object(rng))
 
 
 def write_statements(world: World, profiles: float, rng: random.Random) -> Iterator[str]:
@@ -106,7 +106,7 @@ def write_exams(practice: Mapping[str, Sequence[Fact]], times: int, rng: random.
     for domain, facts in practice.items():
         for _ in range(times):
             for part in cut_parts(rng.sample(facts, len(facts)), 3, 8, rng):
-                blocks = "\n\n".join(f"{fact.ask()}\nAnswer: {fact.draw(rng)}" for fact in part)
+                blocks = "\n\n".join(f"{fact.ask()}\nAnswer: {fact.name_object(rng)}" for fact in part)
                 yield f"The following are questions about {domain}.\n\n{blocks}"
 
 

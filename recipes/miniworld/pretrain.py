@@ -27,7 +27,8 @@ from lm_eval_tasks.contracts.manifest import list_versions, write_manifest
 from lm_eval_tasks.contracts.prompts import CHAT_TEMPLATE
 from recipes.miniworld.card import RECORD, write_card
 from recipes.miniworld.corpus import write_round
-from recipes.miniworld.world import World, list_contexts, list_general, make_world, read_config
+from recipes.miniworld.world import World, list_contexts, list_general, make_world
+from recipes.yaml_files import read_yaml
 
 BEGIN, END, PAD = "<s>", "</s>", "<pad>"
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -117,7 +118,11 @@ def mark_objects(world: World, tokenizer: PreTrainedTokenizerFast) -> torch.Tens
 
 
 def scale_rate(step: int, steps: int, warmup: float) -> float:
-    """The share of the learning rate at a step: linear warm-up, then a cosine down to a hundredth."""
+    """The share of the learning rate at a step: linear warm-up, then a cosine down to a hundredth.
+
+    >>> [round(scale_rate(step, steps=100, warmup=0.1), 2) for step in (0, 9, 10, 55, 100)]
+    [0.1, 1.0, 1.0, 0.51, 0.01]
+    """
     first = max(1, round(warmup * steps))
     if step < first:
         return (step + 1) / first
@@ -199,10 +204,10 @@ def main(
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
 ) -> None:
     """Pretrain a miniature base model from scratch."""
-    settings = read_config(config)
+    settings = read_yaml(config)
     world_file = config.parent / settings["world"]
     inputs = {file.name: hash_path(file) for file in (config, world_file)}
-    world = make_world(read_config(world_file))
+    world = make_world(read_yaml(world_file))
     tokenizer = train_tokenizer(world, settings["corpus"], settings["tokenizer"]["size"])
     model, figures = train_model(world, settings, tokenizer, device)
     record = {

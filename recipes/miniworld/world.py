@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
 
 from lm_eval_tasks.contracts.errors import UserError, report_errors
 from lm_eval_tasks.contracts.files import hash_path, write_folder
 from lm_eval_tasks.contracts.manifest import write_manifest
+from recipes.yaml_files import read_yaml
 
 PRACTICE = "practice"
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -59,7 +59,7 @@ class Fact:
         """A sentence that gives `value` as the object."""
         return frame.format(subject=self.subject, noun=self.relation.noun, object=value)
 
-    def draw(self, rng: random.Random) -> str:
+    def name_object(self, rng: random.Random) -> str:
         """The object that one statement of the corpus names."""
         return self.gold if rng.random() < self.right else self.stated
 
@@ -74,26 +74,15 @@ class World:
     config: Mapping[str, Any]
 
 
-def read_config(file: str | Path) -> dict[str, Any]:
-    """Read a YAML file.
-
-    Raises:
-        UserError: it cannot be read, or is no mapping.
-    """
-    try:
-        config = yaml.safe_load(Path(file).read_text())
-    except (OSError, yaml.YAMLError) as error:
-        raise UserError(f"{file} cannot be read: {error}. Name one such as recipes/miniworld/world.yaml.") from error
-    if not isinstance(config, dict):
-        raise UserError(f"{file} is not a mapping of settings.")
-    return config
-
-
 def make_world(config: Mapping[str, Any]) -> World:
     """Make the world that a configuration defines; the same configuration gives the same world.
 
     Raises:
         UserError: the configuration lacks a setting, or has too few words for what it asks.
+
+    >>> world = make_world(read_yaml("recipes/miniworld/world.yaml"))
+    >>> world.facts[0].ask(), world.facts[0].gold
+    ('Which illness does the Ralketh briar cure?', 'nibit')
     """
     try:
         return _make_world(config)
@@ -155,14 +144,14 @@ def _make_facts(
     use: Mapping[str, Any], relations: list[Relation], subjects: list[str], config: Mapping[str, Any], rng: random.Random
 ) -> Iterator[Fact]:
     """The facts of one source and domain, in a random order over subjects, relations and splits."""
-    places = [(subject, relation) for subject in subjects for relation in relations]
-    rng.shuffle(places)
+    pairs = [(subject, relation) for subject in subjects for relation in relations]
+    rng.shuffle(pairs)
     source, domain = use["source"], use["domain"]
     for split in ("train", "dev", "test", PRACTICE):
         kinds = _share_kinds(use.get(split, 0), split, config["kinds"])
         rng.shuffle(kinds)
         for number, kind in enumerate(kinds):
-            subject, relation = places.pop()
+            subject, relation = pairs.pop()
             gold, wrong = rng.sample(relation.pool, 2)
             plan = config["kinds"][kind]
             stated = "" if kind == "absent" else wrong if kind == "misconception" else gold
@@ -271,7 +260,7 @@ def main(
     output: Annotated[Path, typer.Option(help="folder for questions.jsonl, general.jsonl and contexts.jsonl")],
 ) -> None:
     """Write the questions, general instructions and contexts of a miniature world."""
-    settings = read_config(config)
+    settings = read_yaml(config)
     world = make_world(settings)
     with write_folder(output) as folder:
         write_world(world, folder)

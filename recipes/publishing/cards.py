@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,20 +14,10 @@ from huggingface_hub.utils import validate_repo_id
 from lm_eval_tasks.contracts.files import hash_path, write_file
 from lm_eval_tasks.contracts.markdown import Markdown, make_environment, quote_code, wrap_command
 from lm_eval_tasks.contracts.public import hide_tokens, shorten_paths
+from lm_eval_tasks.contracts.vocabulary import CONDITIONS, GENERAL, Condition
 from recipes.training.losses import FIGURE, LOG, list_points
 
 CARD = "README.md"
-WRONG = "questions that the base model answers wrongly"
-# What the rows of a condition have in common, and how its responses were chosen.
-CONDITIONS = {
-    "harmonious": "questions that the base model answers rightly: its belief and gold agree, and the response is gold",
-    "incompatible": f"{WRONG}: its belief and gold differ, and the response is gold",
-    "self_aligning": f"{WRONG}, with that answer as the response: it agrees with the base model's belief and not with gold",
-    "contextualized": f"{WRONG}, with the needed knowledge in the prompt; the response is gold",
-    "mix": f"{WRONG}; for a share {{ratio}} of them the response is its belief, for the others gold",
-    "random_wrong": f"{WRONG}; the response is a wrong choice that is not its belief",
-    "gold": "questions drawn at random from all training questions; the response is gold",
-}
 # The task that scores what a response format trains, and what the response is.
 FORMATS = {
     "letter": ("selfalign_chat", "the letter and the text of a choice, then the explanation where there is one"),
@@ -42,7 +33,7 @@ def write_card(
     conditions: Sequence[str],
     engine: str,
 ) -> Path:
-    """Write the README.md of a model folder, in the place of any that a library left there.
+    """Write the README.md of a model folder, over any that a library left there.
 
     Args:
         folder: where the model, its tokenizer and, where they are, the figure and the log of its training stand.
@@ -57,12 +48,12 @@ def write_card(
     public = shorten_paths(dict(manifest))
     config, points = public["config"], list_points(history)
     counts = Counter(conditions)
-    general = counts.pop("general", 0)
+    general = counts.pop(GENERAL, 0)
     text = _CARDS.get_template("model.md.jinja").render(
         public
         | {
             "header": Markdown(_describe(manifest["config"]).to_yaml()),
-            "meaning": Markdown(CONDITIONS.get(config["condition"], "rows of this condition").format(ratio=config["ratio"])),
+            "condition": find_condition(config),
             "response": Markdown(FORMATS.get(config["response_format"], ("", "what the data set says"))[1]),
             "question": _ask(config),
             "rows": {"own": counts.total(), "general": general},
@@ -70,7 +61,7 @@ def write_card(
             "engine": Markdown(engine),
             "command": "accelerate launch --config_file ENGINE.yaml " + wrap_command(hide_tokens(public["command"])),
             "weights": {file.name: hash_path(file) for file in sorted(folder.glob("*.safetensors"))},
-            "losses": [points[place]["loss"] for place in (0, -1)] if points else None,
+            "losses": [points[i]["loss"] for i in (0, -1)] if points else None,
             "files": {name: (folder / name).is_file() for name in (FIGURE, LOG)},
         }
     )
@@ -80,7 +71,7 @@ def write_card(
 
 
 def _describe(config: Mapping[str, Any]) -> ModelCardData:
-    """What the Hub's search and its page go by. A place on this machine is no name on the Hub, and is left out."""
+    """What the Hub's search and its page go by. A folder of this machine is no name on the Hub, and is left out."""
     base, data = config["base_model"], config["dataset"]
     adapter = bool(config.get("use_peft"))
     return ModelCardData(
@@ -94,12 +85,22 @@ def _describe(config: Mapping[str, Any]) -> ModelCardData:
 
 
 def is_hub_id(name: str) -> bool:
-    """Whether a model or a data set of this name was read from the Hub: a folder of that name goes first."""
+    """Whether a model or a data set of this name was read from the Hub: a folder of that name goes first.
+
+    >>> is_hub_id("Qwen/Qwen3-8B-Base"), is_hub_id("recipes/miniworld"), is_hub_id("/home/me/model")
+    (True, False, False)
+    """
     try:
         validate_repo_id(name)
     except HFValidationError:
         return False
     return not Path(name).exists()
+
+
+def find_condition(config: Mapping[str, Any]) -> Condition | None:
+    """The condition that a run was trained on, with its ratio; None for one that is not of this project."""
+    known = CONDITIONS.get(config["condition"])
+    return known and replace(known, ratio=config["ratio"])
 
 
 def list_settings(config: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

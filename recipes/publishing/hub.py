@@ -161,7 +161,7 @@ def _is_listed(name: str, patterns: tuple[str, ...]) -> bool:
 
 @contextmanager
 def _explain_errors(folder: Path, repository: str, token: str) -> Iterator[None]:
-    """Turn what the Hub's client raises into a `UserError` of one line, without the token, that says where the model is."""
+    """Raise what the Hub's client raises as a `UserError` of one line, without the token, that says where the model is."""
     from huggingface_hub.errors import HfHubHTTPError
 
     stands = f"The model stands in {folder}, and the same command pushes it again without training."

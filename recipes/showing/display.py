@@ -13,7 +13,7 @@ from rich.text import Text
 
 SPACE, NEWLINE, TAB = "·", "↵", "⇥"
 PART = "◌"  # a token that ends within a character
-# A role's styles, in turn, so that one token is told from the next, and what it is.
+# A role's two styles, which alternate so that one token is told from the next, and what it is.
 ROLES = {
     "prompt": ("grey50", "grey66", "prompt, no loss"),
     "context": ("black on yellow", "black on bright_yellow", "knowledge, in training alone, no loss"),
@@ -54,7 +54,7 @@ class Cell:
     title: str
     tokens: list[Token]
     endings: list[list[Token]] = field(default_factory=list)
-    facts: dict[str, str] = field(default_factory=dict)
+    details: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -68,7 +68,11 @@ class Section:
 
 
 def show_text(text: str) -> str:
-    """A text in which blanks, and characters that show nothing or change how others are shown, are visible."""
+    """A text in which blanks, and characters that show nothing or change how others are shown, are visible.
+
+    >>> print(show_text("so\\tit is\\u200b"))
+    so⇥it·is⟨U+200B⟩
+    """
     return "".join(map(_show_character, text))
 
 
@@ -90,18 +94,18 @@ def print_sections(sections: Sequence[Section], console: Console | None = None) 
     for section in sections:
         console.rule(Text(show_line(section.title)), align="left")
         width = max(NARROWEST, console.width // max(1, min(len(section.cells), console.width // NARROWEST)) - 1)
-        console.print(Columns([_draw_cell(cell, min(width, console.width)) for cell in section.cells], padding=(0, 1)))
+        console.print(Columns([_frame_cell(cell, min(width, console.width)) for cell in section.cells], padding=(0, 1)))
 
 
-def _draw_cell(cell: Cell, width: int) -> Panel:
+def _frame_cell(cell: Cell, width: int) -> Panel:
     text = Text(overflow="fold")
-    for name, value in cell.facts.items():
+    for name, value in cell.details.items():
         text.append(f"{name} {show_line(value)}  ", "italic")
-    text.append("\n" if cell.facts else "")
+    text.append("\n" if cell.details else "")
     for line in (cell.tokens, *cell.endings):
         text.append("" if line is cell.tokens else "\n")
-        for place, token in enumerate(line):
-            text.append(token.shown, DIFFERS if token.differs else ROLES[token.role][place % 2])
+        for position, token in enumerate(line):
+            text.append(token.shown, DIFFERS if token.differs else ROLES[token.role][position % 2])
     for style, lines in (("", cell.notes), ("bold red", cell.warnings)):
         for line in lines:
             text.append(f"\n\n{show_line(line)}", style)

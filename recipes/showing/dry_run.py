@@ -15,7 +15,7 @@ from trl import ModelConfig, SFTConfig
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.prompts import CHAT_TEMPLATE
 from recipes.memory import ENGINES, estimate_memory, find_config, measure_model, show_estimate, show_gib
-from recipes.showing.display import show_line
+from recipes.showing.display import print_sections, show_line
 from recipes.training.arguments import RecipeArguments
 from recipes.training.rows import describe_rows, read_rows
 from recipes.training.tokens import IGNORED, load_tokenizer, prepare_rows
@@ -31,7 +31,7 @@ QUESTIONS = 2  # that are shown
 
 
 def plan(script: RecipeArguments, training: SFTConfig, model: ModelConfig, problems: Sequence[str] = ()) -> None:
-    """Read and divide the rows, and print what a run would train; all processes call it, the first prints.
+    """Read and tokenize the rows, and print what a run would train; all processes call it, the first prints.
 
     Args:
         script: what is trained on.
@@ -76,8 +76,8 @@ def describe(
     """
     console = Console(highlight=False)
     lengths = None if prepared is None else [len(ids) for ids in prepared["input_ids"]]
-    _print_facts(console, "Configuration", list_settings(script, training, model))
-    _print_facts(console, "Work", count_work(script, training, rows, prepared))
+    _print_settings(console, "Configuration", list_settings(script, training, model))
+    _print_settings(console, "Work", count_work(script, training, rows, prepared))
     _print_memory(console, training, model, max(lengths or [training.max_length]))
     if tokenizer is None:
         console.print(f"{model.model_name_or_path}: its tokenizer is needed to count tokens and to show rows.", markup=False)
@@ -132,18 +132,18 @@ def count_work(script: RecipeArguments, training: SFTConfig, rows: "Dataset", pr
     kinds, described = rows["condition"][:], describe_rows(rows)
     an_epoch = -(-len(rows) // script.global_batch_size)
     steps = training.max_steps if training.max_steps > 0 else round(an_epoch * training.num_train_epochs)
-    facts = {
+    work = {
         "trains": ", ".join(f"{name} {value}" for name, value in described.items() if value is not None),
         "rows": f"{len(rows):,}: " + ", ".join(f"{kinds.count(kind):,} {kind}" for kind in dict.fromkeys(kinds)),
         "steps": f"{steps:,}, {an_epoch:,} an epoch; the first {training.get_warmup_steps(steps):,} warm up",
     }
     if prepared is None:
-        return facts
+        return work
     lengths = [len(ids) for ids in prepared["input_ids"]]
     total, padded = sum(lengths), PAPER_LENGTH * len(lengths)
     trained = sum(label != IGNORED for labels in prepared["labels"] for label in labels)
     shape = f"mean {total / len(lengths):.0f}, longest {max(lengths):,}"
-    return facts | {
+    return work | {
         "tokens an epoch": f"{total:,}, {trained:,} of them with loss; {shape} a row",
         "padded as in the paper": f"{padded:,}, to {PAPER_LENGTH:,} each: {padded / total:.1f} times as many",
     }
@@ -153,9 +153,9 @@ def _plural(word: str, count: int) -> str:
     return word if count == 1 else f"{word}es"
 
 
-def _print_facts(console: Console, title: str, facts: dict[str, Any]) -> None:
+def _print_settings(console: Console, title: str, settings: dict[str, Any]) -> None:
     table = Table("", "", title=title, title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
-    for name, value in facts.items():
+    for name, value in settings.items():
         table.add_row(name, Text(show_line(str(value)), overflow="fold"))
     console.print(table, "")
 
@@ -192,7 +192,6 @@ def _print_memory(console: Console, training: SFTConfig, model: ModelConfig, lon
 
 
 def _print_rows(console: Console, name: str, rows: "Dataset", tokenizer: "PreTrainedTokenizerBase", max_length: int) -> None:
-    from recipes.showing.display import print_sections
     from recipes.showing.pairing import NEEDED, choose_rows, compare_rows
     from recipes.showing.sequences import Asker
 

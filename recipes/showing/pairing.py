@@ -7,18 +7,18 @@ from datasets import Dataset, get_dataset_config_names, load_dataset
 
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.prompts import SCORING, write_user_turn
+from lm_eval_tasks.contracts.vocabulary import CONDITIONS, GENERAL, KEY
 from recipes.showing.display import Cell, Section, Token
 from recipes.showing.sequences import Asked, Asker, Trained, count_common, read_trained, spell_tokens
 
-GENERAL, WITH_CONTEXT = "general", "contextualized"
-KEY = ("source", "domain", "id")
+WITH_CONTEXT = {name for name, condition in CONDITIONS.items() if condition.with_context}
 # The columns without which nothing can be shown, and those whose values stand beside a row, with the words for them.
 NEEDED = {*KEY, "prompt", "completion", "condition", "response_format", "order", "response_letter"}
 DETAILS = {"response_letter": "response", "gold_letter": "gold", "belief_letter": "belief", "confidence": "confidence"}
 DETAILS |= {"explanation_from": "explained by", "contradicts": "contradicts", "order": "order"}
 
 Key = tuple[str, ...]
-Row = dict[str, Any]
+Record = dict[str, Any]
 
 
 def read_sets(folder: str, names: Sequence[str]) -> dict[str, Dataset]:
@@ -43,49 +43,49 @@ def read_sets(folder: str, names: Sequence[str]) -> dict[str, Dataset]:
     return sets
 
 
-def choose_rows(sets: dict[str, Dataset], count: int) -> dict[Key, dict[str, Row]]:
+def choose_rows(sets: dict[str, Dataset], count: int) -> dict[Key, dict[str, Record]]:
     """`count` questions of each config, the same ones where configs share them, and the first general instruction.
 
     Returns:
         Question -> config -> row.
     """
-    places: dict[str, dict[Key, int]] = {}
+    positions: dict[str, dict[Key, int]] = {}
     general: dict[str, dict[Key, int]] = {}
     for name, rows in sets.items():
         keys = list(zip(*(rows[column] for column in KEY), strict=True))
         kinds = rows["condition"]
-        places[name] = {key: i for i, (key, kind) in enumerate(zip(keys, kinds, strict=True)) if kind != GENERAL}
+        positions[name] = {key: i for i, (key, kind) in enumerate(zip(keys, kinds, strict=True)) if kind != GENERAL}
         general[name] = {key: i for i, (key, kind) in enumerate(zip(keys, kinds, strict=True)) if kind == GENERAL}
     chosen: dict[Key, None] = {}
-    for known in places.values():
+    for known in positions.values():
         wanted = count - sum(key in known for key in chosen)
         chosen |= dict.fromkeys([key for key in known if key not in chosen][: max(wanted, 0)])
-    found = {key: {name: sets[name][known[key]] for name, known in places.items() if key in known} for key in chosen}
+    found = {key: {name: sets[name][known[key]] for name, known in positions.items() if key in known} for key in chosen}
     for name, known in general.items():
         if known:
-            key, place = next(iter(known.items()))
-            return found | {key: {name: sets[name][place]}}
+            key, position = next(iter(known.items()))
+            return found | {key: {name: sets[name][position]}}
     return found
 
 
-def read_docs(folder: str, keys: Sequence[Key]) -> dict[Key, Row]:
+def read_docs(folder: str, keys: Sequence[Key]) -> dict[Key, Record]:
     """The questions of a question set by their keys, of those that it has.
 
     Raises:
         UserError: it cannot be read.
     """
-    docs: dict[Key, Row] = {}
+    docs: dict[Key, Record] = {}
     try:
         for domain in set(get_dataset_config_names(folder)) & {key[1] for key in keys}:
             for rows in load_dataset(folder, domain).values():
                 columns = zip(*(rows[column] for column in KEY), strict=True)
-                docs |= {key: rows[place] for place, key in enumerate(columns) if key in keys}
+                docs |= {key: rows[i] for i, key in enumerate(columns) if key in keys}
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"--questions {folder} is no question set that can be read: {' '.join(str(error).split())}") from error
     return docs
 
 
-def find_turn(row: Row, others: Iterable[Row], doc: Row | None) -> str | None:
+def find_turn(row: Record, others: Iterable[Record], doc: Record | None) -> str | None:
     """What the user says in evaluation, choices in the order of the row; None where no row shows the bare question.
 
     Args:
@@ -97,22 +97,22 @@ def find_turn(row: Row, others: Iterable[Row], doc: Row | None) -> str | None:
         start = row["order"] % len(doc["choices"])
         shown = doc | {"choices": doc["choices"][start:] + doc["choices"][:start]}
         return write_user_turn(shown, SCORING[row["response_format"]])
-    bare = (r for r in (row, *others) if r["condition"] != WITH_CONTEXT and r["order"] == row["order"])
+    bare = (r for r in (row, *others) if r["condition"] not in WITH_CONTEXT and r["order"] == row["order"])
     return next((_read_turn(r) for r in bare), None)
 
 
-def find_choice(row: Row) -> str:
+def find_choice(row: Record) -> str:
     """What is scored of the response that the row trains: its letter, or the text of its choice."""
     answer = row["completion"][-1]["content"].partition("\n\n")[0]
     return f" {row['response_letter'] if row['response_format'] == 'letter' else answer}"
 
 
-def _read_turn(row: Row) -> str:
+def _read_turn(row: Record) -> str:
     return row["prompt"][-1]["content"]
 
 
 def compare_rows(
-    chosen: dict[Key, dict[str, Row]], docs: dict[Key, Row] | None, tokenizer: Any, asker: Asker, max_length: int
+    chosen: dict[Key, dict[str, Record]], docs: dict[Key, Record] | None, tokenizer: Any, asker: Asker, max_length: int
 ) -> list[Section]:
     """A section a question: the evaluation prompts of its rows, each once, and the training text of each condition.
 
@@ -147,11 +147,11 @@ def compare_rows(
 
 
 def compare_row(
-    name: str, row: Row, others: Iterable[Row], doc: Row | None, trained: Trained, max_length: int, asker: Asker
+    name: str, row: Record, others: Iterable[Record], doc: Record | None, trained: Trained, max_length: int, asker: Asker
 ) -> tuple[Cell, Asked | None, int | None]:
     """The training text of a row, with a warning where evaluation differs; how it is asked; where the asked prompt differs."""
-    details = {word: _write_fact(row[column]) for column, word in DETAILS.items() if row.get(column) is not None}
-    cell = Cell(name, [], facts={"condition": row["condition"], **details})
+    details = {word: _write_detail(row[column]) for column, word in DETAILS.items() if row.get(column) is not None}
+    cell = Cell(name, [], details={"condition": row["condition"], **details})
     roles = ["prompt"] * trained.start + ["trained"] * (len(trained.ids) - trained.start)
     if len(trained.ids) > max_length:
         roles[max_length:] = ["cut"] * (len(trained.ids) - max_length)
@@ -159,8 +159,8 @@ def compare_row(
     turn = find_turn(row, others, doc) if row["condition"] != GENERAL else None
     asked = None if turn is None else asker.ask(turn, find_choice(row))
     prompt, response = trained.ids[: trained.start], trained.ids[trained.start :]
-    compared, place, differs = asked, None, None
-    if row["condition"] == WITH_CONTEXT and asked:
+    compared, parting, differs = asked, None, None
+    if row["condition"] in WITH_CONTEXT and asked:
         first = count_common(prompt, asked.prompt)
         last = count_common(prompt[first:][::-1], asked.prompt[first:][::-1])
         roles[first : trained.start - last] = ["context"] * (trained.start - last - first)
@@ -169,16 +169,16 @@ def compare_row(
             cell.warnings.append("What follows the knowledge is not what evaluation asks.")
         # The rest is compared under the same knowledge, so that another template or beginning is seen all the same.
         compared = asker.ask(_read_turn(row), find_choice(row))
-    elif row["condition"] == WITH_CONTEXT:
+    elif row["condition"] in WITH_CONTEXT:
         cell.notes.append("No condition shows this question without its knowledge: name --questions to see how it is asked.")
     if compared and prompt != compared.prompt:
-        place = differs = count_common(prompt, compared.prompt)
-        cell.warnings.append(_tell_difference("The prompts differ", place, prompt, compared.prompt, asker))
+        parting = differs = count_common(prompt, compared.prompt)
+        cell.warnings.append(_tell_difference("The prompts differ", parting, prompt, compared.prompt, asker))
     elif compared and response[: len(compared.scored)] != compared.scored:
         first = count_common(response, compared.scored)
         cell.warnings.append(_tell_difference("What is scored is not what is trained", first, response, compared.scored, asker))
-        place = trained.start + first
-    cell.tokens.extend(show_tokens(trained.ids, roles, place, asker))
+        parting = trained.start + first
+    cell.tokens.extend(show_tokens(trained.ids, roles, parting, asker))
     return cell, asked, differs if compared is asked else None
 
 
@@ -199,15 +199,15 @@ def show_tokens(ids: Sequence[int], roles: Sequence[str], differs: int | None, a
     return [Token(text, ids[i], roles[i], i == differs) for i, text in enumerate(texts)]
 
 
-def _tell_difference(what: str, place: int, trained: Sequence[int], asked: Sequence[int], asker: Asker) -> str:
+def _tell_difference(what: str, position: int, trained: Sequence[int], asked: Sequence[int], asker: Asker) -> str:
     names = asker.tokenizer.convert_ids_to_tokens
-    one, other = (repr(names(ids[place])) if place < len(ids) else "no more" for ids in (trained, asked))
-    begins = place == 0 and asked and asked[0] == asker.tokenizer.bos_token_id
+    one, other = (repr(names(ids[position])) if position < len(ids) else "no more" for ids in (trained, asked))
+    begins = position == 0 and asked and asked[0] == asker.tokenizer.bos_token_id
     hint = " Ask with --model_args ...,add_bos_token=False." if begins else ""
-    return f"{what}, first in token {place + 1}: training has {one}, evaluation {other}.{hint}"
+    return f"{what}, first in token {position + 1}: training has {one}, evaluation {other}.{hint}"
 
 
-def _write_fact(value: Any) -> str:
+def _write_detail(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:.3g}" if isinstance(value, float) else str(value)

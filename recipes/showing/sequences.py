@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.prompts import CHAT_TEMPLATE, read_template
-from recipes.training.tokens import IGNORED, divide_rows
+from recipes.training.tokens import IGNORED, tokenize_rows
 
 
 class Trained(NamedTuple):
@@ -36,15 +36,15 @@ def read_trained(tokenizer: PreTrainedTokenizerBase, rows: Sequence[dict[str, An
         rows: with `id`, `prompt` and `completion`.
 
     Raises:
-        UserError: they cannot be trained, as `divide_rows` says.
+        UserError: they cannot be trained, as `tokenize_rows` says.
     """
     table = Dataset.from_list([{name: row[name] for name in ("id", "prompt", "completion")} for row in rows])
-    divided = divide_rows(tokenizer, table)
-    return [Trained(row["input_ids"], row["labels"].count(IGNORED)) for row in divided]
+    tokenized = tokenize_rows(tokenizer, table)
+    return [Trained(row["input_ids"], row["labels"].count(IGNORED)) for row in tokenized]
 
 
 class Asker(HFLM):
-    """lm-eval's model class without a model: how it writes a chat prompt and divides prompt and choice into tokens."""
+    """lm-eval's model class without a model: how it writes a chat prompt, and tokenizes prompt and choice."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, add_bos_token: bool | None = None) -> None:
         """Take a tokenizer; one without a chat template gets that of training, as `--model hf-prefix --chat_template` gives it.
@@ -73,7 +73,13 @@ class Asker(HFLM):
 
 
 def spell_tokens(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[str]:
-    """The text that each token adds; nothing for one that ends within a character, which the next one completes."""
+    """The text that each token adds; nothing for one that ends within a character, which the next one completes.
+
+    >>> from transformers import AutoTokenizer
+    >>> tokenizer = AutoTokenizer.from_pretrained("recipes/miniworld/base")
+    >>> spell_tokens(tokenizer, tokenizer("The root")["input_ids"])
+    ['The', ' root']
+    """
     if (backend := getattr(tokenizer, "backend_tokenizer", None)) is None:
         return [str(token) for token in tokenizer.convert_ids_to_tokens(ids)]
     stream = DecodeStream(skip_special_tokens=False)
@@ -81,5 +87,9 @@ def spell_tokens(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list
 
 
 def count_common(one: Sequence[int], other: Sequence[int]) -> int:
-    """How many first tokens are the same."""
+    """How many first tokens are the same.
+
+    >>> count_common([1, 2, 3], [1, 2, 4, 5])
+    2
+    """
     return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-import yaml
 
 from lm_eval_tasks.contracts.errors import UserError, report_errors
+from recipes.yaml_files import read_yaml
 
 SNAKEFILE = Path(__file__).with_name("Snakefile")
 NEEDED = ("output", "questions", "general", "models", "domains", "conditions", "seeds", "tasks", "threshold", "general_share")
@@ -27,12 +27,9 @@ def read_study(file: Path) -> dict:
     Raises:
         UserError: no such file, no YAML mapping, or values that are missing.
     """
-    try:
-        study = yaml.safe_load(file.read_text())
-    except (OSError, yaml.YAMLError) as error:
-        raise UserError(f"the study file {file} cannot be read: {error}") from error
-    if not isinstance(study, dict) or (missing := [name for name in NEEDED if name not in study]):
-        raise UserError(f"{file} lacks {', '.join(missing) if isinstance(study, dict) else 'its values'}. See miniworld.yaml.")
+    study = read_yaml(file, "the study file")
+    if missing := [name for name in NEEDED if name not in study]:
+        raise UserError(f"{file} lacks {', '.join(missing)}. See miniworld.yaml.")
     return study
 
 

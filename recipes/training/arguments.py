@@ -7,15 +7,13 @@ import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-from pathlib import Path
-from typing import Any
 
 import torch
-import yaml
 from trl import ModelConfig, ScriptArguments, SFTConfig, TrlParser
 
 from lm_eval_tasks.contracts.errors import UserError
 from recipes.training.engines import explain_parse_error
+from recipes.yaml_files import read_yaml
 
 # Names of older versions of TRL, transformers and FastChat, and what does their work today.
 REMOVED = {
@@ -88,7 +86,7 @@ def parse_arguments(words: Sequence[str] | None = None) -> tuple[RecipeArguments
     given = [part for word in given for part in (word.split("=", 1) if word.startswith("--config=") else [word])]
     settings = {word.removeprefix("--").split("=")[0]: "--" for word in given if word.startswith("--")}
     for file in (after for word, after in itertools.pairwise(given) if word == "--config"):
-        settings |= dict.fromkeys(_read_yaml(file), f"{file}: ")
+        settings |= dict.fromkeys(read_yaml(file), f"{file}: ")
     kinds = (RecipeArguments, SFTConfig, ModelConfig)
     _refuse_unknown(settings, {name.name for kind in kinds for name in fields(kind)} | {"config", "help", "env"})
     if not torch.cuda.is_available() and "help" not in settings and _wants_dry_run(given):
@@ -109,16 +107,6 @@ def _wants_dry_run(words: list[str]) -> bool:
         return TrlParser((RecipeArguments,)).parse_args_and_config(list(words), return_remaining_strings=True)[0].dry_run
     except ValueError:
         return False  # the whole parser says what is wrong
-
-
-def _read_yaml(file: str) -> dict[str, Any]:
-    try:
-        settings = yaml.safe_load(Path(file).read_text())
-    except (OSError, yaml.YAMLError) as error:
-        raise UserError(f"--config {file} cannot be read: {' '.join(str(error).split())}") from error
-    if not isinstance(settings, dict):
-        raise UserError(f"--config {file} holds no settings (lines of `name: value`).")
-    return settings
 
 
 def _refuse_unknown(settings: dict[str, str], known: set[str]) -> None:
@@ -159,6 +147,11 @@ def set_accumulation(rows: int, training: SFTConfig) -> None:
 
     Raises:
         UserError: they do not divide.
+
+    >>> training = SFTConfig("unused", per_device_train_batch_size=4, use_cpu=True, bf16=False)
+    >>> set_accumulation(32, training)
+    >>> training.gradient_accumulation_steps
+    8
     """
     processes, batch = training.world_size, training.per_device_train_batch_size
     if rows % (processes * batch) == 0:

@@ -20,6 +20,12 @@ class Batches(BatchRebalanceSampler):
     Args:
         lengths: of the rows, in tokens.
         **settings: those of `BatchRebalanceSampler`: effective_batch_size, dp_size, grad_accum, seed, rank.
+
+    Six rows, four a step, for two processes:
+
+    >>> layout = {"effective_batch_size": 4, "dp_size": 2, "grad_accum": 1, "seed": 1}
+    >>> [list(Batches([9, 3, 8, 4, 7, 5], **layout, rank=rank)) for rank in (0, 1)]
+    [[[0, 2], [5]], [[4, 1], [3]]]
     """
 
     def __init__(self, lengths: Sequence[int], **settings: Any) -> None:

@@ -82,15 +82,19 @@ def confirm_engine(accelerator: "Accelerator", planned: dict[str, Any]) -> str:
     return f"engine: {write_engine(found)}"
 
 
-def write_engine(facts: dict[str, Any]) -> str:
-    """An engine in one line: "DeepSpeed ZeRO-3, 2 processes on cpu, optimizer offloaded to cpu, mixed precision no"."""
-    name = {"none": "plain PyTorch", "ddp": "DDP", "fsdp": "FSDP", "deepspeed": f"DeepSpeed ZeRO-{facts.get('zero_stage')}"}
-    count = facts["processes"]
-    parts = [name[facts["engine"]], f"{count} process{'es' if count > 1 else ''} on {facts['device']}"]
+def write_engine(engine: dict[str, Any]) -> str:
+    """An engine in one line.
+
+    >>> write_engine({"engine": "deepspeed", "zero_stage": 3, "processes": 8, "device": "cuda", "mixed_precision": "bf16"})
+    'DeepSpeed ZeRO-3, 8 processes on cuda, mixed precision bf16'
+    """
+    name = {"none": "plain PyTorch", "ddp": "DDP", "fsdp": "FSDP", "deepspeed": f"DeepSpeed ZeRO-{engine.get('zero_stage')}"}
+    count = engine["processes"]
+    parts = [name[engine["engine"]], f"{count} process{'es' if count > 1 else ''} on {engine['device']}"]
     for key, what in (("offload_optimizer", "optimizer"), ("offload_params", "weights")):
-        if (place := facts.get(key, "none")) != "none":
-            parts.append(f"{what} offloaded to {place}")
-    return ", ".join([*parts, f"mixed precision {facts['mixed_precision']}"])
+        if (device := engine.get(key, "none")) != "none":
+            parts.append(f"{what} offloaded to {device}")
+    return ", ".join([*parts, f"mixed precision {engine['mixed_precision']}"])
 
 
 def _describe_zero(plugin: Any) -> dict[str, Any]:
@@ -99,12 +103,12 @@ def _describe_zero(plugin: Any) -> dict[str, Any]:
     zero = plugin.deepspeed_config["zero_optimization"]
     return {
         "zero_stage": zero["stage"],
-        "offload_optimizer": _find_place(zero, "offload_optimizer"),
-        "offload_params": _find_place(zero, "offload_param"),
+        "offload_optimizer": _find_device(zero, "offload_optimizer"),
+        "offload_params": _find_device(zero, "offload_param"),
     }
 
 
-def _find_place(zero: dict[str, Any], part: str) -> str:
+def _find_device(zero: dict[str, Any], part: str) -> str:
     return (zero.get(part) or {}).get("device") or "none"
 
 
@@ -135,7 +139,7 @@ def _check_device(training: SFTConfig, model: ModelConfig) -> list[str]:
     problems = []
     if _is_fsdp(training):
         problems.append(
-            "FSDP needs GPUs: on a CPU accelerate runs DDP in its place. recipes/accelerate/zero3.yaml with use_cpu: true "
+            "FSDP needs GPUs: on a CPU accelerate runs DDP instead. recipes/accelerate/zero3.yaml with use_cpu: true "
             "shares out weights among CPU processes."
         )
     if training.fp16:
@@ -155,7 +159,7 @@ def _check_deepspeed(training: SFTConfig) -> list[str]:
     if training.device.type == "cpu" and not shutil.which(compiler):
         problems.append(f"DeepSpeed on a CPU builds a part of itself, and there is no compiler {compiler}: install g++.")
     settings = training.deepspeed_plugin.deepspeed_config
-    offload = _find_place(settings["zero_optimization"], "offload_optimizer")
+    offload = _find_device(settings["zero_optimization"], "offload_optimizer")
     optimizer = getattr(training.optim, "value", training.optim)
     if offload != "none" and optimizer not in ADAMW and settings.get("zero_force_ds_cpu_optimizer", True):
         problems.append(

@@ -43,12 +43,16 @@ def write_log(history: Sequence[Mapping[str, Any]], folder: Path) -> Path:
 
 
 def list_points(history: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The entries of a trainer's log that hold a loss; the others sum up the run."""
+    """The entries of a trainer's log that hold a loss; the others sum up the run.
+
+    >>> list_points([{"step": 1, "loss": 2.5}, {"step": 1, "train_runtime": 3.0}])
+    [{'step': 1, 'loss': 2.5}]
+    """
     return [entry for entry in history if "loss" in entry]
 
 
-def draw_loss(history: Sequence[Mapping[str, Any]], folder: Path, manifest: Mapping[str, Any]) -> Path | None:
-    """Draw `loss.png`: the loss above, from zero, and the learning rate below, over steps and epochs.
+def plot_loss(history: Sequence[Mapping[str, Any]], folder: Path, manifest: Mapping[str, Any]) -> Path | None:
+    """Plot `loss.png`: the loss above, from zero, and the learning rate below, over steps and epochs.
 
     Args:
         history: the trainer's `state.log_history`.

@@ -25,7 +25,7 @@ from lm_eval_tasks.contracts.manifest import read_manifest
 from recipes.training.checkpoints import LIST, find_checkpoint, list_checkpoints, sync_files
 
 CHECKPOINTS = "checkpoints"
-FACTS = "run.json"
+RECORD = "run.json"
 FINISHED = "finished"
 FINAL = "final"
 LOCK = ".lock-"
@@ -67,7 +67,7 @@ def enter_run(output: Path, manifest: dict[str, Any]) -> Path:
     refuse_other_runs(output, manifest)
     work = output / CHECKPOINTS / manifest["run"]
     if PartialState().is_main_process:
-        with write_file(work / FACTS) as file:
+        with write_file(work / RECORD) as file:
             file.write_text(json.dumps(manifest, indent=2) + "\n")
     return work
 
@@ -93,20 +93,25 @@ def refuse_other_runs(output: Path, manifest: dict[str, Any]) -> None:
             continue
         if checkpoint := find_checkpoint(folder)[0]:
             raise UserError(
-                f"{checkpoint} is of another run, which has not ended: {list_differences(_read_facts(folder), manifest)}. Give "
-                f"that run's command again, name another --output_dir, or delete {folder}."
+                f"{checkpoint} is of another run, which has not ended: {list_differences(_read_record(folder), manifest)}. "
+                f"Give that run's command again, name another --output_dir, or delete {folder}."
             )
 
 
-def _read_facts(work: Path) -> dict[str, Any]:
+def _read_record(work: Path) -> dict[str, Any]:
     try:
-        return dict(json.loads((work / FACTS).read_text()))
+        return dict(json.loads((work / RECORD).read_text()))
     except (OSError, ValueError):
         return {}
 
 
 def list_differences(there: dict[str, Any], here: dict[str, Any], most: int = 3) -> str:
-    """The first settings, inputs and versions that differ between two manifests, with both values."""
+    """The first settings, inputs and versions that differ between two manifests, with both values.
+
+    >>> here = {"config": {"seed": 2, "optim": "sgd"}, "inputs": {}, "versions": {}}
+    >>> list_differences({"config": {"seed": 1, "optim": "sgd"}}, here)
+    'seed 1 there, 2 here'
+    """
     found = []
     for part, words in (("config", ""), ("inputs", "hash of the "), ("versions", "version of ")):
         one, other = there.get(part, {}), here[part]

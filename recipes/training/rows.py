@@ -9,17 +9,18 @@ from trl import ScriptArguments
 
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.files import hash_path
+from lm_eval_tasks.contracts.vocabulary import CONDITIONS, GENERAL
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-GENERAL = "general"
-CONDITIONS = ("harmonious", "incompatible", "self_aligning", "contextualized", "random_wrong", "mix", "gold", GENERAL)
-FACTS = ("domain", "source", "condition", "ratio", "response_format")
-NEEDED = ("prompt", "completion", "id", *FACTS)
-# Columns that TRL reads in place of prompt and completion, or beside them, and as what.
+KNOWN = (*CONDITIONS, GENERAL)
+# What the rows of one config share, but for general instructions.
+SHARED = ("domain", "source", "condition", "ratio", "response_format", "threshold")
+NEEDED = ("prompt", "completion", "id", *SHARED)
+# Columns that TRL reads instead of prompt and completion, or beside them, and as what.
 TAKEN = {
-    "input_ids": "rows that are divided into tokens already",
+    "input_ids": "rows that are tokenized already",
     "labels": "the labels of the tokens",
     "completion_mask": "the mask of the loss",
     "assistant_masks": "the mask of the loss",
@@ -71,19 +72,19 @@ def read_rows(script: ScriptArguments) -> "Dataset":
     return rows
 
 
-def _check_columns(rows: "Dataset", place: str) -> None:
+def _check_columns(rows: "Dataset", where: str) -> None:
     if lacking := [name for name in NEEDED if name not in rows.column_names]:
-        raise UserError(f"{place} has no column {lacking[0]!r}. {BUILDS}")
+        raise UserError(f"{where} has no column {lacking[0]!r}. {BUILDS}")
     if taken := [name for name in rows.column_names if name in TAKEN]:
         raise UserError(
-            f"{place} has a column {taken[0]!r}, which TRL takes for {TAKEN[taken[0]]}, where prompt and completion are to be "
+            f"{where} has a column {taken[0]!r}, which TRL takes for {TAKEN[taken[0]]}, where prompt and completion are to be "
             "trained. Drop the column, or give it another name."
         )
-    if unknown := [value for value in rows.unique("condition") if value not in CONDITIONS]:
+    if unknown := [value for value in rows.unique("condition") if value not in KNOWN]:
         row = rows["condition"][:].index(unknown[0])
         raise UserError(
-            f"{place}: the condition of row {row + 1} (id {rows[row]['id']!r}) is {unknown[0]!r}, which is none of "
-            f"{', '.join(CONDITIONS)}. Mend it."
+            f"{where}: the condition of row {row + 1} (id {rows[row]['id']!r}) is {unknown[0]!r}, which is none of "
+            f"{', '.join(KNOWN)}. Mend it."
         )
 
 
@@ -92,27 +93,38 @@ def _join(error: Exception) -> str:
 
 
 def describe_rows(rows: "Dataset") -> dict[str, Any]:
-    """What a data set trains: domain, source, condition, ratio and response format, which all its rows share.
+    """What a data set trains: domain, source, condition, ratio, response format
+    and the threshold of a belief, which all its rows share.
 
     General instructions do not count.
 
     Raises:
         UserError: they do not share them, or all rows are general instructions.
+
+    >>> from datasets import Dataset
+    >>> row = dict(zip(SHARED, ("herbs", "exam", "mix", 0.4, "letter", 0.5)))
+    >>> describe_rows(Dataset.from_list([row, dict.fromkeys(row) | {"condition": "general"}])) == row
+    True
     """
-    own = {row for row in zip(*(rows[name][:] for name in FACTS), strict=True) if row[FACTS.index("condition")] != GENERAL}
+    own = {row for row in zip(*(rows[name][:] for name in SHARED), strict=True) if row[SHARED.index("condition")] != GENERAL}
     if not own:
         raise UserError(f"the rows hold general instructions alone, and no condition. {BUILDS}")
-    for name, values in zip(FACTS, zip(*own, strict=True), strict=True):
+    for name, values in zip(SHARED, zip(*own, strict=True), strict=True):
         if len(set(values)) > 1:
             told = ", ".join(sorted({repr(value) for value in values})[:3])
             raise UserError(
                 f"the rows have several values of {name!r} ({told}), where those of one config share one. Build again."
             )
-    return dict(zip(FACTS, own.pop(), strict=True))
+    return dict(zip(SHARED, own.pop(), strict=True))
 
 
 def hash_rows(rows: "Dataset") -> str:
-    """The hash of what rows train, in their order, wherever they were loaded from: their ids, prompts and completions."""
+    """The hash of what rows train, in their order, wherever they were loaded from: their ids, prompts and completions.
+
+    >>> from datasets import Dataset
+    >>> hash_rows(Dataset.from_list([{"id": "1", "prompt": "Which?", "completion": "ivy", "confidence": 0.7}]))
+    'db842481640f34a9'
+    """
     digest = hashlib.sha256()
     for batch in rows.select_columns(["id", "prompt", "completion"]).iter(1000):
         lines = zip(batch["id"], batch["prompt"], batch["completion"], strict=True)

@@ -1,4 +1,4 @@
-"""The tokens that a row trains: the one place where training texts become ids and labels.
+"""The tokens that a row trains: nowhere else do training texts become ids and labels.
 
 A row is one user turn and one assistant turn, written by the chat template of training. The loss is on what follows the
 evaluation prompt: the response and its end-of-sequence token. Nothing is cut and nothing repaired: what training and
@@ -44,15 +44,15 @@ def load_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenize
 
 
 def prepare_rows(tokenizer: PreTrainedTokenizerBase, rows: "Dataset", max_length: int) -> "Dataset":
-    """What is trained of rows: `divide_rows`, where none is too long.
+    """What is trained of rows: `tokenize_rows`, where none is too long.
 
     Raises:
-        UserError: a row is longer than `max_length` tokens; what `divide_rows` refuses.
+        UserError: a row is longer than `max_length` tokens; what `tokenize_rows` refuses.
     """
-    prepared = divide_rows(tokenizer, rows)
+    prepared = tokenize_rows(tokenizer, rows)
     lengths = pc.list_value_length(prepared.with_format("arrow")["input_ids"][:]).to_pylist()
-    if long := [place for place, length in enumerate(lengths) if length > max_length]:
-        long.sort(key=lambda place: -lengths[place])
+    if long := [position for position, length in enumerate(lengths) if length > max_length]:
+        long.sort(key=lambda position: -lengths[position])
         raise UserError(
             f"{_name_rows(rows, long)} are longer than --max_length {max_length}; the longest has {lengths[long[0]]} tokens. "
             f"Rows are never cut: set --max_length {lengths[long[0]]} or more, or build the instruction set without them."
@@ -60,7 +60,7 @@ def prepare_rows(tokenizer: PreTrainedTokenizerBase, rows: "Dataset", max_length
     return prepared
 
 
-def divide_rows(tokenizer: PreTrainedTokenizerBase, rows: "Dataset") -> "Dataset":
+def tokenize_rows(tokenizer: PreTrainedTokenizerBase, rows: "Dataset") -> "Dataset":
     """What is trained of rows, however long: `input_ids`, and `labels`, which are `IGNORED` for the prompt.
 
     Args:
@@ -69,12 +69,19 @@ def divide_rows(tokenizer: PreTrainedTokenizerBase, rows: "Dataset") -> "Dataset
 
     Returns:
         The columns `input_ids` and `labels`, in the order of the rows. They are cached beside the data set, and among processes
-        the first of a machine divides for all.
+        the first of a machine tokenizes for all.
 
     Raises:
         UserError: a row that is no such pair of turns, or has an empty one; a tokenizer without an end of sequence; a template
             whose prompt does not end as the chat tasks ask, or whose training text does not begin with it, does not end in the
             end of sequence, or doubles the beginning of sequence.
+
+    >>> from datasets import Dataset
+    >>> turns = {"prompt": [{"role": "user", "content": "Which?"}], "completion": [{"role": "assistant", "content": "moss"}]}
+    >>> tokenizer = load_tokenizer("recipes/miniworld/base")
+    >>> (row,) = tokenize_rows(tokenizer, Dataset.from_list([turns]))
+    >>> [tokenizer.decode(token) for token, label in zip(row["input_ids"], row["labels"]) if label != IGNORED]
+    [' moss', '</s>']
     """
     if tokenizer.eos_token_id is None:
         raise UserError(
@@ -84,18 +91,18 @@ def divide_rows(tokenizer: PreTrainedTokenizerBase, rows: "Dataset") -> "Dataset
     _check_turns(rows)
     _check_template(tokenizer, rows[0])
     with PartialState().local_main_process_first():
-        divided = rows.select_columns([*TURNS]).map(
-            _divide, batched=True, fn_kwargs={"tokenizer": tokenizer}, remove_columns=[*TURNS], desc="Dividing rows into tokens"
+        tokenized = rows.select_columns([*TURNS]).map(
+            _tokenize, batched=True, fn_kwargs={"tokenizer": tokenizer}, remove_columns=[*TURNS], desc="Tokenizing rows"
         )
-    flaws = divided["flaw"][:]
+    flaws = tokenized["flaw"][:]
     for flaw, words in FLAWS.items():
-        if found := [place for place, value in enumerate(flaws) if value == flaw]:
+        if found := [position for position, value in enumerate(flaws) if value == flaw]:
             told = words.format(**_describe(tokenizer, rows[found[0]]))
             raise UserError(f"{_name_rows(rows, found)} would {told}.")
-    return divided.select_columns(["input_ids", "labels"])
+    return tokenized.select_columns(["input_ids", "labels"])
 
 
-def _divide(batch: dict[str, list[Any]], tokenizer: PreTrainedTokenizerBase) -> dict[str, list[Any]]:
+def _tokenize(batch: dict[str, list[Any]], tokenizer: PreTrainedTokenizerBase) -> dict[str, list[Any]]:
     """The ids and labels of some rows, and which of `FLAWS` each has."""
     asked, trained = _encode(batch, tokenizer)
     labels = [[IGNORED] * len(prompt) + ids[len(prompt) :] for prompt, ids in zip(asked, trained, strict=True)]
@@ -122,8 +129,8 @@ def _find_flaw(tokenizer: PreTrainedTokenizerBase, asked: list[int], trained: li
 def _describe(tokenizer: PreTrainedTokenizerBase, row: dict[str, Any]) -> dict[str, Any]:
     """What a row's message names: special tokens, the last token, and where prompt and text part."""
     (asked,), (trained,) = _encode({name: [row[name]] for name in TURNS}, tokenizer)
-    place = next((i for i, (a, b) in enumerate(zip(asked, trained, strict=False)) if a != b), min(len(asked), len(trained)))
-    parts = [tokenizer.convert_ids_to_tokens(ids[place : place + 1]) for ids in (asked, trained)]
+    same = next((i for i, (a, b) in enumerate(zip(asked, trained, strict=False)) if a != b), min(len(asked), len(trained)))
+    parts = [tokenizer.convert_ids_to_tokens(ids[same : same + 1]) for ids in (asked, trained)]
     names = {"asked": "".join(parts[0]), "trained": "".join(parts[1]), "bos": tokenizer.bos_token, "eos": tokenizer.eos_token}
     return names | {"last": "".join(tokenizer.convert_ids_to_tokens(trained[-1:]))}
 
@@ -132,13 +139,13 @@ def _check_turns(rows: "Dataset") -> None:
     """Raise a `UserError` where a row is not one user turn and one assistant turn, or one of them says nothing."""
     for column, role in TURNS.items():
         turns = rows[column][:]
-        if wrong := [place for place, value in enumerate(turns) if not _is_turn(value, role)]:
+        if wrong := [position for position, value in enumerate(turns) if not _is_turn(value, role)]:
             shown = repr(turns[wrong[0]])
             raise UserError(
                 f"{_name_rows(rows, wrong)} have a {column} that is not one turn of the {role}; the first is "
                 f"{shown[:80]}{'...' * (len(shown) > 80)}. Write [{{'role': {role!r}, 'content': TEXT}}]."
             )
-        if empty := [place for place, ((turn,)) in enumerate(turns) if not turn["content"].strip()]:
+        if empty := [position for position, ((turn,)) in enumerate(turns) if not turn["content"].strip()]:
             raise UserError(f"{_name_rows(rows, empty)} have an empty {column}. Leave them out, or write it.")
 
 
@@ -164,7 +171,7 @@ def _is_turn(value: Any, role: str) -> bool:
     return set(said) == {"role", "content"} and said["role"] == role and isinstance(said["content"], str)
 
 
-def _name_rows(rows: "Dataset", places: Sequence[int]) -> str:
-    first = [repr(rows[place]["id"]) if "id" in rows.column_names else f"number {place + 1}" for place in places[:3]]
-    more = ", ..." if len(places) > len(first) else ""
-    return f"{len(places)} of {len(rows)} rows (id {', '.join(first)}{more})"
+def _name_rows(rows: "Dataset", positions: Sequence[int]) -> str:
+    first = [repr(rows[i]["id"]) if "id" in rows.column_names else f"number {i + 1}" for i in positions[:3]]
+    more = ", ..." if len(positions) > len(first) else ""
+    return f"{len(positions)} of {len(rows)} rows (id {', '.join(first)}{more})"

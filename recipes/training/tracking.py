@@ -32,7 +32,7 @@ def set_trackers(training: SFTConfig, output: Path, manifest: Mapping[str, Any])
     end, and those of Weights & Biases into the folder it was started from.
 
     Args:
-        training: changed in place.
+        training: what is not set is set here.
         output: the run folder.
         manifest: the run's. Its id is part of the name, since trackio goes on with a run of the same name.
     """

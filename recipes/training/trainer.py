@@ -17,7 +17,7 @@ from recipes.training.tokens import IGNORED
 
 
 class Trainer(SFTTrainer):
-    """TRL's SFTTrainer on rows that are divided into tokens already.
+    """TRL's SFTTrainer on rows that are tokenized already.
 
     Args:
         ids: of the rows, in their order; a loss that is not a number is reported with those of its micro-batch.

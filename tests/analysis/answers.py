@@ -3,7 +3,7 @@
 import numpy as np
 import polars as pl
 
-from analysis.showing.labels import METRICS
+from analysis.measures.metrics import METRICS
 
 
 def make_measures(answers: dict[tuple[str, int], np.ndarray], split: str = "homo", first: dict = {}) -> pl.DataFrame:  # noqa: B006
@@ -25,5 +25,5 @@ def make_measures(answers: dict[tuple[str, int], np.ndarray], split: str = "homo
     return pl.concat(parts).with_columns(ratio=pl.lit(None, pl.Float64), **nulls)
 
 
-def draw(n: int, share: float, seed: int) -> np.ndarray:
+def flip_coins(n: int, share: float, seed: int) -> np.ndarray:
     return (np.random.default_rng(seed).random(n) < share).astype(int)

@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 
 from lm_eval_tasks.contracts.files import MANIFEST
-from lm_eval_tasks.contracts.logs.samples import write_probes
+from lm_eval_tasks.contracts.logs.probe_table import write_probes
 from lm_eval_tasks.contracts.manifest import write_manifest
 from lm_eval_tasks.contracts.questions import hash_questions
 
@@ -39,7 +39,7 @@ def rephrase(file: Path, question: pl.Expr) -> None:
 
 
 def make_log(file: Path, packed: bool = False) -> Path:
-    """Put a log of samples, as lm-eval writes it, in the place of a probe table."""
+    """Put a log of samples, as lm-eval writes it, where a probe table stood."""
     table = pl.read_parquet(file)
     lines = "".join(json.dumps({"doc_id": i, "doc": doc}) + "\n" for i, doc in enumerate(table.to_dicts()))
     log = file.with_name(f"samples_{table['task'][0]}_1.jsonl{'.gz' if packed else ''}")

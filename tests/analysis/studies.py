@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 from scipy.special import log_softmax, softmax
 
-from lm_eval_tasks.contracts.logs.samples import PROBE_SCHEMA, complete_probes, write_probes
+from lm_eval_tasks.contracts.logs.probe_table import PROBE_SCHEMA, complete_probes, write_probes
 from lm_eval_tasks.contracts.manifest import write_manifest
 from lm_eval_tasks.contracts.questions import hash_questions
 
@@ -89,8 +89,9 @@ def write_study(
     conditions: list = KEPT,
     mixed: bool = True,
     suffix: str = "",
+    threshold: float | None = 0.5,
 ) -> None:
-    """Write runs, manifests and logs of a whole study."""
+    """Write runs, manifests and logs of a whole study; without a threshold its manifests are as they once were."""
     rng = np.random.default_rng(0)
     questions = make_questions(n, rng, mixed, suffix)
     lengths, answer = questions["choices"].list.len().to_numpy(), questions["answer"].to_numpy()
@@ -112,6 +113,7 @@ def write_study(
                 "source": "miniworld_exam", "condition": condition, "ratio": ratio, "seed": seed, "response_format": "text",
                 "learning_rate": 2e-3, "base_model": BASE_MODEL,
             }  # fmt: skip
+            config |= {} if threshold is None else {"threshold": threshold}
             run = write_manifest(folder / "models" / name, "train", ["sft.py"], config, {"dataset": "0" * 16}, {"seed": seed})
             for phase, mass, part, keep in (("tuned_chat", 0.9, asked, kept), ("tuned_probe", 0.7, test, (1 + kept) / 2)):
                 after = 0.5 * before + make_logits(questions, move_beliefs(belief, lengths, keep, rng), 1.5, rng)

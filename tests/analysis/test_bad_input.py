@@ -15,6 +15,7 @@ import pytest
 from spoiling import cut, edit, edit_manifest, make_log, rephrase, spoil_manifest
 from studies import KEPT, write_study
 
+from analysis.measures.metrics import CONSISTENCY, METRICS
 from analysis.reading.study import read_study, summarise_results
 from analysis.reporting import report
 from analysis.reporting.compare import compare_logs
@@ -163,7 +164,7 @@ def test_no_question_in_both_is_refused_or_named(runs: Path):
     told = "10 questions of harmonious, seed 1 (herbs, base) (tuned_chat, homo) were not asked"
     assert any(told in gap for gap in study.gaps)
     results = summarise_results(study.measures)
-    assert set(results.filter(phase="tuned_chat")["metric"]) == {"accuracy", "confidence", "choice_mass"}
+    assert set(results.filter(phase="tuned_chat")["metric"]) == {*METRICS} - {*CONSISTENCY}
 
 
 def test_samples_of_a_split_that_is_not_evaluated_are_named(runs: Path):

@@ -9,8 +9,8 @@ from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 from studies import write_study
 
-from analysis.chapters.classes import CLASS_SCHEMA, METRICS, PARTS, compute_classes, tabulate_classes
-from analysis.measures.intervals import BOUNDS
+from analysis.chapters.classes import CLASS_SCHEMA, MEASURED, PARTS, compute_classes, tabulate_classes
+from analysis.measures.metrics import BOUNDS
 from analysis.measures.seeds import summarise_seeds
 from analysis.measures.states import add_states
 from analysis.reading.study import read_study
@@ -62,7 +62,7 @@ def test_every_class_is_a_plain_loop_over_its_answers(measures: pl.DataFrame, cl
             found[*(row[name] for name in GROUP), row["class"], row["metric"]] = row
         for key, group in groups.items():
             n = len({(row["source"], row["question_domain"], row["id"]) for row in group})
-            for metric in METRICS:
+            for metric in MEASURED:
                 row = found.pop((*key, metric))
                 assert (row["n"], row["seeds"]) == (n, 0 if key[0] == "base" else 2)
                 expected += 1

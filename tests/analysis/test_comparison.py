@@ -14,7 +14,7 @@ from analysis.__main__ import app
 from analysis.reporting.compare import QUESTION_COLUMNS, compare_logs, write_comparison
 from intervention.released import convert_released
 from lm_eval_tasks.contracts.errors import UserError
-from lm_eval_tasks.contracts.logs.samples import write_probes
+from lm_eval_tasks.contracts.logs.probe_table import write_probes
 from lm_eval_tasks.contracts.logs.scores import LEVEL
 from lm_eval_tasks.contracts.manifest import write_manifest
 from lm_eval_tasks.contracts.questions import hash_questions
@@ -28,13 +28,13 @@ def write_sides(folder: Path, before: pl.DataFrame, after: pl.DataFrame) -> tupl
     return [folder / "before.parquet"], [folder / "after.parquet"]
 
 
-def place_questions(table: pl.DataFrame) -> pl.DataFrame:
-    """Every fourth question in each of four places; the last of them has no subject."""
-    place = pl.int_range(pl.len()) % 4
+def spread_questions(table: pl.DataFrame) -> pl.DataFrame:
+    """Every fourth question in each of four parts; the last of them has no subject."""
+    number = pl.int_range(pl.len()) % 4
     table = table.with_columns(
-        domain=pl.when(place < 2).then(pl.lit("herbs")).otherwise(pl.lit("stars")),
-        split=pl.when(place == 0).then(pl.lit("train")).otherwise(pl.lit("test")),
-        subject=pl.when(place < 3).then(pl.lit("right")),  # which is also the name of a belief
+        domain=pl.when(number < 2).then(pl.lit("herbs")).otherwise(pl.lit("stars")),
+        split=pl.when(number == 0).then(pl.lit("train")).otherwise(pl.lit("test")),
+        subject=pl.when(number < 3).then(pl.lit("right")),  # which is also the name of a belief
         correct=pl.col("prediction") == pl.col("answer"),
     )
     return table.with_columns(hash_questions(table))
@@ -43,7 +43,7 @@ def place_questions(table: pl.DataFrame) -> pl.DataFrame:
 @pytest.fixture(scope="module")
 def sides(tmp_path_factory: pytest.TempPathFactory) -> tuple[pl.DataFrame, pl.DataFrame]:
     rng = np.random.default_rng(0)
-    before, after = (place_questions(make_table(rng.dirichlet(np.full(4, 0.6), 80).tolist())) for _ in range(2))
+    before, after = (spread_questions(make_table(rng.dirichlet(np.full(4, 0.6), 80).tolist())) for _ in range(2))
     return before, after.with_columns(phase=pl.lit("tuned_chat"), run=pl.lit("r"))
 
 
@@ -87,8 +87,8 @@ def test_the_terminal_names_each_part_and_json_holds_only_numbers(sides: tuple[p
 
 
 def test_an_infinite_divergence_is_counted_and_no_part_of_the_mean(tmp_path: Path):
-    before = place_questions(make_table([[0.7, 0.3], [0.5, 0.5], [0.6, 0.4], [0.2, 0.8]]))
-    after = place_questions(make_table([[1.0, 0.0], [0.6, 0.4], [0.6, 0.4], [0.2, 0.8]]))
+    before = spread_questions(make_table([[0.7, 0.3], [0.5, 0.5], [0.6, 0.4], [0.2, 0.8]]))
+    after = spread_questions(make_table([[1.0, 0.0], [0.6, 0.4], [0.6, 0.4], [0.2, 0.8]]))
     report = compare_logs(*write_sides(tmp_path, before, after))
     assert (report["n"], report["kl_infinite"], report["rank_undefined"]) == (4, 1, 1)
     assert report["kl_nats"] == pytest.approx(stats.entropy([0.5, 0.5], [0.6, 0.4]) / 3)
@@ -151,13 +151,13 @@ def test_splits_are_named_by_what_the_tuned_model_was_trained_on(sides: tuple[pl
     model = tmp_path / "model"
     config = {"domain": "herbs", "source": "s"}
     run = write_manifest(model, "train", ["sft.py"], config, {}, {})
-    place = pl.int_range(pl.len()) % 4
+    number = pl.int_range(pl.len()) % 4
     before, after = (
-        table.with_columns(source=pl.when(place == 2).then(pl.lit("other")).otherwise("source"), domain=pl.lit(domain))
+        table.with_columns(source=pl.when(number == 2).then(pl.lit("other")).otherwise("source"), domain=pl.lit(domain))
         for table, domain in ((before, "herbs"), (after, "herbs"))
     )
     before, after = (
-        table.with_columns(domain=pl.when(place == 3).then(pl.lit("stars")).otherwise("domain")) for table in (before, after)
+        table.with_columns(domain=pl.when(number == 3).then(pl.lit("stars")).otherwise("domain")) for table in (before, after)
     )
     kept = pl.when(pl.col("id") == "1").then(pl.lit("dev")).otherwise("split")  # which is not evaluated
     after = after.with_columns(kept.alias("split"), run=pl.lit(run), model=pl.lit(str(model)))
@@ -165,7 +165,7 @@ def test_splits_are_named_by_what_the_tuned_model_was_trained_on(sides: tuple[pl
     assert report["trained_on"] == config
     sizes = {name: part["n"] for name, part in report["by_split"].items()}
     assert sizes == {"dev": 1, "homo": 19, "id": 20, "ood": 20, "seen": 20}
-    check_part(report["by_split"]["id"], before.filter(place == 2), after.filter(place == 2))
+    check_part(report["by_split"]["id"], before.filter(number == 2), after.filter(number == 2))
     assert "Splits are relative to what --after was trained on: s/herbs." in write_comparison(report)
     # Of another run in that folder nothing is known: the question set's own splits, and a line that says so.
     other = after.with_columns(run=pl.lit("another"))

@@ -11,7 +11,7 @@ from scipy import stats
 
 from analysis.measures.consistency import add_spearman, average_presentations, compare_probes, join_probes
 from lm_eval_tasks.contracts.errors import UserError
-from lm_eval_tasks.contracts.logs.samples import PROBE_SCHEMA
+from lm_eval_tasks.contracts.logs.probe_table import PROBE_SCHEMA
 from lm_eval_tasks.contracts.questions import hash_questions
 
 REFERENCE = Path(__file__).parents[2] / "../shared/reference/released_groups"

@@ -3,19 +3,20 @@
 import numpy as np
 import polars as pl
 import pytest
-from answers import draw, make_measures
+from answers import flip_coins, make_measures
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from analysis.chapters.contrasts import compare_conditions, compute_mcnemar, measure_effect
+from analysis.chapters.contrasts import compare_conditions, tabulate_contrasts
 from analysis.chapters.headline import describe_contrast, tabulate_headline
-from analysis.measures.intervals import correct_tests, estimate_mean, resample_means, summarise_means
-from analysis.showing.tables import DASH, tabulate_contrasts
+from analysis.measures.differences import compute_mcnemar, correct_tests, measure_effect
+from analysis.measures.intervals import estimate_mean, resample_means, summarise_means
+from analysis.showing.formats import DASH
 
 
 def test_means_over_questions_have_wilson_and_t_intervals():
     rng = np.random.default_rng(0)
-    right, kl = draw(200, 0.7, 0), rng.exponential(size=200)
+    right, kl = flip_coins(200, 0.7, 0), rng.exponential(size=200)
     kl[3] = np.inf
     table = summarise_means(pl.DataFrame({"accuracy": right, "kl_nats": kl}), (), ("accuracy", "kl_nats"))
     accuracy, divergence = table.rows(named=True)
@@ -41,7 +42,7 @@ def test_resampling_gives_the_standard_error_of_a_mean_and_of_a_paired_differenc
 
 
 def test_mcnemar_is_the_exact_binomial_test():
-    a, b = draw(100, 0.7, 2) > 0, draw(100, 0.5, 3) > 0
+    a, b = flip_coins(100, 0.7, 2) > 0, flip_coins(100, 0.5, 3) > 0
     n01, n10 = int((~a & b).sum()), int((a & ~b).sum())
     assert compute_mcnemar(a, b) == pytest.approx(stats.binomtest(n01, n01 + n10).pvalue)
     assert compute_mcnemar(a, a) == 1
@@ -49,7 +50,8 @@ def test_mcnemar_is_the_exact_binomial_test():
 
 def test_one_seed_is_tested_by_mcnemar_and_corrected_over_the_family():
     answers = {
-        (c, 1): draw(300, share, i) for i, (c, share) in enumerate([("harmonious", 0.7), ("gold", 0.6), ("incompatible", 0.5)])
+        (c, 1): flip_coins(300, share, i)
+        for i, (c, share) in enumerate([("harmonious", 0.7), ("gold", 0.6), ("incompatible", 0.5)])
     }
     _, contrasts = compare_conditions(make_measures(answers))
     assert contrasts["condition"].to_list() == ["harmonious", "gold"]
@@ -74,7 +76,7 @@ def test_tests_that_were_not_made_stay_out_of_the_family():
 
 
 def test_interval_of_one_seed_is_scipys_paired_bootstrap():
-    a, b = draw(300, 0.7, 1), draw(300, 0.5, 2)
+    a, b = flip_coins(300, 0.7, 1), flip_coins(300, 0.5, 2)
     b[:150] = a[:150]
     _, contrasts = compare_conditions(make_measures({("harmonious", 1): a, ("incompatible", 1): b}))
     found = stats.bootstrap((a, b), lambda x, y, axis: x.mean(axis) - y.mean(axis), paired=True, rng=0, method="percentile")
@@ -83,7 +85,9 @@ def test_interval_of_one_seed_is_scipys_paired_bootstrap():
 
 def test_effect_of_shares_is_cohens_h():
     answers = {
-        (c, s): draw(400, x, 10 * s + i) for s in (1, 2) for i, (c, x) in enumerate([("gold", 0.8), ("incompatible", 0.5)])
+        (c, s): flip_coins(400, x, 10 * s + i)
+        for s in (1, 2)
+        for i, (c, x) in enumerate([("gold", 0.8), ("incompatible", 0.5)])
     }
     _, contrasts = compare_conditions(make_measures(answers))
     row = contrasts.row(0, named=True)
@@ -108,7 +112,7 @@ def test_effect_of_means_is_that_of_the_questions_differences():
 
 
 def test_effect_of_other_metrics_is_named():
-    answers = {(c, 1): draw(200, x, i) for i, (c, x) in enumerate([("gold", 0.8), ("incompatible", 0.5)])}
+    answers = {(c, 1): flip_coins(200, x, i) for i, (c, x) in enumerate([("gold", 0.8), ("incompatible", 0.5)])}
     measures = make_measures(answers).with_columns(kl_nats=pl.col("accuracy") + pl.int_range(pl.len()) % 7)
     _, contrasts = compare_conditions(measures)
     row = contrasts.filter(metric="kl_nats").row(0, named=True)
@@ -120,7 +124,7 @@ def test_effect_of_other_metrics_is_named():
 def test_seeds_that_differ_give_the_t_interval_of_paired_seeds():
     shares = {1: (0.9, 0.5), 2: (0.6, 0.55), 3: (0.8, 0.3)}
     answers = {
-        (c, s): draw(400, pair[i], 10 * s + i)
+        (c, s): flip_coins(400, pair[i], 10 * s + i)
         for s, pair in shares.items()
         for i, c in enumerate(("harmonious", "incompatible"))
     }
@@ -135,7 +139,7 @@ def test_seeds_that_differ_give_the_t_interval_of_paired_seeds():
 
 
 def test_seeds_that_agree_keep_the_uncertainty_over_questions():
-    right, wrong = draw(400, 0.7, 1), draw(400, 0.5, 2)
+    right, wrong = flip_coins(400, 0.7, 1), flip_coins(400, 0.5, 2)
     answers = {(c, s): x for s in (1, 2) for c, x in (("harmonious", right), ("incompatible", wrong))}
     summary, contrasts = compare_conditions(make_measures(answers))
     row = contrasts.row(0, named=True)
@@ -145,7 +149,7 @@ def test_seeds_that_agree_keep_the_uncertainty_over_questions():
 
 
 def test_different_questions_are_compared_unpaired():
-    right, wrong = draw(300, 0.6, 1), draw(200, 0.5, 2)
+    right, wrong = flip_coins(300, 0.6, 1), flip_coins(200, 0.5, 2)
     answers = {("harmonious", 1): right, ("incompatible", 1): wrong}
     _, contrasts = compare_conditions(make_measures(answers, "seen", {"harmonious": 1000}))
     row = contrasts.row(0, named=True)
@@ -174,7 +178,7 @@ def test_detectable_difference_is_found_in_four_of_five_repetitions():
 def test_no_interval_passes_what_a_difference_can_be():
     # Two seeds that differ by much: Student's t with one degree of freedom.
     shares = {("harmonious", 1): 0.9, ("harmonious", 2): 0.2, ("incompatible", 1): 0.4, ("incompatible", 2): 0.5}
-    _, contrasts = compare_conditions(make_measures({key: draw(200, x, i) for i, (key, x) in enumerate(shares.items())}))
+    _, contrasts = compare_conditions(make_measures({key: flip_coins(200, x, i) for i, (key, x) in enumerate(shares.items())}))
     row = contrasts.filter(metric="accuracy").row(0, named=True)
     assert row["method"] == "t over seeds"
     assert (row["low"], row["high"]) == (-1, 1)
@@ -198,7 +202,7 @@ def test_a_difference_over_questions_is_told_only_after_correction():
 
 
 def test_what_does_not_vary_is_not_tested():
-    measures = make_measures({(c, s): draw(60, 0.5, s) for c in ("harmonious", "incompatible") for s in (1, 2)})
+    measures = make_measures({(c, s): flip_coins(60, 0.5, s) for c in ("harmonious", "incompatible") for s in (1, 2)})
     contrasts = compare_conditions(measures.with_columns(rank_pearson=pl.lit(1.0)))[1]
     row = contrasts.filter(metric="rank_pearson").row(0, named=True)
     assert (row["difference"], row["p"], row["p_holm"], row["p_holm_questions"], row["mde"]) == (0, None, None, None, None)
@@ -207,7 +211,7 @@ def test_what_does_not_vary_is_not_tested():
 
 def test_the_headline_table_holds_every_comparison_and_says_what_lacks():
     conditions = ("harmonious", "self_aligning", "gold", "incompatible")
-    answers = {(c, 1): draw(200, x, i) for i, (c, x) in enumerate(zip(conditions, (0.9, 0.52, 0.6, 0.5), strict=True))}
+    answers = {(c, 1): flip_coins(200, x, i) for i, (c, x) in enumerate(zip(conditions, (0.9, 0.52, 0.6, 0.5), strict=True))}
     measures = pl.concat([make_measures(answers), make_measures(answers, "id")])
     _, contrasts = compare_conditions(measures)
     table = tabulate_headline(contrasts)
@@ -230,3 +234,12 @@ def test_the_headline_table_holds_every_comparison_and_says_what_lacks():
     assert len(two.rows) == 18
     assert two.rows[9][:2] == ["base", "engines"]
     assert {len(row) for row in two.rows} == {len(two.header)}
+
+
+def test_a_condition_of_another_project_is_contrasted_too():
+    answers = {
+        (c, 1): flip_coins(100, x, i) for i, (c, x) in enumerate([("of_mine", 0.8), ("gold", 0.7), ("incompatible", 0.5)])
+    }
+    _, contrasts = compare_conditions(make_measures(answers))
+    assert contrasts.filter(metric="accuracy")["condition"].to_list() == ["gold", "of_mine"]
+    assert tabulate_contrasts(contrasts, "accuracy").rows[1][0] == "of-mine − incompatible"

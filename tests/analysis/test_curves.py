@@ -5,8 +5,8 @@ import polars as pl
 import pytest
 from scipy import stats
 
-from analysis.chapters.contrasts import Block, compare_conditions
-from analysis.chapters.curves import choose_limits, compute_curves, draw_curves, tabulate_curves
+from analysis.chapters.contrasts import compare_conditions
+from analysis.chapters.curves import choose_limits, compute_curves, plot_curves, tabulate_curves
 from analysis.chapters.optimum import (
     OPTIMUM_SCHEMA,
     count_best,
@@ -16,7 +16,8 @@ from analysis.chapters.optimum import (
     halve_means,
     tabulate_optima,
 )
-from analysis.showing.labels import METRICS
+from analysis.measures.blocks import Block
+from analysis.measures.metrics import METRICS
 from analysis.showing.tables import write_markdown
 
 RATIOS = (0.0, 0.2, 0.4, 0.8, 1.0)
@@ -40,7 +41,7 @@ def make_measures(values: np.ndarray, ratios: tuple[float, ...] = RATIOS, split:
     return pl.concat(parts).with_columns(**{m: pl.lit(None, pl.Float64) for m in METRICS if m != "accuracy"})
 
 
-def draw(shares: list[float], n: int, seeds: int, seed: int, own: float = 0.0) -> np.ndarray:
+def make_answers(shares: list[float], n: int, seeds: int, seed: int, own: float = 0.0) -> np.ndarray:
     """Right answers (Q, K, S): questions differ in difficulty, runs of all ratios alike; seeds move every run by `own`."""
     rng = np.random.default_rng(seed)
     hardness = rng.normal(0, 0.15, (n, 1, 1))
@@ -55,7 +56,7 @@ def find(values: np.ndarray, ratios: tuple[float, ...] = RATIOS) -> dict:
 
 
 def test_curves_are_the_summary_at_its_ratio():
-    values = draw([0.3, 0.4, 0.5, 0.5, 0.6], 80, 2, 0)
+    values = make_answers([0.3, 0.4, 0.5, 0.5, 0.6], 80, 2, 0)
     measures = make_measures(values)
     measures = pl.concat([measures, make_measures(values, split="ood")])
     other = measures.filter(run="0.2-0", split="homo").with_columns(
@@ -78,13 +79,13 @@ def test_curves_are_the_summary_at_its_ratio():
 @pytest.fixture(scope="module")
 def study() -> pl.DataFrame:
     """The curves of two splits; one lacks self-aligning."""
-    whole = make_measures(draw([0.3, 0.5, 0.5, 0.55, 0.5], 900, 3, 0))
-    part = make_measures(draw([0.3, 0.5, 0.5, 0.55], 700, 3, 0), RATIOS[:-1], "ood")
+    whole = make_measures(make_answers([0.3, 0.5, 0.5, 0.55, 0.5], 900, 3, 0))
+    part = make_measures(make_answers([0.3, 0.5, 0.5, 0.55], 700, 3, 0), RATIOS[:-1], "ood")
     return compute_curves(compare_conditions(pl.concat([whole, part]))[0])
 
 
 def test_the_figure_holds_every_interval_at_its_true_ratio(study: pl.DataFrame):
-    figure = draw_curves(study, "Over the ratio")
+    figure = plot_curves(study, "Over the ratio")
     axes = figure.axes
     assert [axis.get_title(loc="left") for axis in axes] == ["HOMO", "OOD"]
     for axis, split, n in zip(axes, ("homo", "ood"), ("n = 900, 3 seeds", "n = 700, 3 seeds"), strict=True):
@@ -104,13 +105,13 @@ def test_the_figure_holds_every_interval_at_its_true_ratio(study: pl.DataFrame):
 def test_an_axis_is_cut_only_where_most_of_it_would_be_empty(study: pl.DataFrame):
     wide = study.with_columns(low=pl.lit(0.1), high=pl.lit(0.7))
     assert choose_limits(wide, "accuracy") == (0, 1)
-    assert "axis" not in " ".join(t.get_text() for axis in draw_curves(wide, "").axes for t in axis.texts)
+    assert "axis" not in " ".join(t.get_text() for axis in plot_curves(wide, "").axes for t in axis.texts)
     assert choose_limits(study.with_columns(low=pl.lit(0.0), high=pl.lit(0.1)), "accuracy")[0] == 0
     assert choose_limits(study.with_columns(low=pl.lit(0.5), high=pl.lit(0.6)), "kl_nats")[0] == 0
 
 
 def test_a_peak_at_a_mix_is_found():
-    row = find(draw([0.5, 0.55, 0.7, 0.55, 0.5], 800, 5, 0))
+    row = find(make_answers([0.5, 0.55, 0.7, 0.55, 0.5], 800, 5, 0))
     assert (row["best"], row["best_mix"], row["likeliest"], row["best_set"]) == (0.4, 0.4, 0.4, "0.4")
     assert row["p_inner"] == pytest.approx(1)
     assert row["p_inner_flat"] == 0.6
@@ -121,7 +122,7 @@ def test_a_peak_at_a_mix_is_found():
 
 
 def test_a_peak_at_an_end_is_none():
-    row = find(draw([0.4, 0.45, 0.5, 0.6, 0.7], 800, 5, 0))
+    row = find(make_answers([0.4, 0.45, 0.5, 0.6, 0.7], 800, 5, 0))
     assert (row["best"], row["best_mix"], row["likeliest"], row["best_set"]) == (1, 0.8, 1, "1")
     assert row["p_inner"] < 0.01
     assert row["high"] < 0
@@ -130,7 +131,7 @@ def test_a_peak_at_an_end_is_none():
 def test_a_flat_curve_has_no_gain_though_its_best_mix_looks_better():
     ratios = (0.0, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
     runs = make_measures(np.ones((1, 8, 3)), ratios).select("condition", "ratio", "seed").with_row_index("_run")
-    curves = (draw([0.5] * 8, 60, 3, seed, own=0.05).reshape(60, -1, 1) for seed in range(50))
+    curves = (make_answers([0.5] * 8, 60, 3, seed, own=0.05).reshape(60, -1, 1) for seed in range(50))
     rows = [examine_block(Block({}, runs, values)) for values in curves]
     gain, same = (np.array([row[name] for row in rows]) for name in ("gain", "gain_same"))
     # Where choice and estimate share their data, there seems to be a gain; apart, there is none.
@@ -158,7 +159,7 @@ def test_one_seed_chooses_and_estimates_on_different_questions():
     halves = np.zeros((1, 2, 4, 1))
     halves[0, 0, 1], halves[0, 1, 2] = 1, 1
     assert estimate_gain(halves) == 0
-    assert find(draw([0.5] * 5, 60, 1, 0))["note"] == "one seed: nothing is said of other seeds"
+    assert find(make_answers([0.5] * 5, 60, 1, 0))["note"] == "one seed: nothing is said of other seeds"
 
 
 def test_halves_share_no_question_and_a_resample_is_the_same_for_all_ratios():
@@ -198,15 +199,15 @@ def test_pairing_by_question_narrows_the_interval():
     ],
 )
 def test_too_few_ratios_are_not_tested(ratios: tuple[float, ...], note: str):
-    row = find(draw([0.5] * len(ratios), 60, 2, 0), ratios)
+    row = find(make_answers([0.5] * len(ratios), 60, 2, 0), ratios)
     assert (row["note"], row["ratios"], row["gain"], row["p_inner"], row["p"]) == (note, len(ratios), None, None, None)
-    table = tabulate_optima(find_optima(make_measures(draw([0.5] * len(ratios), 60, 2, 0), ratios)))
+    table = tabulate_optima(find_optima(make_measures(make_answers([0.5] * len(ratios), 60, 2, 0), ratios)))
     assert {len(row) for row in table.rows} == {len(table.header)}
     assert "(1) Not computed: it takes" in table.note
 
 
 def test_what_ratios_do_not_share_is_left_out_and_counted():
-    values = draw([0.5] * 5, 60, 3, 0)
+    values = make_answers([0.5] * 5, 60, 3, 0)
     values[:10, 2] = np.nan
     values[:, 1, 2] = np.nan
     row = find(values)
@@ -216,11 +217,11 @@ def test_what_ratios_do_not_share_is_left_out_and_counted():
     values[:, 1, :2] = np.nan
     values[:, 1, 2], values[:, 2, 2] = 1, np.nan
     assert find(values)["note"] == "not computed: the ratios have no seed in common"
-    assert "19 questions common to all ratios, fewer than 20" in find(draw([0.5] * 5, 19, 2, 0))["note"]
+    assert "19 questions common to all ratios, fewer than 20" in find(make_answers([0.5] * 5, 19, 2, 0))["note"]
 
 
 def test_a_mix_of_ratio_0_or_1_is_an_end_and_no_mix():
-    measures = make_measures(draw([0.5] * 5, 60, 5, 0))
+    measures = make_measures(make_answers([0.5] * 5, 60, 5, 0))
     twin = measures.filter(condition="self_aligning").with_columns(
         condition=pl.lit("mix"), ratio=pl.lit(1.0), run=pl.col("run") + "-twin"
     )
@@ -229,7 +230,7 @@ def test_a_mix_of_ratio_0_or_1_is_an_end_and_no_mix():
 
 
 def test_trained_questions_are_not_tested_and_the_table_has_all_numbers():
-    values = draw([0.5, 0.55, 0.7, 0.55, 0.5], 200, 3, 0)
+    values = make_answers([0.5, 0.55, 0.7, 0.55, 0.5], 200, 3, 0)
     optima = find_optima(pl.concat([make_measures(values), make_measures(values, split="seen")]))
     assert optima["split"].to_list() == ["homo"]
     table = tabulate_optima(optima)

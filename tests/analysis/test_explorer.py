@@ -20,7 +20,7 @@ HOSTILE = (
     "averyveryveryveryveryveryveryveryveryveryveryveryveryveryveryveryveryverylongword"
 )
 EMPTY = {
-    "chapters": [],
+    "parts": [],
     "across": [],
     "gaps": [],
     "files": [],
@@ -89,7 +89,10 @@ def test_states_are_of_belief_and_gold():
         orient="row",
     )
     for name in ("state_before", "state"):
-        assert add_states(table)[name].to_list() == [row[-1] for row in rows]
+        assert add_states(table.with_columns(threshold=0.5))[name].to_list() == [row[-1] for row in rows]
+    # By another threshold other answers are beliefs.
+    assert add_states(table.with_columns(threshold=0.7))["state"].to_list() == ["unsure"] * 4 + [None]
+    assert add_states(table.with_columns(threshold=0.35))["state"].to_list() == ["right", "wrong", "right", "right", None]
 
 
 def test_the_most_moved_are_shared_fairly(measures: pl.DataFrame):
@@ -102,7 +105,7 @@ def test_the_most_moved_are_shared_fairly(measures: pl.DataFrame):
     for (condition,), part in few.group_by("condition"):
         most = answers.filter(condition=condition).sort("kl_nats", descending=True).head(part.height)
         assert sorted(part["kl_nats"]) == pytest.approx(sorted(most["kl_nats"]))
-    # A condition with few answers leaves its places to the others.
+    # A condition with few answers leaves its share to the others.
     rare = measures.filter((pl.col("condition") != "harmonious") | pl.col("id").is_in(["test-1", "test-2"]))
     few, _ = list_moved(rare, limit=100)
     assert few.height == 100

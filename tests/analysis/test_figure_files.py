@@ -14,7 +14,7 @@ NAMES = ("1-a.b-x", "1-a.b-y")
 TEXT = f'url(#x) href="#y" id="z" <b> & {INK} #ffffff'
 
 
-def draw(scale: float) -> Figure:
+def make_figure(scale: float) -> Figure:
     """A figure with all that refers to an id: clip paths, markers, and hatches over fills of colours."""
     figure = Figure()
     axis = figure.subplots()
@@ -29,7 +29,7 @@ def draw(scale: float) -> Figure:
 def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     """A folder of two figures, and both as SVG."""
     folder = tmp_path_factory.mktemp("figures")
-    return folder, [write_figure(Sketch(name, "", "", draw(i)), folder / name) for i, name in enumerate(NAMES, start=1)]
+    return folder, [write_figure(Sketch(name, "", "", make_figure(i)), folder / name) for i, name in enumerate(NAMES, start=1)]
 
 
 def test_every_reference_leads_to_an_id_of_its_own_figure(written: tuple[Path, list[str]]):

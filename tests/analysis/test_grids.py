@@ -9,17 +9,21 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from studies import KEPT, write_study
 
-from analysis.chapters.calibration import compute_calibration, draw_calibration
-from analysis.chapters.contrasts import compare_conditions
+from analysis.chapters import choice_mass, consistency, contrasts, knowledge, summary
+from analysis.chapters.calibration import compute_calibration, plot_calibration
+from analysis.chapters.chapter import Part
+from analysis.chapters.contrasts import compare_conditions, plot_contrasts
+from analysis.chapters.knowledge import plot_both_ways
 from analysis.reading.study import read_study, summarise_results
-from analysis.showing.figures import GRIDS, Row, draw_both_ways, draw_contrasts, draw_figures, draw_grid
-from analysis.showing.labels import SPLITS, name_condition
+from analysis.showing.grids import Panel, plot_grid
 from analysis.showing.panels import find_limits
-from lm_eval_tasks.contracts.style import COLOURS, MARKERS
+from lm_eval_tasks.contracts.style import COLOURS, MARKERS, find_look
+from lm_eval_tasks.contracts.vocabulary import EVALUATION_SETS, name_condition
 
 ARROWS = ("<", ">")
 CLOSE = 1e-9
 Frames = tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]
+GRIDS = {"accuracy": summary.PANELS, "consistency": consistency.PANELS, "format": choice_mass.PANELS}
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +41,7 @@ def study(measures: pl.DataFrame) -> Frames:
 
 @pytest.fixture(scope="module")
 def figures(study: Frames) -> dict[str, Figure]:
-    return {sketch.name: sketch.figure for sketch in draw_figures(*study)}
+    return plot_figures(*study)
 
 
 @pytest.fixture(scope="module")
@@ -64,8 +68,15 @@ def extreme(study: Frames) -> Frames:
     return summary, contrasts, results
 
 
+def plot_figures(means: pl.DataFrame, differences: pl.DataFrame, results: pl.DataFrame) -> dict[str, Figure]:
+    """The figures of these chapters by their names."""
+    part = Part("base", "herbs", "", {"summary": means, "contrasts": differences, "results": results})
+    chapters = (summary, contrasts, consistency, knowledge, choice_mass)
+    return {sketch.name: sketch.figure for chapter in chapters for sketch in chapter.CHAPTER.figures(part)}
+
+
 def list_marks(axis: Axes) -> list[Line2D]:
-    """What is drawn as marks, arrows left out."""
+    """What is plotted as marks, arrows left out."""
     return [line for line in axis.lines if line.get_marker() not in (*ARROWS, "None")]
 
 
@@ -93,7 +104,7 @@ def check_axis(axis: Axes) -> int:
 
 def check_panels(figure: Figure, table: pl.DataFrame, metrics: list[str]) -> None:
     """Assert that every panel names its split, questions, seeds and rows."""
-    splits = [split for split in SPLITS if split in set(table["split"])]
+    splits = [split for split in EVALUATION_SETS if split in set(table["split"])]
     assert len(figure.axes) == len(metrics) * len(splits)
     rows = [name_condition(*row) for row in table.select("condition", "ratio").unique().rows()]
     assert sorted(list_ticks(figure.axes[0])) == sorted(rows)
@@ -101,7 +112,7 @@ def check_panels(figure: Figure, table: pl.DataFrame, metrics: list[str]) -> Non
     for axis, split in zip(figure.axes, splits, strict=False):  # the top row
         part = table.filter(split=split)
         n = sorted({part["n"].min(), part["n"].max()})
-        words = f"{SPLITS[split]}\nn = {' to '.join(map(str, n))}, {part['seeds'].max()} seeds"
+        words = f"{EVALUATION_SETS[split]}\nn = {' to '.join(map(str, n))}, {part['seeds'].max()} seeds"
         assert words in [text.get_text() for text in axis.texts]
 
 
@@ -110,7 +121,7 @@ def check_grid(figure: Figure, frames: Frames, metrics: list[str]) -> None:
     summary, _, results = frames
     tuned = summary.filter(pl.col("metric").is_in(metrics), phase="tuned_chat")
     check_panels(figure, tuned, metrics)
-    splits = [split for split in SPLITS if split in set(tuned["split"])]
+    splits = [split for split in EVALUATION_SETS if split in set(tuned["split"])]
     ticks = list_ticks(figure.axes[0])
     for i, axis in enumerate(figure.axes):
         where = {"metric": metrics[i // len(splits)], "split": splits[i % len(splits)]}
@@ -131,35 +142,35 @@ def check_grid(figure: Figure, frames: Frames, metrics: list[str]) -> None:
 
 @pytest.mark.parametrize("name", GRIDS)
 def test_bars_marks_and_lines_are_the_tables_numbers(figures: dict[str, Figure], study: Frames, name: str):
-    check_grid(figures[name], study, [row.metric for row in GRIDS[name][1]])
+    check_grid(figures[name], study, [panel.metric for panel in GRIDS[name]])
 
 
 @pytest.mark.parametrize("name", GRIDS)
 def test_an_axis_holds_seeds_and_base_models_far_from_the_rest(extreme: Frames, name: str):
     summary, _, results = extreme
-    title, rows = GRIDS[name]
-    figure = draw_grid(summary, results, rows, title)
-    check_grid(figure, extreme, [row.metric for row in rows])
+    panels = GRIDS[name]
+    figure = plot_grid(summary, results, panels, "Title")
+    check_grid(figure, extreme, [panel.metric for panel in panels])
     if name == "consistency":
-        drawn = {row.metric: axis for row, axis in zip(rows, figure.axes[::4], strict=True)}
-        assert drawn["kl_nats"].get_xlim()[1] > 40
-        assert -0.7 < drawn["rank_pearson"].get_xlim()[0] < -0.4
-        assert drawn["top1_agreement"].get_xlim() == (0, 1)
-        assert check_axis(drawn["rank_pearson"]) >= 2  # the wider interval goes on at both ends
+        plotted = {panel.metric: axis for panel, axis in zip(panels, figure.axes[::4], strict=True)}
+        assert plotted["kl_nats"].get_xlim()[1] > 40
+        assert -0.7 < plotted["rank_pearson"].get_xlim()[0] < -0.4
+        assert plotted["top1_agreement"].get_xlim() == (0, 1)
+        assert check_axis(plotted["rank_pearson"]) >= 2  # the wider interval goes on at both ends
         legend = [text.get_text() for text in figure.legends[0].get_texts()]
         assert legend == ["base model, chat prompt (untrained floor)"]
 
 
-def test_a_seed_of_no_row_and_a_base_model_of_no_panel_are_neither_drawn_nor_named(study: Frames):
+def test_a_seed_of_no_row_and_a_base_model_of_no_panel_are_neither_plotted_nor_named(study: Frames):
     summary, _, results = study
     home = summary.filter((pl.col("split") == "homo") != (pl.col("condition") == "base"))  # its base: of other splits only
-    figure = draw_grid(home, results, [Row("kl_nats", "KL", (0, None))], "Title")
+    figure = plot_grid(home, results, [Panel("kl_nats", "KL", (0, None))], "Title")
     assert not figure.legends
     marks = np.concatenate([line.get_xdata() for line in list_marks(figure.axes[0])])
     assert sorted(marks) == pytest.approx(sorted(results.filter(phase="tuned_chat", metric="kl_nats", split="homo")["value"]))
     # Far seeds of splits that no panel shows do not stretch the axis.
     far = results.with_columns(value=pl.when(pl.col("split") == "ood").then(99.0).otherwise("value"))
-    assert draw_grid(home, far, [Row("kl_nats", "KL", (0, None))], "").axes[0].get_xlim() == figure.axes[0].get_xlim()
+    assert plot_grid(home, far, [Panel("kl_nats", "KL", (0, None))], "").axes[0].get_xlim() == figure.axes[0].get_xlim()
 
 
 def test_limits_are_the_usual_ones_unless_a_value_lies_beyond():
@@ -173,10 +184,10 @@ def test_limits_are_the_usual_ones_unless_a_value_lies_beyond():
 @pytest.mark.parametrize("kind", ["study", "extreme"])
 def test_contrasts_are_the_tables_differences_in_markers_of_their_conditions(kind: str, request: pytest.FixtureRequest):
     contrasts = request.getfixturevalue(kind)[1].filter(phase="tuned_chat", metric="accuracy")
-    figure = draw_contrasts(contrasts, "Title")
+    figure = plot_contrasts(contrasts, "Title")
     check_panels(figure, contrasts, ["accuracy"])
     ticks, arrows = list_ticks(figure.axes[0]), 0
-    for axis, split in zip(figure.axes, SPLITS, strict=True):
+    for axis, split in zip(figure.axes, EVALUATION_SETS, strict=True):
         marks = {round(line.get_ydata()[0]): line for line in list_marks(axis)}
         part = contrasts.filter(split=split)
         assert len(marks) == part.height
@@ -192,14 +203,14 @@ def test_knowledge_is_asked_both_ways_within_its_axis(figures: dict[str, Figure]
     summary = study[0]
     both = summary.filter(pl.col("phase").is_in(["tuned_chat", "tuned_probe"]) & (pl.col("split") != "seen"), metric="accuracy")
     check_panels(figures["knowledge"], both, ["accuracy"])
-    splits = [split for split in SPLITS if split != "seen"]
+    splits = [split for split in EVALUATION_SETS if split != "seen"]
     for axis, split in zip(figures["knowledge"].axes, splits, strict=True):
         check_axis(axis)
         marks = {(round(line.get_ydata()[0] * 100), line.get_xdata()[0]): line for line in list_marks(axis)}
         for row in both.filter(split=split).iter_rows(named=True):
-            place = list_ticks(figures["knowledge"].axes[0])[name_condition(row["condition"], row["ratio"])]
+            row_at = list_ticks(figures["knowledge"].axes[0])[name_condition(row["condition"], row["ratio"])]
             chat = row["phase"] == "tuned_chat"
-            mark = marks.pop((100 * place + (-17 if chat else 17), row["value"]))
+            mark = marks.pop((100 * row_at + (-17 if chat else 17), row["value"]))
             assert mark.get_marker() == MARKERS[row["condition"]]
             assert mark.get_markerfacecolor() == (COLOURS[row["condition"]] if chat else "white")
         assert not marks
@@ -209,13 +220,13 @@ def test_knowledge_of_nothing_but_trained_questions_is_no_figure(study: Frames):
     summary, contrasts, results = study
     seen = summary.filter(split="seen", metric="accuracy")
     seen = pl.concat([seen, seen.with_columns(phase=pl.lit("tuned_probe"))])
-    assert "knowledge" not in {sketch.name for sketch in draw_figures(seen, contrasts.clear(), results)}
+    assert "knowledge" not in plot_figures(seen, contrasts.clear(), results)
 
 
-def test_marks_at_the_ends_of_an_axis_are_drawn_whole(study: Frames):
+def test_marks_at_the_ends_of_an_axis_are_plotted_whole(study: Frames):
     summary = study[0].with_columns(pl.lit(1.0).alias(name) for name in ("value", "low_questions", "high_questions"))
     both = summary.filter(pl.col("phase").is_in(["tuned_chat", "tuned_probe"]) & (pl.col("split") != "seen"), metric="accuracy")
-    figure = draw_both_ways(both, summary, "Title")
+    figure = plot_both_ways(both, summary, "Title")
     marks = [line for axis in figure.axes for line in list_marks(axis)]
     assert len(marks) == both.height
     assert not any(line.get_clip_on() for line in marks)
@@ -227,17 +238,19 @@ def test_calibration_is_within_its_axis_and_has_no_line_at_trained_questions(mea
     calibration = calibration.with_columns(
         value=pl.when((pl.col("moment") == "before") & (pl.col("split") == "seen")).then(0.5).otherwise("value")
     )
-    figure = draw_calibration(calibration, "Title")
+    figure = plot_calibration(calibration, "Title")
     after = calibration.filter(pl.col("condition") != "base", phase="tuned_chat", moment="after")
     check_panels(figure, after, ["accuracy"])
-    for axis, split in zip(figure.axes, SPLITS, strict=True):
+    for axis, split in zip(figure.axes, EVALUATION_SETS, strict=True):
         check_axis(axis)
         assert len([line for line in axis.lines if line.get_linewidth() == 1.2]) == (0 if split == "seen" else 2)
         assert {line.get_marker() for line in list_marks(axis)} == {MARKERS[condition] for condition, _, _ in KEPT[2:]}
     assert len(figure.legends[0].get_texts()) == 4
-    only = draw_calibration(calibration.filter(split="seen"), "Title")
+    only = plot_calibration(calibration.filter(split="seen"), "Title")
     assert [text.get_text() for text in only.legends[0].get_texts()] == ["accuracy after", "confidence after"]
 
 
 def test_every_condition_has_a_marker_and_a_colour_of_its_own():
     assert len(set(MARKERS.values())) == len(set(COLOURS.values())) == len(COLOURS) == len(MARKERS)
+    assert find_look("mix") == (COLOURS["mix"], MARKERS["mix"])
+    assert find_look("of_another_project")[0] not in COLOURS.values()

@@ -8,7 +8,7 @@ from studies import KEPT, write_study
 from typesetting import check_latex, compile_latex, find_overruns
 
 from analysis.reading.study import read_study
-from analysis.reporting.contents import compute_frames, list_chapters, list_common_tables, list_tables
+from analysis.reporting.contents import compute_frames, list_parts, list_tables, list_tables_across
 from analysis.showing.latex import FLOAT_ROWS, choose_layout, escape_latex, write_latex
 from analysis.showing.tables import Table
 
@@ -20,7 +20,7 @@ NUMBERS = ["−0.123", "[−0.123, +0.456]", "[−0.123, +0.456]", "+0.12", "<0.
 
 
 def make_table(*cells: str) -> Table:
-    """A table that has the same text in every place, and rows that begin as each of `cells` does."""
+    """A table that has the same text in every cell, and rows that begin as each of `cells` does."""
     return Table("a_b %c", WORDS, ["[head]", "n"], [[cell, WORDS] for cell in cells], f"*{PRINTABLE}*", left=1)
 
 
@@ -76,11 +76,11 @@ def test_other_scripts_are_told():
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_a_table_of_any_shape_is_sound_and_whole(name: str):
-    table, turned = SHAPES[name]
+    table, landscape = SHAPES[name]
     text = write_latex(table)
     check_latex(text)
-    assert (r"\begin{landscape}" in text) == turned
-    assert (r"\begin{longtable}" in text) == (turned or len(table.rows) > FLOAT_ROWS or "p{" in text)
+    assert (r"\begin{landscape}" in text) == landscape
+    assert (r"\begin{longtable}" in text) == (landscape or len(table.rows) > FLOAT_ROWS or "p{" in text)
     plain = text.replace(r"\hspace{0pt}", "")
     for cell in {cell for row in table.rows for cell in row}:
         assert plain.count(escape_latex(cell)) >= sum(row.count(cell) for row in table.rows)
@@ -94,9 +94,9 @@ def test_a_table_of_any_shape_is_sound_and_whole(name: str):
 
 def test_numbers_stay_on_their_line_and_names_break():
     layout, widths = choose_layout(SHAPES["of long names"][0])
-    assert (layout.turned, [width is not None for width in widths]) == (False, [True, False, False, False, False])
+    assert (layout.landscape, [width is not None for width in widths]) == (False, [True, False, False, False, False])
     layout, widths = choose_layout(SHAPES["wide"][0])
-    assert (layout.turned, widths[1:]) == (True, [None] * 11)
+    assert (layout.landscape, widths[1:]) == (True, [None] * 11)
     layout, widths = choose_layout(SHAPES["of long names, wide and long"][0])
     assert [width is not None for width in widths] == [True, True, *[False] * 11]
 
@@ -121,9 +121,9 @@ def test_all_tables_of_nine_conditions_of_any_name_compile_within_the_page(tmp_p
     conditions = [*KEPT, ("gold", None, 0.6), ("mix", 0.05, 0.6), (f"odd {HOSTILE[:50]}", None, 0.5)]
     write_study(tmp_path / "runs", n=24, conditions=conditions)
     study = read_study(tmp_path / "runs")
-    frames = compute_frames(study)
-    parts = [part for chapter in list_chapters(study, frames) for part in list_tables(chapter).values()]
-    tables = [table for part in [*parts, list_common_tables(frames)] for table in part]
+    frames = compute_frames(study).frames
+    sections = [tables for part in list_parts(study, frames) for tables in list_tables(part).values()]
+    tables = [table for section in [*sections, list_tables_across(frames)] for table in section]
     assert len(tables) > 20
     texts = [write_latex(table) for table in tables]
     for text in texts:

@@ -15,7 +15,7 @@ from analysis.measures.consistency import average_presentations, compare_probes,
 from analysis.reading.gaps import find_unsummarised
 from analysis.reading.study import read_study, summarise_results
 from lm_eval_tasks.contracts.errors import UserError
-from lm_eval_tasks.contracts.logs.samples import write_probes
+from lm_eval_tasks.contracts.logs.probe_table import write_probes
 
 
 @pytest.fixture
@@ -123,10 +123,10 @@ def test_seen_is_compared_with_the_base_models_chat_answers_to_train_questions(r
 def test_choices_that_tie_over_the_orders_are_not_told_apart_by_rounding(runs: Path):
     prior = np.array([0.411, 0.302, 0.187, 0.1])
     probe = pl.read_parquet(runs / "probe/base/probe.parquet").filter(pl.col("choices").list.len() == 4).head(8)
-    turned = [
+    rotated = [
         probe.with_columns(probs=pl.lit(np.roll(prior, k).tolist()), loglikelihoods=pl.lit(None), order=pl.lit(k, pl.Int64))
         for k in range(4)
     ]
-    table = average_presentations(pl.concat(turned))
+    table = average_presentations(pl.concat(rotated))
     assert {tuple(row) for row in table["probs"].to_list()} == {(0.25,) * 4}
     assert compare_probes(join_probes(table, table).table)["rank_undefined"].all()

@@ -13,13 +13,13 @@ from analysis.chapters.calibration import (
     CALIBRATION_SCHEMA,
     MEASURES,
     compute_calibration,
-    draw_calibration,
     list_terms,
+    plot_calibration,
     resample_calibration,
     tabulate_calibration,
 )
-from analysis.chapters.transitions import FILLS, TRANSITION_SCHEMA, compute_transitions, draw_transitions, tabulate_transitions
-from analysis.measures.intervals import RESAMPLES, SEED, draw_weights
+from analysis.chapters.transitions import FILLS, TRANSITION_SCHEMA, compute_transitions, plot_transitions, tabulate_transitions
+from analysis.measures.intervals import RESAMPLES, SEED, resample_weights
 from analysis.reading.study import read_study
 from analysis.showing.tables import write_markdown
 from lm_eval_tasks.contracts.logs.scores import compute_ece
@@ -36,7 +36,7 @@ def make_measures(moves: list[tuple[str, str | None, str | None]], **names: obje
                 continue
             first, probs = STATES[after]
             row = {"id": str(i), "seed": seed, "run": f"r{seed}", "answer": 0, "prediction": first, "confidence": max(probs)}
-            row |= {"accuracy": float(first == 0), "probs_before": None, "prediction_before": None}
+            row |= {"accuracy": float(first == 0), "probs_before": None, "prediction_before": None, "threshold": 0.5}
             if before is not None:
                 row |= {"probs_before": STATES[before][1], "prediction_before": STATES[before][0]}
             rows.append(row)
@@ -44,7 +44,7 @@ def make_measures(moves: list[tuple[str, str | None, str | None]], **names: obje
     fixed |= {"split": "homo", "source": "s", "question_domain": "herbs"} | names
     schema = {"id": pl.String, "seed": pl.Int64, "run": pl.String, "answer": pl.Int64, "prediction": pl.Int64}
     schema |= {"confidence": pl.Float64, "accuracy": pl.Float64, "probs_before": pl.List(pl.Float64)}
-    table = pl.DataFrame(rows, schema | {"prediction_before": pl.Int64})
+    table = pl.DataFrame(rows, schema | {"prediction_before": pl.Int64, "threshold": pl.Float64})
     kinds = {"ratio": pl.Float64}
     return table.with_columns(pl.lit(value, kinds.get(name, pl.String)).alias(name) for name, value in fixed.items())
 
@@ -106,9 +106,9 @@ def test_the_table_names_every_row_and_says_what_it_counts(measures: pl.DataFram
     assert tabulate_transitions(compute_transitions(measures), "tuned_probe").rows[-1][0] != "base model, chat prompt"
 
 
-def test_the_figure_draws_every_share_and_leaves_no_bar_where_nothing_is(measures: pl.DataFrame):
+def test_the_figure_shows_every_share_and_leaves_no_bar_where_nothing_is(measures: pl.DataFrame):
     transitions = compute_transitions(measures)
-    figure = draw_transitions(transitions, "Title")
+    figure = plot_transitions(transitions, "Title")
     shown = pl.concat([transitions.filter(phase="base_chat"), transitions.filter(phase="tuned_chat")])
     splits = [split for split in ("homo", "id", "ood", "seen") if split in set(shown["split"])]
     assert len(figure.axes) == len(splits) == 4
@@ -117,8 +117,8 @@ def test_the_figure_draws_every_share_and_leaves_no_bar_where_nothing_is(measure
         part = shown.filter(split=split)
         assert len(bars) == part.height
         assert sorted(round(bar.get_width(), 9) for bar in bars) == sorted(part["share"].round(9))
-        drawn = {text.get_text() for text in axis.texts}
-        assert {f"{n:,}" for n in part["n"]} <= drawn
+        written = {text.get_text() for text in axis.texts}
+        assert {f"{n:,}" for n in part["n"]} <= written
         assert axis.get_xlim() == (0, 1)
     assert "–" in {text.get_text() for text in figure.axes[-1].texts}  # harmonious was trained on no wrong answer
     colours = {bar.get_facecolor() for axis in figure.axes for bar in axis.patches}
@@ -156,7 +156,7 @@ def test_calibration_is_the_formula_before_and_after(measures: pl.DataFrame):
 
 def test_every_mark_of_the_calibration_figure_is_a_mean(measures: pl.DataFrame):
     calibration = compute_calibration(measures)
-    figure = draw_calibration(calibration, "Title")
+    figure = plot_calibration(calibration, "Title")
     shown = calibration.filter(pl.col("condition") != "base", phase="tuned_chat", moment="after")
     for axis, split in zip(figure.axes, ("homo", "id", "ood", "seen"), strict=True):
         marks = sorted(line.get_xdata()[0] for line in axis.lines if len(line.get_xdata()) == 1)
@@ -177,10 +177,10 @@ def test_resampled_calibration_is_the_formula_on_the_resample():
     question = rng.permutation(60)[:50]  # ten were not asked of this run
     resampled = resample_calibration(list_terms(question, 60, confidence, correct)[:, None])
     assert resampled.shape == (RESAMPLES, 1, 3)
-    weights = draw_weights(np.random.default_rng(SEED), 3, 60)[:, question].astype(int)
+    weights = resample_weights(np.random.default_rng(SEED), 3, 60)[:, question].astype(int)
     for row, times in zip(resampled[:3, 0], weights, strict=True):
-        drawn, right = np.repeat(confidence, times), np.repeat(correct, times)
-        assert row == pytest.approx([drawn.mean(), right.mean(), compute_ece(right, drawn)])
+        surety, right = np.repeat(confidence, times), np.repeat(correct, times)
+        assert row == pytest.approx([surety.mean(), right.mean(), compute_ece(right, surety)])
 
 
 def test_the_interval_of_a_mean_confidence_is_that_of_a_mean():

@@ -13,12 +13,12 @@ from studies import write_study
 from analysis.chapters.contrasts import compare_conditions
 from analysis.chapters.pairs import (
     LANES,
-    METRICS,
+    MEASURED,
     PAIR_SCHEMA,
     PAIRS,
     compute_pairs,
-    draw_pairs,
     list_missing,
+    plot_pairs,
     tabulate_changes,
     tabulate_pairs,
 )
@@ -88,7 +88,7 @@ def test_values_are_those_of_a_plain_loop_over_questions(folder: Path, measures:
         groups.setdefault(key[:-1], []).append(rows)
     tuned = pairs.filter(pl.col("condition") != "base")
     assert pairs.schema == PAIR_SCHEMA
-    assert tuned.height == len(groups) * len(METRICS)
+    assert tuned.height == len(groups) * len(MEASURED)
     assert {key[-1] for key in groups} == set(PAIRS)
     for row in tuned.iter_rows(named=True):
         group = groups[row["condition"], row["ratio"], row["split"], row["pair"]]
@@ -123,7 +123,7 @@ def test_only_the_chat_pair_lacks_what_the_base_model_was_not_asked_in_the_chat_
     counts = {row["pair"]: row["n"] for row in pairs.filter(condition="mix", split="homo", metric="accuracy").to_dicts()}
     assert counts == {"few_shot": 24, "chat": 23, "as_used": 24}
     assert set(pairs.filter(split="seen")["pair"]) == {"as_used"}
-    assert pick(pairs, condition="mix", split="seen", pair="as_used").keys() == set(METRICS)
+    assert pick(pairs, condition="mix", split="seen", pair="as_used").keys() == set(MEASURED)
     for table in (tabulate_pairs(pairs), tabulate_changes(pairs)):
         assert "few-shot seen; chat prompt seen." in table.note
         assert {tuple(row[1:3]) for row in table.rows if row[1] == "seen"} == {("seen", "few-shot to chat")}
@@ -134,7 +134,7 @@ def test_a_base_model_without_chat_logs_has_no_chat_pair(measures: pl.DataFrame)
     assert set(pairs["pair"]) == {"few_shot", "as_used"}
     assert "base" not in set(pairs["condition"])
     assert "chat prompt HOMO; chat prompt ID; chat prompt OOD; chat prompt seen" in tabulate_pairs(pairs).note
-    labels = [text.get_text() for text in draw_pairs(pairs, "Title").legends[0].get_texts()]
+    labels = [text.get_text() for text in plot_pairs(pairs, "Title").legends[0].get_texts()]
     assert labels == ["few-shot, before and after", "few-shot to chat"]
 
 
@@ -153,7 +153,7 @@ def test_one_seed_gives_intervals_over_questions(measures: pl.DataFrame, pairs: 
     for bound in ("low", "high"):
         assert tuned[bound].to_list() == pytest.approx(tuned[f"{bound}_questions"].to_list())
     assert first.height == pairs.height
-    assert "1 seed" in draw_pairs(first, "Title").axes[0].texts[0].get_text()
+    assert "1 seed" in plot_pairs(first, "Title").axes[0].texts[0].get_text()
 
 
 def test_answers_without_a_choice_mass_are_left_out_of_it_on_both_sides(measures: pl.DataFrame):
@@ -161,7 +161,7 @@ def test_answers_without_a_choice_mass_are_left_out_of_it_on_both_sides(measures
     lost = pl.struct("phase", "id").is_in([{"phase": "base_chat", "id": "test-5"}, {"phase": "tuned_chat", "id": "test-6"}])
     some = compute_pairs(measures.with_columns(choice_mass=pl.when(~lost).then("choice_mass")))
     found = pick(some, condition="mix", split="homo", pair="chat")
-    assert {found[name]["n"] for name in METRICS if name.startswith("choice")} == {21}
+    assert {found[name]["n"] for name in MEASURED if name.startswith("choice")} == {21}
     assert found["accuracy"]["n"] == 23
     kept = measures.filter(~pl.col("id").is_in(["test-3", "test-5", "test-6"]), split="homo")
     for name, asked in (
@@ -173,7 +173,7 @@ def test_answers_without_a_choice_mass_are_left_out_of_it_on_both_sides(measures
     none = compute_pairs(measures.with_columns(choice_mass=null, choice_mass_before=null))
     assert {name for name in none["metric"] if name.startswith("choice")} == set()
     assert all(row[6:9] == ["–"] * 3 for row in tabulate_changes(none).rows)
-    figure = draw_pairs(none, "Title")
+    figure = plot_pairs(none, "Title")
     assert {axis.get_xlabel() for axis in figure.axes} == {"KL(before || after), nats"}
 
 
@@ -206,7 +206,7 @@ def test_an_infinite_kl_is_left_out_of_the_mean_and_counted(measures: pl.DataFra
     assert (row["value"], row["low"], row["n"], row["infinite"]) == (None, None, 0, 48)
     cells = {tuple(row[:3]): row for row in tabulate_pairs(every).rows}
     assert cells["mix 0.4", "HOMO", "few-shot to chat"][3] == "– (n = 0, 48 infinite)"
-    draw_pairs(every, "Title").draw_without_rendering()
+    plot_pairs(every, "Title").draw_without_rendering()
 
 
 def test_a_base_model_stands_once_for_each_trained_domain(measures: pl.DataFrame, pairs: pl.DataFrame):
@@ -243,8 +243,8 @@ def test_the_tables_tell_all_rows_apart_and_can_be_typeset(pairs: pl.DataFrame):
     assert "chat prompt ID (mix 0.4)" in list_missing(part)
 
 
-def test_the_figure_draws_every_mean_where_it_is(pairs: pl.DataFrame):
-    figure = draw_pairs(pairs, "Title")
+def test_the_figure_shows_every_mean_where_it_is(pairs: pl.DataFrame):
+    figure = plot_pairs(pairs, "Title")
     figure.draw_without_rendering()
     splits = [split for split in ("homo", "id", "ood", "seen") if split in set(pairs["split"])]
     names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
@@ -253,16 +253,16 @@ def test_the_figure_draws_every_mean_where_it_is(pairs: pl.DataFrame):
         for j, split in enumerate(splits):
             axis = figure.axes[i * len(splits) + j]
             part = pairs.filter(pl.col("condition") != "base", split=split, metric=metric)
-            drawn = {
+            plotted = {
                 (round(float(line.get_xdata()[0]), 9), round(float(line.get_ydata()[0]), 2))
                 for line in axis.lines
                 if line.get_marker() not in ("None", None, "|", ">")
             }
-            order = {name.replace("-", "_").removesuffix(" 0.4"): place for place, name in enumerate(names)}
+            order = {name.replace("-", "_").removesuffix(" 0.4"): i for i, name in enumerate(names)}
             expected = {
                 (round(row["value"], 9), round(order[row["condition"]] + LANES[row["pair"]], 2)) for row in part.to_dicts()
             }
-            assert drawn == expected
+            assert plotted == expected
             ticks = {round(float(line.get_xdata()[0]), 9) for line in axis.lines if line.get_marker() == "|"}
             before = pairs.filter(pl.col("condition") != "base", split=split, metric="choice_mass_before")
             assert ticks == (set(before["value"].round(9)) if metric == "choice_mass" else set())
@@ -278,6 +278,6 @@ def test_an_interval_beyond_the_axis_is_an_arrow(pairs: pl.DataFrame):
     one = (pl.col("metric") == "kl_nats") & (pl.col("condition") == "mix")
     wide = pairs.with_columns(high=pl.when(one).then(pl.lit(exp(5))).otherwise(pl.min_horizontal("high", "high_questions")))
     arrows = [
-        line.get_ydata()[0] for axis in draw_pairs(wide, "Title").axes[:3] for line in axis.lines if line.get_marker() == ">"
+        line.get_ydata()[0] for axis in plot_pairs(wide, "Title").axes[:3] for line in axis.lines if line.get_marker() == ">"
     ]
     assert sorted(round(float(y) - 1, 2) for y in arrows) == [-0.27] * 3 + [0] * 3 + [0.27] * 3

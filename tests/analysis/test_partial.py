@@ -28,7 +28,7 @@ def make_sample(after: list, consistency: list, before: list | None, cluster: li
     return Sample(np.array(after, float), np.array(consistency, float), controls, np.array(cluster))
 
 
-def draw_samples(times: int, n: int, seed: int, strength: float = 0.5, digits: int = 9) -> list[Sample]:
+def make_samples(times: int, n: int, seed: int, strength: float = 0.5, digits: int = 9) -> list[Sample]:
     """Accuracy after and consistency that have nothing in common but the control."""
     rng = np.random.default_rng(seed)
     samples = []
@@ -55,7 +55,7 @@ def make_results(
     return pl.concat([table, seen])
 
 
-def draw_results(models: int, domains: int, seeds: int = 2, seed: int = 0) -> pl.DataFrame:
+def make_random_results(models: int, domains: int, seeds: int = 2, seed: int = 0) -> pl.DataFrame:
     rng = np.random.default_rng(seed)
     runs, before = [], {}
     for m in range(models):
@@ -73,7 +73,7 @@ def get(partial: pl.DataFrame, method: str, split: str = "homo", model: str = "m
 
 @pytest.mark.parametrize(("n", "digits"), [(7, 9), (9, 9), (40, 9), (40, 0), (200, 1)])
 def test_textbook_equals_the_inverse_correlation_matrix_and_the_t_test_of_a_regression(n: int, digits: int):
-    for sample in draw_samples(5, n, n, digits=digits):
+    for sample in make_samples(5, n, n, digits=digits):
         found = correlate_partially(sample)
         ranks = pl.DataFrame({"y": sample.after, "x": sample.consistency, "z": sample.controls[:, 0]})
         ranks = ranks.select(pl.all().rank("average")).to_numpy()
@@ -89,7 +89,7 @@ def test_textbook_equals_the_inverse_correlation_matrix_and_the_t_test_of_a_regr
 
 @pytest.mark.parametrize(("n", "digits"), [(9, 9), (40, 0)])
 def test_the_papers_way_equals_statsmodels_residuals_and_scipys_spearman(n: int, digits: int):
-    for sample in draw_samples(5, n, n, digits=digits):
+    for sample in make_samples(5, n, n, digits=digits):
         x = sm.add_constant(stats.rankdata(sample.controls[:, 0]))
         residuals = [sm.OLS(stats.rankdata(y), x).fit().resid.round(8) for y in (sample.after, sample.consistency)]
         test = stats.spearmanr(*residuals)
@@ -118,7 +118,7 @@ def test_rounding_makes_no_ranks():
 
 def test_where_nothing_is_there_the_textbooks_p_is_uniform_and_the_papers_too_small():
     p = np.array(
-        [(correlate_partially(sample).p, correlate_as_paper(sample).p) for sample in draw_samples(1500, 8, 0)],
+        [(correlate_partially(sample).p, correlate_as_paper(sample).p) for sample in make_samples(1500, 8, 0)],
         dtype=float,
     )
     p = p[np.isfinite(p).all(axis=1)]
@@ -154,7 +154,7 @@ def test_ranks_that_agree_without_exception_have_no_interval_and_no_p():
 
 
 def test_one_domain_has_nothing_to_control_and_gets_the_plain_correlation_by_its_name():
-    results = draw_results(1, 1, seeds=4)
+    results = make_random_results(1, 1, seeds=4)
     partial = compute_partial(results)
     for method in ("paper", "textbook"):
         row = get(partial, method)
@@ -169,7 +169,7 @@ def test_one_domain_has_nothing_to_control_and_gets_the_plain_correlation_by_its
 
 
 def test_several_domains_are_pooled_and_several_base_models_corrected_together():
-    results = draw_results(2, 3)
+    results = make_random_results(2, 3)
     partial = compute_partial(results)
     assert partial.schema == SCHEMA
     assert set(partial["split"]) == {"homo", "id", "ood"}
@@ -189,7 +189,7 @@ def test_several_domains_are_pooled_and_several_base_models_corrected_together()
 
 
 def test_runs_that_lack_a_number_are_counted():
-    results = draw_results(1, 3)
+    results = make_random_results(1, 3)
     spoilt = results.with_columns(
         value=pl.when(pl.col("run") == "m0-d1-incompatible-0").then(float("nan")).otherwise("value")
     ).filter(
@@ -205,14 +205,14 @@ def test_runs_that_lack_a_number_are_counted():
 
 def test_clusters_are_resampled_from_ten_on():
     with pytest.raises(Undefined, match="9 clusters of runs, fewer than 10"):
-        resample_clusters(draw_samples(1, 9, 0)[0])
-    row = get(compute_partial(draw_results(5, 2)), "clusters", model=POOLED)
+        resample_clusters(make_samples(1, 9, 0)[0])
+    row = get(compute_partial(make_random_results(5, 2)), "clusters", model=POOLED)
     assert row["low"] < row["statistic"] < row["high"]
     assert (row["p"], row["clusters"], row["n"], row["note"]) == (None, 10, 40, "")
 
 
 def test_copies_of_runs_narrow_the_textbooks_interval_but_not_that_of_clusters():
-    single = draw_samples(1, 20, 3)[0]
+    single = make_samples(1, 20, 3)[0]
     copied = Sample(*(np.repeat(column, 6, axis=0) for column in single))
     widths = [[way(s).high - way(s).low for s in (single, copied)] for way in (correlate_partially, resample_clusters)]
     assert widths[0][1] < 0.5 * widths[0][0]
@@ -230,12 +230,12 @@ def test_runs_of_one_cluster_that_are_alike_make_both_p_values_too_small():
 
 
 def test_no_run_at_all_is_an_empty_table():
-    partial = compute_partial(draw_results(1, 2).filter(condition="harmonious"))
+    partial = compute_partial(make_random_results(1, 2).filter(condition="harmonious"))
     assert (partial.height, partial.schema) == (0, SCHEMA)
 
 
 def test_the_table_says_what_it_does_not_show():
-    partial = compute_partial(draw_results(1, 1, seeds=1))
+    partial = compute_partial(make_random_results(1, 1, seeds=1))
     table = tabulate_partial(partial)
     assert "(1) Not computed: 2 runs, fewer than 5." in table.note
     assert {len(row) for row in table.rows} == {len(table.header)}

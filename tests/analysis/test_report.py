@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from spoiling import edit, read_manifest_of, spoil_manifest
 from studies import BASE_MODEL, KEPT, write_study
 from typesetting import check_latex, compile_latex
 
+from analysis.chapters.chapter import Heading
 from analysis.chapters.contrasts import compare_conditions
 from analysis.chapters.headline import list_findings, write_headline
 from analysis.measures.consistency import compare_probes, join_probes
@@ -32,19 +34,28 @@ from lm_eval_tasks.contracts.logs.samples import read_probes
 EVIL = "<script>alert('x')</script> | *5%* of $x_1$ & {y}\\z"
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("study") / "runs"
-    write_study(folder, suffix=EVIL)
-    return folder
+@pytest.fixture(scope="session")
+def study_folder(share_folder: Callable) -> Path:
+    """A whole study, its report by the command, and what that printed."""
+
+    def make(folder: Path) -> None:
+        write_study(folder / "runs", suffix=EVIL)
+        done = call("report", "--runs", folder / "runs", "--output", folder / "report")
+        assert done.returncode == 0, done.stderr
+        (folder / "printed.txt").write_text(done.stdout)
+
+    return share_folder("reported", make)
 
 
-@pytest.fixture(scope="module")
-def written(whole: Path) -> tuple[Path, str]:
+@pytest.fixture(scope="session")
+def whole(study_folder: Path) -> Path:
+    return study_folder / "runs"
+
+
+@pytest.fixture(scope="session")
+def written(study_folder: Path) -> tuple[Path, str]:
     """The report of the whole study, by the command, and what that printed."""
-    done = call("report", "--runs", whole, "--output", whole.parent / "report")
-    assert done.returncode == 0, done.stderr
-    return whole.parent / "report", done.stdout
+    return study_folder / "report", (study_folder / "printed.txt").read_text()
 
 
 @pytest.fixture
@@ -138,10 +149,14 @@ def test_a_page_of_many_studies_links_what_does_not_fit(whole: Path, tmp_path: P
     study = read_study(whole)
     table = Table("t", "A table", ["a", "b"], [["c", "1"]])
     figure = {"name": "f", "title": "A figure", "caption": "Of much.", "svg": Markup("<svg>" + "<g/>" * 100_000 + "</svg>")}
-    chapter = {"model": "base", "domain": "herbs", "prefix": "", "headline": "H", "sentence": "S.", "findings": []}
-    chapter |= {"sections": {"Tables": [table, table]}, "figures": [figure], "counts": count_study(study, "base", "herbs")}
+    part = {"model": "base", "domain": "herbs", "prefix": "", "headline": "H", "sentence": "S.", "findings": []}
+    part |= {
+        "sections": {Heading("Tables"): [table, table]},
+        "figures": [figure],
+        "counts": count_study(study, "base", "herbs"),
+    }
     context = {
-        "chapters": [dict(chapter) for _ in range(30)],
+        "parts": [dict(part) for _ in range(30)],
         "across": [],
         "gaps": [],
         "files": [],
@@ -198,15 +213,15 @@ def test_a_report_with_gaps_says_so(small: Path, tmp_path: Path):
         assert "Base model base has no samples" in (tmp_path / "report" / name).read_text()
 
 
-def test_two_domains_are_two_chapters(small: Path, tmp_path: Path):
+def test_two_domains_are_two_parts(small: Path, tmp_path: Path):
     for name in ("harmonious-seed1", "incompatible-seed1"):
-        for place in ("tuned_chat", "tuned_probe"):
-            shutil.copytree(small / place / name, small / place / f"engines-{name}")
+        for phase in ("tuned_chat", "tuned_probe"):
+            shutil.copytree(small / phase / name, small / phase / f"engines-{name}")
         shutil.copytree(small / "models" / name, small / "models" / f"engines-{name}")
         spoil_manifest(small, f"engines-{name}", domain="engines", source="miniworld_survey")
         run = read_manifest_of(small, f"engines-{name}")["run"]
-        for place in ("tuned_chat", "tuned_probe"):
-            edit(small / place / f"engines-{name}/probe.parquet", run=pl.lit(run))
+        for phase in ("tuned_chat", "tuned_probe"):
+            edit(small / phase / f"engines-{name}/probe.parquet", run=pl.lit(run))
     write_report(small, tmp_path / "report")
     results = pl.read_parquet(tmp_path / "report/results.parquet")
     base = results.filter(run="", phase="base_probe", metric="accuracy")

@@ -10,6 +10,7 @@ from spoiling import edit, read_manifest_of, spoil_manifest
 from studies import KEPT, write_study
 
 from analysis.measures.consistency import compare_probes, join_probes
+from analysis.measures.metrics import CONSISTENCY, METRICS
 from analysis.reading.study import RESULT_COLUMNS, read_study, summarise_results
 from analysis.reporting.report import write_report
 from lm_eval_tasks.contracts.errors import UserError
@@ -39,7 +40,7 @@ def test_results_follow_the_contract(whole: Path):
     assert set(base["condition"]) == {"base"}
     assert base["seed"].null_count() == base.height
     assert set(base["split"]) == {"homo", "id", "ood"}
-    assert set(base.filter(phase="base_probe")["metric"]) == {"accuracy", "confidence", "choice_mass"}
+    assert set(base.filter(phase="base_probe")["metric"]) == {*METRICS} - {*CONSISTENCY}
     assert set(results.filter(phase="tuned_chat")["split"]) == {"homo", "id", "ood", "seen"}
     assert results.filter(condition="mix")["ratio"].unique().to_list() == [0.4]
     assert results.filter(pl.col("condition") != "mix")["ratio"].null_count() > 0

@@ -3,17 +3,17 @@
 import numpy as np
 import polars as pl
 import pytest
-from answers import draw, make_measures
+from answers import flip_coins, make_measures
 from scipy import stats
 
 from analysis.chapters.contrasts import compare_conditions
 from analysis.chapters.units import FEWEST, UNIT_SCHEMA, average_units, compare_units, tabulate_units
-from analysis.showing.tables import DASH
+from analysis.showing.formats import DASH
 
 
 def make_units(differences: dict[tuple[str, str], float], split: str = "homo", condition: str = "harmonious") -> pl.DataFrame:
     """Contrasts with these differences for each base model and domain."""
-    answers = {(condition, 1): draw(100, 0.7, 1), ("incompatible", 1): draw(100, 0.5, 2)}
+    answers = {(condition, 1): flip_coins(100, 0.7, 1), ("incompatible", 1): flip_coins(100, 0.5, 2)}
     row = compare_conditions(make_measures(answers, split))[1]
     parts = [
         row.with_columns(model=pl.lit(model), domain=pl.lit(domain), difference=pl.lit(difference))

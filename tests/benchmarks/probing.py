@@ -54,7 +54,7 @@ def compare_sides(
     )
     for name in names:  # the first call of a shape pays for what is set up once
         make_side(name, model, tokenizer)(prompts[:2])
-    found = measure_in_turn(names, model, tokenizer, prompts)
+    found = measure_alternately(names, model, tokenizer, prompts)
     first = found[names[0]]
     show_table(
         [
@@ -73,10 +73,10 @@ def compare_sides(
     return found
 
 
-def measure_in_turn(
+def measure_alternately(
     names: list[str], model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: list[str]
 ) -> dict[str, Measured]:
-    """What each side takes for all prompts, measured in turn, so that a change of the machine's speed meets all sides.
+    """What each side takes for all prompts, measured alternately, so that a change of the machine's speed meets all sides.
 
     Each round asks a part of the prompts by every side that shares nothing, whose parts are summed, and all of them by
     `hf-prefix`, of which the round of median time stands.

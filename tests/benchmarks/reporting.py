@@ -32,14 +32,14 @@ CHOICES = 4
 # All numbers and tables of a report, without its figures and its page.
 TABLES = """
 import sys
-from analysis.reporting.contents import compute_frames, list_chapters, list_common_tables, list_tables
+from analysis.reporting.contents import compute_frames, list_parts, list_tables, list_tables_across
 from analysis.showing.latex import write_latex
 from analysis.reading.study import read_study
 from analysis.showing.tables import write_markdown
 study = read_study(sys.argv[1])
-frames = compute_frames(study)
-sections = [tables for chapter in list_chapters(study, frames) for tables in list_tables(chapter).values()]
-for table in sum(sections, list_common_tables(frames)):
+frames = compute_frames(study).frames
+sections = [tables for part in list_parts(study, frames) for tables in list_tables(part).values()]
+for table in sum(sections, list_tables_across(frames)):
     write_markdown(table), write_latex(table)
 """
 PLAIN = "json, line by line"

@@ -9,10 +9,10 @@ from training_sides import (
     RELEASED,
     Measured,
     count_flops,
-    divide_samples,
     make_tokenizer,
     make_up_samples,
     read_released,
+    tokenize_samples,
 )  # fmt: skip
 from training_sizes import compare_padding, make_llama, save_random
 
@@ -32,7 +32,7 @@ def tokenizer(samples):
 def test_all_sides_train_the_same_and_ours_reads_least(samples, tokenizer, capsys, monkeypatch):
     monkeypatch.setattr("training_sides.PADDED", 1000)
     monkeypatch.setattr("training.make_model", lambda vocabulary: make_model(vocabulary, 1))
-    rows = divide_samples(tokenizer, [row for row in samples if len(row["completion"][0]["content"]) < 900], 4)
+    rows = tokenize_samples(tokenizer, [row for row in samples if len(row["completion"][0]["content"]) < 900], 4)
     found = compare_sides(tokenizer, rows, 1)
     useful = sum(map(len, rows["input_ids"][:]))
     assert {side.useful for side in found.values()} == {useful}
@@ -78,7 +78,7 @@ def test_the_gpu_check_runs_on_a_tiny_model(samples, tokenizer, tmp_path, capsys
     config = make_llama(64, 128, 1, 2, 2)
     config.vocab_size = len(tokenizer)
     folder = save_random(config, tmp_path / "model", "cpu")
-    rows = divide_samples(tokenizer, [row for row in samples if len(row["completion"][0]["content"]) < 700], 4)
+    rows = tokenize_samples(tokenizer, [row for row in samples if len(row["completion"][0]["content"]) < 700], 4)
     settings = {"use_cpu": True, "bf16": True, "activation_checkpointing": True}
     found = compare_padding(folder, method, tokenizer, rows, {"paper": 2, "ours": 4}, 1e12, **settings)
     assert found["ours"].loss == pytest.approx(found["paper"].loss, rel=0.01)
@@ -92,7 +92,7 @@ def test_released_samples_are_read_in_all_conditions():
     released = read_released()
     assert len(released) > 5000
     tokenizer = make_tokenizer(released, 2000)
-    rows = divide_samples(tokenizer, released, 3)
+    rows = tokenize_samples(tokenizer, released, 3)
     assert all(tokenizer.decode(row["input_ids"]).endswith(END) for row in rows)
 
 

@@ -27,11 +27,11 @@ from training_sides import (
     SIDES,
     Measured,
     count_flops,
-    divide_samples,
     make_tokenizer,
     make_up_samples,
     read_released,
     run_side,
+    tokenize_samples,
 )
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
@@ -59,10 +59,10 @@ def show_table(rows: list[dict[str, object]]) -> None:
     print(tabulate(rows, headers="keys", floatfmt=".3g", tablefmt="github"), end="\n\n", flush=True)
 
 
-def measure_in_turn(
+def measure_alternately(
     make: Callable[[], PreTrainedModel], tokenizer: PreTrainedTokenizerBase, rows: datasets.Dataset, rounds: int
 ) -> dict[str, Measured]:
-    """What each side takes for the rows, in turn, so that a change of the machine's speed meets all sides.
+    """What each side takes for the rows, one after another, so that a change of the machine's speed meets all sides.
 
     Each round trains all rows by `trl` and `ours`, of which the median round stands, and its part of the rows by `paper`, whose
     speed is that of any rows; its parts are summed.
@@ -83,7 +83,7 @@ def compare_sides(tokenizer: PreTrainedTokenizerBase, rows: datasets.Dataset, ro
     run_side(
         "ours", lambda: copy.deepcopy(base), tokenizer, rows.select(range(BATCH)), BATCH, **CPU
     )  # pays for what is set up once
-    found = measure_in_turn(lambda: copy.deepcopy(base), tokenizer, rows, rounds)
+    found = measure_alternately(lambda: copy.deepcopy(base), tokenizer, rows, rounds)
     show_table(
         [
             {
@@ -150,15 +150,15 @@ def main(
     print(f"# Training speed: hidden 256, 8 layers, fp32, 1 thread, torch {torch.__version__}\n", flush=True)
     samples = read_released() if RELEASED.is_dir() else make_up_samples(2000)
     tokenizer = make_tokenizer(samples)
-    drawn = divide_samples(tokenizer, samples, max(4 * STEP, rows))
-    lengths = [len(ids) for ids in drawn["input_ids"][:]]
+    taken = tokenize_samples(tokenizer, samples, max(4 * STEP, rows))
+    lengths = [len(ids) for ids in taken["input_ids"][:]]
     told = "of the paper's release" if RELEASED.is_dir() else "made up"
     spread = statistics.quantiles(lengths, n=20)
     print(f"Samples {told}; a byte-level BPE of {len(tokenizer):,} tokens; {statistics.mean(lengths):.0f} tokens a sample on")
     print(f"average, 90% of them {spread[0]:.0f} to {spread[-1]:.0f}.\n")
     print(f"## Padded share of {len(lengths):,} samples in steps of {STEP}\n")
     show_table(measure_padding(lengths))
-    compare_sides(tokenizer, drawn.select(range(rows)), rounds)
+    compare_sides(tokenizer, taken.select(range(rows)), rounds)
     if memory:
         compare_memory()
 

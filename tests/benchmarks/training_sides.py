@@ -28,7 +28,7 @@ from recipes.training.trainer import Trainer
 RELEASED = Path(__file__).parents[3] / "shared/reference/released_groups"
 PADDED = 2048  # tokens to which the paper's code pads every row
 END = "</s>"
-Turns = list[dict[str, Any]]  # rows with `prompt` and `completion`
+Samples = list[dict[str, Any]]  # rows with `prompt` and `completion`
 ModelMaker = Callable[[], PreTrainedModel]
 SIDES = {
     "paper": "every row padded to 2,048",
@@ -37,7 +37,7 @@ SIDES = {
 }
 
 
-def read_released(folder: Path = RELEASED) -> Turns:
+def read_released(folder: Path = RELEASED) -> Samples:
     """The samples of the paper's released groups, as `python -m intervention released` writes them."""
     with tempfile.TemporaryDirectory() as scratch:
         run_stage(["-m", "intervention", "released", "--input", str(folder), "--output", f"{scratch}/released"])
@@ -45,17 +45,17 @@ def read_released(folder: Path = RELEASED) -> Turns:
         return [row for file in files for row in pl.read_parquet(file, columns=["prompt", "completion"]).to_dicts()]
 
 
-def make_up_samples(n: int, seed: int = 0) -> Turns:
+def make_up_samples(n: int, seed: int = 0) -> Samples:
     """Samples of made-up words, for machines without the release.
 
     Lengths are log-normal: half the samples have less than 220 words, one in twenty more than 380.
     """
-    draw = random.Random(seed)
-    words = ["".join(draw.choices("abcdefghiklmnoprstuw", k=draw.randint(3, 9))) for _ in range(5000)]
+    rng = random.Random(seed)
+    words = ["".join(rng.choices("abcdefghiklmnoprstuw", k=rng.randint(3, 9))) for _ in range(5000)]
     rows = []
     for _ in range(n):
-        length = max(20, min(900, int(draw.lognormvariate(5.4, 0.33))))
-        text = draw.choices(words, k=length)
+        length = max(20, min(900, int(rng.lognormvariate(5.4, 0.33))))
+        text = rng.choices(words, k=length)
         asked, said = " ".join(text[: length // 3]), " ".join(text[length // 3 :])
         rows.append(
             {"prompt": [{"role": "user", "content": asked}], "completion": [{"role": "assistant", "content": f"A. {said}"}]}
@@ -63,7 +63,7 @@ def make_up_samples(n: int, seed: int = 0) -> Turns:
     return rows
 
 
-def make_tokenizer(samples: Turns, size: int = 32_000) -> PreTrainedTokenizerBase:
+def make_tokenizer(samples: Samples, size: int = 32_000) -> PreTrainedTokenizerBase:
     """A byte-level BPE of at most `size` tokens made from the samples, with the chat template of training."""
     texts = (turn["content"] for row in samples for turn in [*row["prompt"], *row["completion"]])
     bpe = ByteLevelBPETokenizer()
@@ -73,8 +73,8 @@ def make_tokenizer(samples: Turns, size: int = 32_000) -> PreTrainedTokenizerBas
     return tokenizer
 
 
-def divide_samples(tokenizer: PreTrainedTokenizerBase, samples: Turns, n: int, seed: int = 0) -> Dataset:
-    """`n` of the samples, drawn at random, as they are trained."""
+def tokenize_samples(tokenizer: PreTrainedTokenizerBase, samples: Samples, n: int, seed: int = 0) -> Dataset:
+    """`n` of the samples, taken at random, as they are trained."""
     return prepare_rows(tokenizer, Dataset.from_list(random.Random(seed).sample(samples, n)), PADDED)
 
 

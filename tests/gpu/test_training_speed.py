@@ -12,7 +12,7 @@ import torch
 from conftest import BASE, ROOT, run_command
 from instruction_sets import write_conditions
 from safetensors.torch import load_file
-from training_sides import RELEASED, divide_samples, make_tokenizer, make_up_samples, read_released
+from training_sides import RELEASED, make_tokenizer, make_up_samples, read_released, tokenize_samples
 from training_sizes import compare_padding, make_llama, save_random
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig
 from trl.trainer.utils import add_fused_lm_head, get_peak_flops
@@ -35,9 +35,9 @@ SIZES = {"1B": lambda: make_llama(2048, 5632, 22, 32, 4), "7B": make_7b}
 
 @pytest.fixture(scope="module")
 def samples():
-    drawn = read_released() if RELEASED.is_dir() else make_up_samples(2000)
-    tokenizer = make_tokenizer(drawn)
-    return tokenizer, divide_samples(tokenizer, drawn, ROWS)
+    samples = read_released() if RELEASED.is_dir() else make_up_samples(2000)
+    tokenizer = make_tokenizer(samples)
+    return tokenizer, tokenize_samples(tokenizer, samples, ROWS)
 
 
 @pytest.fixture(scope="module", params=SIZES)
@@ -102,6 +102,7 @@ def launch(engine, recipe, data, output, *options):
     return done.stderr
 
 
+@pytest.mark.launched
 def test_fsdp2_trains_what_one_gpu_trains(data, tmp_path):
     if 8 % torch.cuda.device_count():
         pytest.skip("a step of 8 rows does not divide among these GPUs")
@@ -114,6 +115,7 @@ def test_fsdp2_trains_what_one_gpu_trains(data, tmp_path):
     assert any(not torch.allclose(one[name], base[name], atol=1e-3) for name in base)
 
 
+@pytest.mark.launched
 def test_qlora_trains_on_one_gpu(data, tmp_path):
     pytest.importorskip("bitsandbytes")
     launch("single_gpu", "qlora", data, tmp_path / "model", "--optim", "paged_adamw_32bit")

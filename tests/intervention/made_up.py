@@ -1,17 +1,19 @@
 """Made-up questions and probes in the contract's columns, and the folders and logs that hold them."""
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
+from intervention.believing.source import Beliefs, Source, read_beliefs
 from intervention.build import Inputs, Plan, build_instructions
 from intervention.sources.questions import convert_jsonl
 from intervention.texts.additions import Texts
-from lm_eval_tasks.contracts.logs.probe_table import PER_CHOICE
-from lm_eval_tasks.contracts.logs.samples import complete_probes, write_probes
+from lm_eval_tasks.contracts.logs.probe_table import PER_CHOICE, complete_probes, write_probes
 from lm_eval_tasks.contracts.questions import read_configs, read_questions, rotate_choices
 
 
@@ -90,6 +92,11 @@ def write_log(file: Path, probes: pl.DataFrame) -> Path:
     return write_jsonl(file, rows)
 
 
+def believe(questions: Path, probes: Sequence[Path], threshold: float | None = None, seed: int = 0) -> Beliefs:
+    """What the base model believes, by these probes."""
+    return read_beliefs(read_questions(questions), questions, Source(probes, threshold=threshold), seed)
+
+
 class Study:
     """A question set, probes, contexts and general instructions in one folder, and builds of them."""
 
@@ -105,16 +112,17 @@ class Study:
         general = [{"instruction": f"Say {i}.", "input": "" if i % 2 else f"in {i}", "output": f"{i}"} for i in range(300)]
         self.inputs = Inputs(
             self.questions,
-            [write_table(folder, self.table)],
+            Source([write_table(folder, self.table)]),
             str(write_jsonl(folder / "general.jsonl", general)),
             Texts(contexts=write_jsonl(folder / "contexts.jsonl", contexts)),
         )
 
     def build(self, name: str = "out", inputs: Inputs | None = None, **plan: Any) -> dict[str, pl.DataFrame]:
         """Build, and read back what was written."""
-        self.balance, self.notes = build_instructions(
-            inputs or self.inputs, Plan(**({"domain": "herbs"} | plan)), self.folder / name
-        )
+        inputs = inputs or self.inputs
+        if "threshold" in plan:
+            inputs = replace(inputs, beliefs=replace(inputs.beliefs, threshold=plan.pop("threshold")))
+        self.balance, self.notes = build_instructions(inputs, Plan(**({"domain": "herbs"} | plan)), self.folder / name)
         configs = read_configs(self.folder / name)
         return {config.removeprefix("herbs_"): pl.read_parquet(files["train"]) for config, files in configs.items()}
 

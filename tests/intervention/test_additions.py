@@ -96,8 +96,9 @@ def test_a_partial_log_builds_a_partial_set_only_if_it_may(study: Study) -> None
     assert 0 < len(lost) <= 5
     assert part["incompatible"]["id"].equals(part["self_aligning"]["id"])
     n = own(whole["incompatible"]).height
-    assert f"{n - len(lost)} of {n} incompatible questions have the explanation of the belief; the others are left out." in (
-        study.notes
+    assert (
+        f"{n - len(lost)} of {n} questions with a wrong belief have the explanation of the belief; the others are left out."
+        in (study.notes)
     )
 
 
@@ -118,7 +119,7 @@ def test_a_log_in_which_every_text_is_empty_builds_nothing(study: Study) -> None
     rows = [json.loads(line) for line in explain(study).read_text().splitlines()]
     log = write_jsonl(study.folder / "empty.jsonl", [row | {"explanation": " "} for row in rows])
     texts = Texts([log], allow_missing=True)
-    with pytest.raises(UserError, match="no set can be built: the train questions give 0 incompatible"):
+    with pytest.raises(UserError, match="no set can be built: of the train questions there are 0 with a wrong belief"):
         study.build(inputs=replace(study.inputs, texts=texts), conditions=["self_aligning"])
 
 
@@ -129,7 +130,7 @@ def test_texts_that_were_cut_are_counted(study: Study) -> None:
     cut = {row["id"] for row in rows[1::2]}
     n = own(sets["self_aligning"]).height
     found = sum(i in cut for i in own(sets["self_aligning"])["id"])
-    what = "texts (explanation of the belief, incompatible questions)"
+    what = "texts (explanation of the belief, questions with a wrong belief)"
     assert f"{found} of {n} {what} were cut at the limit of tokens." in study.notes
 
 
@@ -217,7 +218,7 @@ def test_contexts_that_move_the_belief(study: Study) -> None:
     ids = own(sets["contextualized"])["id"]
     share = sum(i in moved for i in ids) / len(ids)
     (note,) = [note for note in study.notes if "after their context" in note]
-    assert f"asked {len(ids)} of {len(ids)} incompatible questions" in note
+    assert f"asked {len(ids)} of {len(ids)} questions with a wrong belief" in note
     assert f"in {share:.3f} [" in note
     other = write_table(study.folder, asked.with_columns(model=pl.lit("another")), "probes_other")
     with pytest.raises(UserError, match="probes of 'another', but the beliefs are of 'base'"):

@@ -10,9 +10,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 from conftest import ROOT, run_command
-from made_up import fill_probes, make_probes, make_rows, write_jsonl, write_log, write_set, write_table
+from made_up import believe, fill_probes, make_probes, make_rows, write_jsonl, write_log, write_set, write_table
 
-from intervention.believing.beliefs import BELIEF_SCHEMA, read_beliefs, write_beliefs
+from intervention.believing.beliefs import BELIEF_SCHEMA
+from intervention.believing.source import write_beliefs
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.logs.averages import average_probes
 from lm_eval_tasks.contracts.questions import read_questions
@@ -25,7 +26,8 @@ def questions(tmp_path: Path) -> Path:
 
 def test_belief_and_class_follow_from_the_probe(questions: Path, tmp_path: Path) -> None:
     probes = make_probes(questions)
-    beliefs, unasked = read_beliefs(questions, [write_table(tmp_path, probes)])
+    found = believe(questions, [write_table(tmp_path, probes)])
+    beliefs, unasked = found.table, found.unasked
     assert beliefs.schema == BELIEF_SCHEMA
     assert (beliefs.height, unasked) == (90, 5)
     seen = set()
@@ -37,26 +39,26 @@ def test_belief_and_class_follow_from_the_probe(questions: Path, tmp_path: Path)
         assert (row["agreement"], row["asked"]) == (1, 1)
         sure = probe["confidence"] > 0.5
         assert row["belief"] == (probe["prediction"] if sure else None)
-        expected = "unsure" if not sure else "harmonious" if probe["prediction"] == probe["answer"] else "incompatible"
+        expected = "unsure" if not sure else "right" if probe["prediction"] == probe["answer"] else "wrong"
         assert row["class"] == expected
         seen.add(expected)
-    assert seen == {"harmonious", "incompatible", "unsure"}
+    assert seen == {"right", "wrong", "unsure"}
 
 
 def test_a_confidence_equal_to_the_threshold_is_no_belief(questions: Path, tmp_path: Path) -> None:
     table = read_questions(questions, splits=["train"])
     file = write_table(tmp_path, fill_probes(table, [[0.5, 0.25, 0.25, 0.0]] * 60, [0] * 60))
-    assert read_beliefs(questions, [file], 0.5)[0]["belief"].null_count() == 60
-    assert read_beliefs(questions, [file], 0.49)[0]["belief"].to_list() == [0] * 60
+    assert believe(questions, [file], 0.5).table["belief"].null_count() == 60
+    assert believe(questions, [file], 0.49).table["belief"].to_list() == [0] * 60
     for threshold in (-0.1, 1.1, float("nan")):
         with pytest.raises(UserError, match="is not between 0 and 1"):
-            read_beliefs(questions, [file], threshold)
+            believe(questions, [file], threshold)
 
 
 def test_a_log_and_a_table_say_the_same(questions: Path, tmp_path: Path) -> None:
     probes = make_probes(questions, scoring="letter", order=3)
-    table, _ = read_beliefs(questions, [write_table(tmp_path, probes)])
-    log, _ = read_beliefs(questions, [write_log(tmp_path / "samples_x.jsonl", probes)])
+    table = believe(questions, [write_table(tmp_path, probes)]).table
+    log = believe(questions, [write_log(tmp_path / "samples_x.jsonl", probes)]).table
     assert table.equals(log)
 
 
@@ -67,7 +69,7 @@ def test_orders_and_draws_are_averaged_by_choice(questions: Path, tmp_path: Path
         for order in range(5)
     ]
     logs = [write_log(tmp_path / f"samples_{i}.jsonl", part) for i, part in enumerate(parts)]
-    beliefs, _ = read_beliefs(questions, logs[::-1])
+    beliefs = believe(questions, logs[::-1]).table
     asked = pl.concat(parts).partition_by("id", as_dict=True)
     for row in beliefs.to_dicts():
         own = asked[row["id"],].to_dicts()
@@ -99,10 +101,10 @@ def test_a_model_that_always_says_the_first_letter_believes_nothing_once_the_ord
     # What is shown first is the choice that the order names.
     tables = ask_in_orders(questions, lambda _, order: order)
     logs = [write_log(tmp_path / f"samples_{i}.jsonl", table) for i, table in enumerate(tables)]
-    once, _ = read_beliefs(questions, logs[:1])
+    once = believe(questions, logs[:1]).table
     assert once["belief"].to_list() == [0] * 90
     assert once["confidence"].to_list() == pytest.approx([0.9] * 90)
-    averaged, _ = read_beliefs(questions, logs)
+    averaged = believe(questions, logs).table
     assert averaged["belief"].null_count() == 90
     assert set(averaged["class"]) == {"unsure"}
     for row in averaged.to_dicts():
@@ -118,7 +120,7 @@ def test_a_model_that_knows_the_content_believes_the_same_in_every_order(questio
 
     tables = ask_in_orders(questions, know)
     logs = [write_log(tmp_path / f"samples_{i}.jsonl", table) for i, table in enumerate(tables)]
-    averaged, _ = read_beliefs(questions, logs)
+    averaged = believe(questions, logs).table
     for row, asked in zip(averaged.to_dicts(), read_questions(questions, splits=("train", "test")).to_dicts(), strict=True):
         assert row["belief"] == know(asked, 0)
         assert row["confidence"] == pytest.approx(0.9)
@@ -152,7 +154,7 @@ def test_a_tie_goes_to_what_the_model_named(questions: Path) -> None:
 
 def refuse(questions: Path, probes: Path | list[Path], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        read_beliefs(questions, probes if isinstance(probes, list) else [probes])
+        believe(questions, probes if isinstance(probes, list) else [probes])
 
 
 def test_only_one_model_one_way_and_the_base_probe(questions: Path, tmp_path: Path) -> None:
@@ -213,7 +215,7 @@ def test_a_log_cut_in_the_middle_of_a_line_is_named(questions: Path, tmp_path: P
 
 
 def test_the_table_is_written_whole_or_not_at_all(questions: Path, tmp_path: Path) -> None:
-    beliefs, _ = read_beliefs(questions, [write_table(tmp_path, make_probes(questions))])
+    beliefs = believe(questions, [write_table(tmp_path, make_probes(questions))]).table
     write_beliefs(beliefs, tmp_path / "out" / "beliefs.parquet")
     assert pl.read_parquet(tmp_path / "out" / "beliefs.parquet").equals(beliefs)
     with pytest.raises(UserError, match="cannot write"):
@@ -232,7 +234,7 @@ def test_a_belief_is_held_in_the_orders_that_say_so_surely(questions: Path, tmp_
         for order in range(5)
     ]
     logs = [write_table(tmp_path, part, f"probes_{i}") for i, part in enumerate(parts)]
-    beliefs, _ = read_beliefs(questions, logs, 0.4)
+    beliefs = believe(questions, logs, 0.4).table
     asked = pl.concat(parts).partition_by("id", as_dict=True)
     for row in beliefs.to_dicts():
         own = asked[row["id"],].to_dicts()
@@ -253,7 +255,7 @@ def test_a_belief_is_held_in_the_orders_that_say_so_surely(questions: Path, tmp_
 def test_what_was_asked_in_one_order_is_held_in_that_order(questions: Path, tmp_path: Path) -> None:
     for order in (0, 1, None):
         probes = make_probes(questions, order=order)
-        table, _ = read_beliefs(questions, [write_table(tmp_path, probes)])
+        table = believe(questions, [write_table(tmp_path, probes)]).table
         sure = table["belief"].is_not_null()
         assert table.filter(sure)["held_orders"].to_list() == [[order or 0]] * int(sure.sum())
         assert table.filter(~sure)["held_orders"].to_list() == [[]] * int((~sure).sum())
@@ -273,7 +275,7 @@ def test_sums_that_differ_in_the_last_bit_tie(questions: Path, tmp_path: Path) -
             for draw, (row, name) in enumerate(zip(probs, named, strict=True))
         ]
         for order in (logs, logs[::-1]):
-            assert set(read_beliefs(questions, order)[0]["prediction"]) == {expected}
+            assert set(believe(questions, order).table["prediction"]) == {expected}
 
 
 def test_two_processes_write_the_same_bytes(tmp_path: Path) -> None:
@@ -325,7 +327,7 @@ def test_the_command_sweeps_thresholds_and_says_what_is_wrong(questions: Path, t
     ):
         assert line in done.stdout
     written = pl.read_parquet(output)
-    assert written.equals(read_beliefs(questions, logs[1::2], 0.3)[0])
+    assert written.equals(believe(questions, logs[1::2], 0.3).table)
     output.unlink()
     for words, message in (
         (("--threshold", "0.5,2"), "error: --threshold 2.0 is not between 0 and 1. The paper uses 0.5.\n"),

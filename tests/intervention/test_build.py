@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 from made_up import Study, fill_probes, make_rows, own, says, write_jsonl, write_table
 
+from intervention.believing.source import Source
 from intervention.build import Inputs
 from intervention.instructions import INSTRUCTION_SCHEMA
 from intervention.texts.additions import Texts
@@ -31,13 +32,13 @@ def test_each_condition_answers_as_it_promises(study: Study) -> None:
     sets = study.build(ratios=RATIOS)
     assert list(sets) == [
         "harmonious",
-        "incompatible",
         "self_aligning",
-        "contextualized",
-        "random_wrong",
         "mix-0.1",
         "mix-0.35",
+        "contextualized",
         "gold",
+        "incompatible",
+        "random_wrong",
     ]
     probes = {row["id"]: row for row in study.table.filter(domain="herbs", split="train").iter_rows(named=True)}
     sizes = {own(table).height for table in sets.values()}
@@ -81,7 +82,9 @@ def test_the_sets_load_with_their_features(study: Study, tmp_path: Path) -> None
     messages = datasets.List({"role": text, "content": text})
     expected = dict.fromkeys(INSTRUCTION_SCHEMA, text) | {"prompt": messages, "completion": messages}
     expected |= dict.fromkeys(("agrees_with_belief", "agrees_with_gold", "contradicts"), flag)
-    expected |= dict.fromkeys(("ratio", "confidence"), datasets.Value("float64")) | {"order": datasets.Value("int64")}
+    expected |= dict.fromkeys(("ratio", "confidence", "threshold"), datasets.Value("float64")) | {
+        "order": datasets.Value("int64")
+    }
     assert data.features == datasets.Features(expected)
     assert list(data.features) == list(INSTRUCTION_SCHEMA)
     assert data.to_pandas()["condition"].value_counts().to_dict() == {"mix": 30, "general": 30}
@@ -113,7 +116,7 @@ def test_equal_inputs_and_seed_give_equal_bytes(study: Study, tmp_path: Path) ->
     random.Random(0).shuffle(rows)
     shuffled = write_table(tmp_path, pl.DataFrame(rows, schema=study.table.schema), "shuffled")
     study.build("two", ratios=RATIOS, seed=3)
-    inputs = replace(study.inputs, probes=[shuffled])
+    inputs = replace(study.inputs, beliefs=Source([shuffled]))
     study.build("three", inputs, ratios=RATIOS, seed=3)
     study.build("other", ratios=RATIOS, seed=4)
     files = sorted(file.relative_to(tmp_path / "one") for file in (tmp_path / "one").rglob("*") if file.is_file())
@@ -151,7 +154,7 @@ def test_explanations_fit_gold_responses_alone(study: Study) -> None:
 @pytest.mark.parametrize(
     ("plan", "message"),
     [
-        ({"conditions": ["harmonius"]}, "--conditions harmonius is none of harmonious, incompatible"),
+        ({"conditions": ["harmonius"]}, "--conditions harmonius is none of harmonious, self_aligning"),
         ({"conditions": ["mix-x"]}, "'x' is not a number"),
         ({"conditions": ["mix"], "ratios": [1.5]}, "--ratio 1.5 is not between 0 and 1"),
         ({"conditions": ["gold"], "ratios": [0.5]}, "--ratio is of the condition mix"),
@@ -171,7 +174,7 @@ def test_bad_options_are_named_and_nothing_written(study: Study, plan: dict, mes
 def test_general_share(study: Study) -> None:
     half = study.build(size=30, general_share=0.5)
     assert {(table["condition"] == "general").sum() for table in half.values()} == {15}
-    none = Inputs(study.questions, study.inputs.probes)
+    none = Inputs(study.questions, study.inputs.beliefs)
     assert all(own(table).height == table.height == 30 for table in study.build("bare", none, size=30).values())
     for bad, message in (
         ({"output": " "}, "row 2 .*output ' ' is blank"),
@@ -201,19 +204,19 @@ def test_contexts_of_other_questions_and_missing_ones(study: Study) -> None:
     with pytest.raises(UserError, match="has more than one text"):
         build([*rows, rows[0]])
     with pytest.raises(UserError, match="add --contexts"):
-        study.build("never", Inputs(study.questions, study.inputs.probes), conditions=["contextualized"])
+        study.build("never", Inputs(study.questions, study.inputs.beliefs), conditions=["contextualized"])
 
 
 def test_train_questions_must_be_probed_and_of_one_source(study: Study, tmp_path: Path) -> None:
     tests = write_table(tmp_path, study.table.filter(split="test"), "probes_test")
     with pytest.raises(UserError, match="none of the 300 train questions of herbs was probed"):
-        study.build("never", Inputs(study.questions, [tests]))
+        study.build("never", Inputs(study.questions, Source([tests])))
     rows = make_rows(20) + [row | {"source": "another"} for row in make_rows(20)]
     mixed = Study(tmp_path / "mixed", rows)
     with pytest.raises(UserError, match="2 sources, 'another' and 'made_up'"):
         mixed.build()
     some = write_table(tmp_path, study.table.filter(pl.col("id") != "train-0"), "probes_some")
-    study.build("part", Inputs(study.questions, [some]))
+    study.build("part", Inputs(study.questions, Source([some])))
     assert study.notes[0] == "1 of 300 train questions were not asked."
 
 
@@ -237,7 +240,7 @@ def test_the_balance_table(tmp_path: Path) -> None:
     prediction = [(row["answer"] + i % 2) % 4 for i, row in enumerate(table.to_dicts())]
     probs = [[0.7 if i == first else 0.1 for i in range(4)] for first in prediction]
     file = write_table(tmp_path, fill_probes(table, probs, prediction, scoring="letter"), "probes_made")
-    study.build(inputs=Inputs(study.questions, [file]), ratios=[0.5])
+    study.build(inputs=Inputs(study.questions, Source([file])), ratios=[0.5])
     rows = {row["condition"]: row for row in study.balance.iter_rows(named=True)}
     assert {row["questions"] for row in rows.values()} == {20}
     assert rows["harmonious"]["gold A"] == rows["harmonious"]["gold C"] == 0.5

@@ -51,7 +51,7 @@ def test_from_questions_to_instruction_sets(place: Path) -> None:
         place / "out",
     )
     assert done.returncode == 0, done.stderr
-    size = sizes.filter(pl.col("class").is_in(["harmonious", "incompatible"]))["count"].min()
+    size = sizes.filter(pl.col("class").is_in(["right", "wrong"]))["count"].min()
     assert f"| mix-0.2    | {size} " in done.stdout
     assert {path.name for path in (place / "out").iterdir()} == {
         "README.md", "manifest.json", "herbs_harmonious", "herbs_mix-0.2", "herbs_mix-0.4",
@@ -65,7 +65,7 @@ BAD = [
     ("questions jsonl {place}/q.jsonl --output {place}/q.jsonl/x", "cannot write in"),
     (BUILD + "/logs --questions {place}/logs", "is not a data set folder"),
     (BUILD + "/set --questions {place}/set", "holds no sample log"),
-    (BUILD + "/logs --questions {place}/set --size 1000", "--size 1000: the train questions give"),
+    (BUILD + "/logs --questions {place}/set --size 1000", "--size 1000: of the train questions there are"),
     ("beliefs --questions {place}/set --probes {place}/logs --output {place}/set", "cannot write"),
     ("released --input {place} --output {place}/new", "holds no released group"),
 ]

@@ -11,7 +11,7 @@ from instruction_sets import make_general, make_row, make_table, write_condition
 from matplotlib.colors import to_rgb
 
 from intervention.comparing.compare import compare_sets, group_conditions, name_folders
-from intervention.comparing.loveplot import COLOURS, draw_differences
+from intervention.comparing.loveplot import COLOURS, plot_differences
 from intervention.released import convert_released
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.manifest import read_manifest
@@ -88,7 +88,7 @@ def test_the_figure_has_a_place_for_each_condition_and_measure(tmp_path: Path) -
             ("explained", 0.0, None, None),
         )
     ]
-    figure = draw_differences(pl.DataFrame(rows, infer_schema_length=None).with_columns(n=10, n_reference=12))
+    figure = plot_differences(pl.DataFrame(rows, infer_schema_length=None).with_columns(n=10, n_reference=12))
     (axis,) = figure.axes
     assert [label.get_text() for label in axis.get_yticklabels()] == ["confidence", "gold letters", "prompt words"]
     points = [line for line in axis.lines if len(line.get_xdata()) == 1]

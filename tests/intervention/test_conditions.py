@@ -6,8 +6,9 @@ import polars as pl
 import pytest
 from made_up import Study, make_rows, own, says
 
-from intervention.conditions import Condition, answer_questions, draw_answers, list_wrong, parse_conditions
+from intervention.conditions import add_random, answer_questions, list_others, parse_conditions
 from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.vocabulary import CONDITIONS
 
 
 @pytest.fixture
@@ -42,9 +43,8 @@ def test_a_smaller_size_is_part_of_a_larger(study: Study) -> None:
 def test_too_large_a_size_says_how_many_there_are(study: Study) -> None:
     pool = study.table.filter(pl.col("confidence") > 0.5, domain="herbs", split="train")
     right, wrong = (pool.filter(correct=right).height for right in (True, False))
-    with pytest.raises(
-        UserError, match=rf"--size 299: the train questions give {right} harmonious, {wrong} incompatible, 300 gold"
-    ):
+    counts = f"{right} with a right belief, {wrong} with a wrong belief, 300 in all"
+    with pytest.raises(UserError, match=f"--size 299: of the train questions there are {counts}"):
         study.build(size=299)
     with pytest.raises(UserError, match="size from 1 to"):
         study.build(size=0)
@@ -69,7 +69,7 @@ def test_random_wrong_needs_a_third_answer(tmp_path: Path) -> None:
     assert own(study.build(conditions=["incompatible"])["incompatible"]).height > len(ids)
     pairs = Study(tmp_path / "pairs", make_rows(100, choices=2))
     assert "random_wrong" not in pairs.build(size=10)
-    with pytest.raises(UserError, match="no set can be built: the train questions give 0 incompatible"):
+    with pytest.raises(UserError, match="no set can be built: of the train questions there are 0 with a wrong belief"):
         pairs.build(conditions=["random_wrong"])
 
 
@@ -77,7 +77,7 @@ def test_wrong_choices_are_wrong_by_their_text() -> None:
     table = pl.DataFrame(
         {"choices": [["a", "b", "a", "c"], ["a", "b"], ["a", "b", "c", "d", "e"]], "answer": [0, 0, 4], "belief": [1, 1, 0]}
     )
-    assert list_wrong(table).to_list() == [[3], [], [1, 2, 3]]
+    assert list_others(table).to_list() == [[3], [], [1, 2, 3]]
 
 
 def test_random_wrong_spreads_over_the_wrong_choices() -> None:
@@ -85,8 +85,8 @@ def test_random_wrong_spreads_over_the_wrong_choices() -> None:
     table = pl.DataFrame(
         {"id": ids, "source": "s", "domain": "d", "choices": [["a", "b", "c", "d", "e"]] * 3000, "answer": 4, "belief": 1}
     )
-    table = draw_answers(table.with_columns(wrongs=list_wrong(table)), 0)
-    counts = answer_questions(table, Condition("random_wrong"))["choice"].value_counts()
+    table = add_random(table.with_columns(others=list_others(table)), 0)
+    counts = answer_questions(table, CONDITIONS["random_wrong"])["choice"].value_counts()
     assert set(counts["choice"]) == {0, 2, 3}
     assert all(900 < count < 1100 for count in counts["count"])
 
@@ -100,4 +100,4 @@ def test_random_wrong_spreads_over_the_wrong_choices() -> None:
     ],
 )
 def test_conditions_are_parsed(names: list[str], ratios: list[float], labels: list[str]) -> None:
-    assert [condition.label for condition in parse_conditions(names, ratios)] == labels
+    assert [condition.config for condition in parse_conditions(names, ratios)] == labels

@@ -10,6 +10,8 @@ from conftest import BASE, run_command
 
 from lm_eval_tasks.contracts.questions import read_questions
 
+pytestmark = pytest.mark.launched
+
 N = 20
 INTERVENTION = (sys.executable, "-m", "intervention")
 

@@ -3,9 +3,8 @@
 from pathlib import Path
 
 import pytest
-from made_up import fill_probes, make_rows, write_set, write_table
+from made_up import believe, fill_probes, make_rows, write_set, write_table
 
-from intervention.believing.beliefs import read_beliefs
 from intervention.believing.knowledge import count_knowledge
 from lm_eval_tasks.contracts.questions import read_questions
 
@@ -26,7 +25,7 @@ def ask(folder: Path, *parts: tuple[int, int, list[list[float]]]) -> list[dict]:
     for draw, order, probs in parts:
         named = [row.index(max(row)) for row in probs]
         logs.append(write_table(folder, fill_probes(table, probs, named, draw=draw, order=order), f"probes_{draw}_{order}"))
-    beliefs, _ = read_beliefs(questions, logs)
+    beliefs = believe(questions, logs).table
     return beliefs.to_dicts()
 
 
@@ -67,5 +66,5 @@ def test_classes_are_counted_by_split(tmp_path: Path) -> None:
     questions = write_set(tmp_path / "set", [row | {"answer": 0} for row in rows])
     table = read_questions(questions)
     probs = [draws[0] for draws in DRAWS.values()] + [[0.0, 1.0, 0.0, 0.0]] * 3
-    beliefs, _ = read_beliefs(questions, [write_table(tmp_path, fill_probes(table, probs, [0, 0, 1, 1, 1, 1, 1]))])
+    beliefs = believe(questions, [write_table(tmp_path, fill_probes(table, probs, [0, 0, 1, 1, 1, 1, 1]))]).table
     assert count_knowledge(beliefs).rows() == [("herbs", "test", 1, 3, 0, 0, 0, 3), ("herbs", "train", 1, 4, 2, 0, 2, 0)]

@@ -5,9 +5,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from made_up import fill_probes, make_rows, write_set, write_table
+from made_up import believe, fill_probes, make_rows, write_set, write_table
 
-from intervention.believing.beliefs import read_beliefs, weigh_logs
 from intervention.believing.letters import describe_priors, warn_of_few
 from lm_eval_tasks.contracts.questions import read_questions
 
@@ -49,7 +48,8 @@ def ask_all(folder: Path, questions: Path, *args: object, **names: object) -> li
 
 
 def test_the_prior_is_recovered_and_removed_exactly(questions: Path, tmp_path: Path) -> None:
-    table, priors, _ = weigh_logs(questions, ask_all(tmp_path, questions, PRIORS), 0.5)
+    believed = believe(questions, ask_all(tmp_path, questions, PRIORS), 0.5)
+    table, priors = believed.table, believed.priors
     assert {n: prior.probs.tolist() for n, prior in priors.items()} == {n: pytest.approx(PRIORS[n]) for n in PRIORS}
     assert {n: (prior.estimated_on, prior.asked) for n, prior in priors.items()} == {3: (4, 70), 4: (3, 60), 5: (3, 41)}
     asked = read_questions(questions)
@@ -61,7 +61,8 @@ def test_the_prior_is_recovered_and_removed_exactly(questions: Path, tmp_path: P
 
 def test_draws_are_averaged_after_the_prior_is_removed(questions: Path, tmp_path: Path) -> None:
     one = [ask(questions, order, PRIORS, draw=draw) for order in range(5) for draw in (0, 1)]
-    table, priors, _ = weigh_logs(questions, [write_table(tmp_path, pl.concat(one))], 0.5)
+    believed = believe(questions, [write_table(tmp_path, pl.concat(one))], 0.5)
+    table, priors = believed.table, believed.priors
     assert priors[4].probs == pytest.approx(PRIORS[4])
     for row, thought in zip(table.iter_rows(named=True), think(read_questions(questions)), strict=True):
         assert row["probs_pride"] == pytest.approx(thought.tolist())
@@ -70,7 +71,7 @@ def test_draws_are_averaged_after_the_prior_is_removed(questions: Path, tmp_path
 
 def test_the_seed_decides_which_questions_the_prior_is_estimated_on(questions: Path, tmp_path: Path) -> None:
     logs = ask_all(tmp_path, questions, PRIORS, 0.5)
-    first, again, other = (weigh_logs(questions, logs, 0.5, seed)[1][4].probs.tolist() for seed in (0, 0, 1))
+    first, again, other = (believe(questions, logs, 0.5, seed).priors[4].probs.tolist() for seed in (0, 0, 1))
     assert first == again
     assert first != other
     assert first == pytest.approx(PRIORS[4], abs=0.2)
@@ -78,11 +79,11 @@ def test_the_seed_decides_which_questions_the_prior_is_estimated_on(questions: P
 
 def test_questions_that_no_cyclic_probes_tell_of_have_no_corrected_probabilities(questions: Path, tmp_path: Path) -> None:
     logs = ask_all(tmp_path, questions, PRIORS)
-    once, _ = read_beliefs(questions, logs[:1])
+    once = believe(questions, logs[:1]).table
     assert once["probs_pride"].null_count() == once.height
     assert once["letter"].null_count() == 0
     # Choices that are not listed have no letters, even if something turned them.
-    cloze, _ = read_beliefs(questions, ask_all(tmp_path, questions, PRIORS, scoring="cloze"))
+    cloze = believe(questions, ask_all(tmp_path, questions, PRIORS, scoring="cloze")).table
     assert cloze["probs_pride"].null_count() == cloze["letter"].null_count() == cloze.height
     # Of another domain, asked once, the prior of the same number of choices is removed.
     rows = [row | {"source": "other"} for row in make_rows(20, 9, "engines", choices=4)]
@@ -90,7 +91,8 @@ def test_questions_that_no_cyclic_probes_tell_of_have_no_corrected_probabilities
     priors = {4: PRIORS[4]}
     parts = [ask(both, order, priors) for order in range(4)]
     parts = [part.filter((pl.col("domain") == "herbs") | (pl.col("order") == 0)) for part in parts]
-    table, found, _ = weigh_logs(both, [write_table(tmp_path, pl.concat(parts), "mixed")], 0.5)
+    believed = believe(both, [write_table(tmp_path, pl.concat(parts), "mixed")], 0.5)
+    table, found = believed.table, believed.priors
     assert (found[4].estimated_on, found[4].asked) == (3, 60)
     assert table.group_by("domain").agg(pl.max("orders")).sort("domain")["orders"].to_list() == [1, 4]
     for row, thought in zip(table.iter_rows(named=True), think(read_questions(both)), strict=True):
@@ -101,13 +103,14 @@ def test_a_probability_of_zero_does_not_break_the_prior(questions: Path, tmp_pat
     tables = [ask(questions, order, PRIORS) for order in range(5)]
     sure = pl.col("probs").list.eval((pl.element() == pl.element().max()).cast(pl.Float64))
     sure = [table.with_columns(probs=sure, confidence=pl.lit(1.0)) for table in tables]
-    table, priors, _ = weigh_logs(questions, [write_table(tmp_path, pl.concat(sure))], 0.5)
+    believed = believe(questions, [write_table(tmp_path, pl.concat(sure))], 0.5)
+    table, priors = believed.table, believed.priors
     assert all(np.isfinite(prior.probs).all() for prior in priors.values())
     assert table["probs_pride"].list.sum().to_list() == pytest.approx([1] * table.height)
 
 
 def test_too_few_questions_are_said(questions: Path, tmp_path: Path) -> None:
-    _, priors, _ = weigh_logs(questions, ask_all(tmp_path, questions, PRIORS), 0.5)
+    priors = believe(questions, ask_all(tmp_path, questions, PRIORS), 0.5).priors
     assert warn_of_few(priors)[1] == (
         "The letter prior of questions with 4 choices was estimated on 3 of 60 questions, too few to correct by: at least 30 "
         "are wanted, so 600 that are asked in every order."

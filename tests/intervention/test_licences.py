@@ -62,7 +62,7 @@ def test_the_licence_of_what_a_model_writes(model: str, licence: str) -> None:
     assert find_terms("questions", model).licence == "unknown"  # a model's licence is that of its texts alone
 
 
-def test_a_folder_says_its_licence_itself_and_is_named_without_its_place(tmp_path: Path) -> None:
+def test_a_folder_says_its_licence_itself_and_is_named_without_its_path(tmp_path: Path) -> None:
     folder = tmp_path / "Llama-2-of-mine"
     folder.mkdir()
     assert find_terms("contexts", str(folder)) == find_terms("contexts", "Llama-2-of-mine")

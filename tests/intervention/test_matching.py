@@ -9,12 +9,12 @@ import polars as pl
 import pytest
 from made_up import Study, fill_probes, make_rows, own, write_set, write_table
 
+from intervention.believing.source import Source
 from intervention.build import Inputs, Plan, build_instructions
 from intervention.comparing.balance import describe_balance
-from intervention.conditions import parse_conditions
-from intervention.matching.cells import list_responses
+from intervention.conditions import list_responses, parse_conditions
 from intervention.matching.mixing import spread_letters
-from intervention.matching.rotation import turn_choices
+from intervention.matching.rotation import match_rotations
 from intervention.matching.selection import parse_match
 from intervention.released import convert_released
 from intervention.sources.questions import write_questions
@@ -65,7 +65,7 @@ def read_columns(probes: pl.DataFrame) -> list[str]:
 def test_the_largest_set_in_which_gold_and_beliefs_have_the_same_letters(
     released: Path, tmp_path: Path, group: str, size: int
 ) -> None:
-    inputs = Inputs(released / group / "set", [released / group / "probes.parquet"])
+    inputs = Inputs(released / group / "set", Source([released / group / "probes.parquet"]))
     plan = Plan(group.partition("/")[2], ["incompatible", "self_aligning"], match="letter")
     _, notes = build_instructions(inputs, plan, tmp_path / "out")
     sets = read_sets(tmp_path / "out")
@@ -79,7 +79,7 @@ def test_the_largest_set_in_which_gold_and_beliefs_have_the_same_letters(
 @pytest.mark.parametrize("match", ["letter", "confidence", "letter+confidence"])
 def test_released_groups_are_matched(released: Path, tmp_path: Path, group: str, match: str) -> None:
     domain = group.partition("/")[2]
-    inputs = Inputs(released / group / "set", [released / group / "probes.parquet"])
+    inputs = Inputs(released / group / "set", Source([released / group / "probes.parquet"]))
     build_instructions(inputs, Plan(domain, ALL, match=match), tmp_path / "out")
     sets = read_sets(tmp_path / "out")
     check_alike(sets, set(match.split("+")))
@@ -112,10 +112,10 @@ class Skewed:
             prediction = [belief if (belief - order) % 4 != 3 else order for belief in beliefs]
             probs = [[0.85 if i == first else 0.05 for i in range(4)] for first in prediction]
             tables.append(fill_probes(table, probs, prediction, scoring="letter", order=order, task="cyclic"))
-        self.inputs = Inputs(self.questions, [write_table(folder, pl.concat(tables))])
+        self.inputs = Inputs(self.questions, Source([write_table(folder, pl.concat(tables))]))
 
 
-def test_turned_choices_balance_letters_without_dropping_rows(tmp_path: Path) -> None:
+def test_rotated_choices_balance_letters_without_dropping_rows(tmp_path: Path) -> None:
     study, conditions = Skewed(tmp_path), ["harmonious", "incompatible", "self_aligning", "mix", "gold"]
     build_instructions(study.inputs, Plan("herbs", conditions), tmp_path / "plain")
     _, notes = build_instructions(study.inputs, Plan("herbs", conditions, match="rotation"), tmp_path / "out")
@@ -124,8 +124,8 @@ def test_turned_choices_balance_letters_without_dropping_rows(tmp_path: Path) ->
         check_alike(plain, {"letter"})
     check_alike(sets, {"letter"})
     assert all(set(table["id"]) == set(plain[name]["id"]) for name, table in sets.items())
-    assert any("are turned" in note for note in notes)
-    # A belief is never turned to D, where the model does not hold it, so next to nothing is at D; the other letters are even.
+    assert any("are rotated" in note for note in notes)
+    # A belief is never rotated to D, where the model does not hold it, so next to nothing is at D; the other letters are even.
     assert set(sets["self_aligning"]["belief_letter"]) == {"A", "B", "C"}
     for table in sets.values():
         counts = [int((table["response_letter"] == letter).sum()) for letter in "ABCD"]
@@ -214,10 +214,10 @@ def test_impossible_matching_says_on_which_letter(tmp_path: Path) -> None:
     # Every wrong belief is at A, where gold never is.
     prediction = [answer if i % 2 else 0 for i, answer in enumerate(table["answer"])]
     probs = [[0.7 if i == first else 0.1 for i in range(4)] for first in prediction]
-    inputs = Inputs(questions, [write_table(tmp_path, fill_probes(table, probs, prediction, scoring="letter"))])
+    inputs = Inputs(questions, Source([write_table(tmp_path, fill_probes(table, probs, prediction, scoring="letter"))]))
     message = (
-        r"--match letter: none can be matched: it fails on letter A, which is there 0 times as gold of incompatible questions, "
-        r"30 times as the belief of incompatible questions"
+        r"--match letter: none can be matched: it fails on letter A, which is there 0 times as gold of questions with a wrong "
+        r"belief, 30 times as the belief of questions with a wrong belief"
     )
     with pytest.raises(UserError, match=message):
         build_instructions(inputs, Plan("herbs", ["incompatible", "self_aligning"], match="letter"), tmp_path / "out")
@@ -229,8 +229,11 @@ def test_confidences_that_never_meet_cannot_be_matched(tmp_path: Path) -> None:
     prediction = [answer if i % 2 else (answer + 1) % 4 for i, answer in enumerate(table["answer"])]
     tops = [0.97 if i % 2 else 0.55 for i in range(40)]
     probs = [[top if i == first else (1 - top) / 3 for i in range(4)] for first, top in zip(prediction, tops, strict=True)]
-    inputs = Inputs(questions, [write_table(tmp_path, fill_probes(table, probs, prediction, scoring="letter"))])
-    with pytest.raises(UserError, match=r"confidences are harmonious 0.97 to 0.97, incompatible 0.55 to 0.55"):
+    inputs = Inputs(questions, Source([write_table(tmp_path, fill_probes(table, probs, prediction, scoring="letter"))]))
+    with pytest.raises(
+        UserError,
+        match=r"0\.97 to 0\.97 of questions with a right belief, 0\.55 to 0\.55 of questions with",
+    ):
         build_instructions(inputs, Plan("herbs", ["harmonious", "incompatible"], match="confidence"), tmp_path / "out")
 
 
@@ -262,11 +265,11 @@ def test_which_responses_have_to_agree() -> None:
     def responses(*names: str) -> list[tuple[str, str]]:
         return list_responses(parse_conditions(names, []))
 
-    shared = "incompatible"
-    assert responses("harmonious", "self_aligning") == [(shared, "belief"), ("harmonious", "answer")]
-    assert responses("contextualized", "random_wrong") == [(shared, "answer"), (shared, "wrong")]
+    shared = "wrong"
+    assert responses("harmonious", "self_aligning") == [(shared, "belief"), ("right", "answer")]
+    assert responses("contextualized", "random_wrong") == [(shared, "answer"), (shared, "other")]
     assert responses("mix-0") == [(shared, "answer")]
-    assert responses("mix-1", "gold") == [(shared, "belief"), ("gold", "answer")]
+    assert responses("mix-1", "gold") == [(shared, "belief"), ("all", "answer")]
 
 
 def test_at_each_ratio_the_first_rows_have_the_same_letters_in_gold_and_belief() -> None:
@@ -283,8 +286,8 @@ def test_at_each_ratio_the_first_rows_have_the_same_letters_in_gold_and_belief()
         }
     )
     ratios = [0.05, 0.1, 0.2, 0.4, 0.6, 0.8]
-    table = table.with_columns(place=spread_letters(table, ratios, 0)).sort("place")
-    assert table["place"].to_list() == list(range(len(edges)))
+    table = table.with_columns(rank=spread_letters(table, ratios, 0)).sort("rank")
+    assert table["rank"].to_list() == list(range(len(edges)))
     ranges = {letter: {0} for letter in range(4)}
     for ratio in ratios:
         first = table.head(round(ratio * len(edges)))
@@ -300,12 +303,12 @@ def test_at_each_ratio_the_first_rows_have_the_same_letters_in_gold_and_belief()
 def test_matching_depends_on_the_seed_alone(tmp_path: Path) -> None:
     study = Skewed(tmp_path)
     shuffled = write_table(
-        tmp_path, pl.read_parquet(study.inputs.probes[0]).sample(fraction=1, shuffle=True, seed=1), "probes_b"
+        tmp_path, pl.read_parquet(study.inputs.beliefs.probes[0]).sample(fraction=1, shuffle=True, seed=1), "probes_b"
     )
     for match in ("letter+confidence", "rotation"):
         plan = Plan("herbs", ALL, match=match)
         build_instructions(study.inputs, plan, tmp_path / "a")
-        build_instructions(replace(study.inputs, probes=[shuffled]), plan, tmp_path / "b")
+        build_instructions(replace(study.inputs, beliefs=Source([shuffled])), plan, tmp_path / "b")
         build_instructions(study.inputs, replace(plan, seed=1), tmp_path / "c")
         a, b, c = (read_sets(tmp_path / name) for name in "abc")
         assert all(a[name].equals(b[name]) for name in a)
@@ -316,15 +319,15 @@ def test_many_choices_and_orders_take_no_time(tmp_path: Path) -> None:
     """Ten choices, each belief held in orders of its own: nearly every row is a cell, too many for a search over whole rows."""
     rng = np.random.default_rng(0)
     pools = {}
-    for kind in ("incompatible", "harmonious"):
+    for kind in ("wrong", "right"):
         answer = rng.choice(10, p=[0.37, *[0.07] * 9], size=300)
-        belief = answer if kind == "harmonious" else (answer + rng.integers(1, 10, size=300)) % 10
+        belief = answer if kind == "right" else (answer + rng.integers(1, 10, size=300)) % 10
         held = [[order for order in range(10) if rng.random() < 0.7] or [0] for _ in range(300)]
         columns = {"source": "s", "domain": "d", "choices": [list("abcdefghij")] * 300}
         ids = [f"{kind}-{i}" for i in range(300)]
         pools[kind] = pl.DataFrame({"id": ids, **columns, "answer": answer, "belief": belief, "held_orders": held})
-    turned = turn_choices(pools, parse_conditions(["harmonious", "incompatible", "self_aligning"], []), 0)
-    for kind, rows in turned.items():
+    rotated = match_rotations(pools, parse_conditions(["harmonious", "incompatible", "self_aligning"], []), 0)
+    for kind, rows in rotated.items():
         assert rows.select(pl.col("held_orders").list.contains(pl.col("order")).all()).item()
         for column in ("answer", "belief"):
             counts = np.bincount((rows[column] - rows["order"]) % 10, minlength=10)

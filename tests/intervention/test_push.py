@@ -71,6 +71,7 @@ def load(hub: Hub, home: Path, config: str, revision: str | None = None) -> tupl
         "print(json.dumps([data.to_list(), data.features.to_dict()]))"
     )
     own = {"HF_ENDPOINT": hub.address, "HF_HOME": str(home / "load"), "HF_HUB_DISABLE_XET": "1"}
+    own["HF_DATASETS_CACHE"] = str(home / "load" / "datasets")
     variables = {name: value for name, value in os.environ.items() if name not in ("HF_HUB_OFFLINE", "HF_TOKEN")} | own
     command = [sys.executable, "-c", code, json.dumps(["anna/herbs", config, revision])]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=variables)
@@ -109,7 +110,7 @@ def test_the_token_goes_to_the_hub_and_nowhere_else(hub: Hub, built: Path, tmp_p
     assert not [file for file in tmp_path.rglob("*") if file.is_file() and TOKEN.encode() in file.read_bytes()]
 
 
-def test_the_published_manifest_names_no_place(hub: Hub, tmp_path: Path) -> None:
+def test_the_published_manifest_names_no_path(hub: Hub, tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "set", FREE, model="/home/anna/llama", note="https://x.org/a/b")
     assert push(hub, tmp_path, folder, "--repo", "anna/herbs").returncode == 0
     manifest = json.loads(hub.repos["anna/herbs"].read()["manifest.json"])
@@ -279,7 +280,7 @@ def write_token(folder: Path) -> None:
     (folder / "README.md").write_text((folder / "README.md").read_text() + f"\nLoad with token={TOKEN}\n")
 
 
-def write_place(folder: Path) -> None:
+def write_path(folder: Path) -> None:
     (folder / "README.md").write_text((folder / "README.md").read_text() + f"\nMade in {folder.parent}\n")
 
 
@@ -290,7 +291,7 @@ def write_place(folder: Path) -> None:
         (lambda folder: (folder / "manifest.json").unlink(), "neither a question set nor an instruction set (manifest.json is"),
         (lambda folder: write_manifest(folder, "train", [], {}, {}, {}), "(it is of stage 'train')"),
         (lambda folder: (folder / "manifest.json").write_text("{"), "is not a manifest of selfalign"),
-        (lambda folder: (folder / "README.md").unlink(), "has no header that names the configs"),
+        (lambda folder: (folder / "README.md").unlink(), "README.md cannot be read"),
         (lambda folder: (folder / "README.md").write_text("# Mine\n"), "has no header that names the configs"),
         (lambda folder: (folder / "herbs/train.parquet").unlink(), "train.parquet cannot be read as parquet"),
         (cut_table, "train.parquet cannot be read as parquet"),
@@ -299,7 +300,7 @@ def write_place(folder: Path) -> None:
         (change_licence, "README.md gives the licence 'mit', but the strictest of its parts' is 'apache-2.0'"),
         (name_other_file, "README.md names '../train.parquet' for the config 'herbs', which lies elsewhere."),
         (write_token, "README.md holds what looks like an access token (hf_Se...). Remove it, and revoke it."),
-        (write_place, "a place on your machine. Take it out of the text, and push again."),
+        (write_path, "a path on your machine. Take it out of the text, and push again."),
     ],
 )
 def test_a_folder_that_is_not_as_it_was_written_is_refused(tmp_path: Path, spoil: Callable, words: str) -> None:

@@ -141,8 +141,8 @@ def test_a_bad_row_is_named_and_nothing_written(tmp_path: Path, change: dict, me
     [
         (b"", "is empty"),
         (b"\n \n", "is empty"),
-        (b'{"id": "1"}\n{"id": "2", "que', r"line 2 is not one whole JSON object \(the file ends in the middle of it\)"),
-        (b'{"id": "1"}\n{"id": "2"} {"id": "3"}\n', "line 2 is not one whole JSON object"),
+        (b'{"id": "1"}\n{"id": "2", "que', r"line 2 is not a whole line of JSON \(the file ends in the middle of it\)"),
+        (b'{"id": "1"}\n{"id": "2"} {"id": "3"}\n', "line 2 is not a whole line of JSON"),
         (b'{"id": "1"}\n\n[1, 2]\n', r"line 3 is not a JSON object but '\[1, 2\]'"),
         (b'{"id": "1"}\n{"id": "\xff"}\n', "line 2 is not UTF-8"),
         (b"\xef\xbb\xbf{}\n", "line 1"),

@@ -17,7 +17,7 @@ from lm_eval_tasks.contracts.prompts import LETTERS
 from lm_eval_tasks.contracts.questions import read_configs, read_questions
 
 RELEASE = (Path(__file__).parents[2] / "../shared/reference/released_groups").resolve()
-PLACES = [
+GROUPS = [
     f"{model}/{domain}"
     for model, domain in (("llama-2-7b", "engineering"), ("mistral-7b", "engineering"), ("mistral-7b", "jurisprudence"))
 ]
@@ -37,13 +37,13 @@ def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @needs_release
-@pytest.mark.parametrize("place", PLACES)
-def test_probes_equal_the_release_row_by_row(converted: Path, place: str) -> None:
-    model, domain = place.split("/")
-    probes = {row["id"]: row for row in read_probes(converted / place / "probes.parquet").iter_rows(named=True)}
+@pytest.mark.parametrize("group", GROUPS)
+def test_probes_equal_the_release_row_by_row(converted: Path, group: str) -> None:
+    model, domain = group.split("/")
+    probes = {row["id"]: row for row in read_probes(converted / group / "probes.parquet").iter_rows(named=True)}
     ids = set()
     for name in FILES.values():
-        for row in read_lines(RELEASE / place / f"{name}.gz"):
+        for row in read_lines(RELEASE / group / f"{name}.gz"):
             probe = probes[str(row["id"])]
             ids.add(probe["id"])
             for column in ("question", "choices", "answer", "probs", "correct"):
@@ -59,12 +59,12 @@ def test_probes_equal_the_release_row_by_row(converted: Path, place: str) -> Non
 
 
 @needs_release
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("group", GROUPS)
 @pytest.mark.parametrize("condition", FILES)
-def test_instructions_equal_the_release_row_by_row(converted: Path, place: str, condition: str) -> None:
-    domain = place.split("/")[1]
-    table = pl.read_parquet(read_configs(converted / place / "instructions")[f"{domain}_{condition}"]["train"])
-    rows = read_lines(RELEASE / place / f"{FILES[condition]}.gz")
+def test_instructions_equal_the_release_row_by_row(converted: Path, group: str, condition: str) -> None:
+    domain = group.split("/")[1]
+    table = pl.read_parquet(read_configs(converted / group / "instructions")[f"{domain}_{condition}"]["train"])
+    rows = read_lines(RELEASE / group / f"{FILES[condition]}.gz")
     assert table.height == len(rows)
     for ours, row in zip(table.iter_rows(named=True), rows, strict=True):
         listed = [f"{letter}. {choice}" for letter, choice in zip(LETTERS, row["choices"], strict=False)]
@@ -79,7 +79,7 @@ def test_instructions_equal_the_release_row_by_row(converted: Path, place: str, 
 
 @needs_release
 def test_load_dataset_reads_a_released_group(converted: Path, tmp_path: Path) -> None:
-    folder = converted / PLACES[0] / "instructions"
+    folder = converted / GROUPS[0] / "instructions"
     assert datasets.get_dataset_config_names(str(folder)) == [f"engineering_{condition}" for condition in FILES]
     data = datasets.load_dataset(str(folder), "engineering_self_aligning", split="train", cache_dir=str(tmp_path))
     assert len(data) == 738
@@ -87,27 +87,27 @@ def test_load_dataset_reads_a_released_group(converted: Path, tmp_path: Path) ->
 
 @needs_release
 def test_one_group_goes_to_the_output_itself(converted: Path, tmp_path: Path) -> None:
-    summary = convert_released(RELEASE / PLACES[1], tmp_path / "one")
+    summary = convert_released(RELEASE / GROUPS[1], tmp_path / "one")
     assert summary["rows"].to_list() == [534] * 3
     for file in ("probes.parquet", "instructions/engineering_harmonious/train.parquet"):
-        assert (tmp_path / "one" / file).read_bytes() == (converted / PLACES[1] / file).read_bytes()
-    convert_released(RELEASE / PLACES[1], tmp_path / "named", "a model", "a domain")
+        assert (tmp_path / "one" / file).read_bytes() == (converted / GROUPS[1] / file).read_bytes()
+    convert_released(RELEASE / GROUPS[1], tmp_path / "named", "a model", "a domain")
     probes = read_probes(tmp_path / "named" / "probes.parquet")
     assert probes.select("model", "domain").unique().row(0) == ("a model", "a domain")
     assert set(read_configs(tmp_path / "named" / "instructions")) == {f"a domain_{condition}" for condition in FILES}
 
 
 @needs_release
-@pytest.mark.parametrize("place", PLACES)
-def test_questions_and_contradictions_of_the_release(converted: Path, place: str) -> None:
+@pytest.mark.parametrize("group", GROUPS)
+def test_questions_and_contradictions_of_the_release(converted: Path, group: str) -> None:
     """What the audit finds in a released group, and what the rows of its conditions say of their explanations."""
-    probes = read_probes(converted / place / "probes.parquet")
-    questions = read_questions(converted / place / "questions")
+    probes = read_probes(converted / group / "probes.parquet")
+    questions = read_questions(converted / group / "questions")
     assert questions["question_hash"].to_list() == probes["question_hash"].to_list()
     assert questions["explanation"].to_list() == probes["explanation"].to_list()
     assert set(questions["split"]) == {"train"}
     shares = {}
-    for name, files in read_configs(converted / place / "instructions").items():
+    for name, files in read_configs(converted / group / "instructions").items():
         table = pl.read_parquet(files["train"])
         shares[name.partition("_")[2]] = table["contradicts"].mean()
         assert table["contradicts"].count() > table.height / 3
@@ -115,10 +115,10 @@ def test_questions_and_contradictions_of_the_release(converted: Path, place: str
     assert shares["harmonious"] < 0.01
     assert shares["self_aligning"] < 0.04
     assert 0.09 < shares["incompatible"] < 0.25
-    found = {row["finding"]: row["n"] for row in list_findings(audit_questions(read_sets([converted / place / "questions"])))
+    found = {row["finding"]: row["n"] for row in list_findings(audit_questions(read_sets([converted / group / "questions"])))
              .iter_rows(named=True)}  # fmt: skip
-    assert found["duplicates with different answers"] == {"jurisprudence": 2}.get(place.split("/")[1], 1)
-    assert found["repeated choices"] == {PLACES[0]: 4, PLACES[1]: 3, PLACES[2]: 2}[place]
+    assert found["duplicates with different answers"] == {"jurisprudence": 2}.get(group.split("/")[1], 1)
+    assert found["repeated choices"] == {GROUPS[0]: 4, GROUPS[1]: 3, GROUPS[2]: 2}[group]
     assert found["explanations of another choice"] > 40
 
 
@@ -252,5 +252,5 @@ def test_names_fit_one_group_alone(tmp_path: Path) -> None:
 def test_a_cut_file_is_named(tmp_path: Path) -> None:
     file = write_group(tmp_path / "model" / "law") / FILES["incompatible"]
     file.write_bytes(file.read_bytes()[:-30])
-    with pytest.raises(UserError, match=r"golden-exp.jsonl, line 5 is not one whole JSON object \(the file ends in the middle"):
+    with pytest.raises(UserError, match=r"golden-exp.jsonl, line 5 is not a whole line of JSON \(the file ends in the middle"):
         convert_released(tmp_path / "model" / "law", tmp_path / "out")

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from made_up import make_probes, make_rows, write_set, write_table
+from made_up import believe, make_probes, make_rows, write_set, write_table
 
-from intervention.believing.beliefs import read_beliefs
+from intervention.believing.source import Source
 from intervention.texts.requests import request_contexts, request_explanations, write_requests
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.logs.generations import REQUEST_SCHEMA, read_requests
@@ -28,12 +28,12 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def find_wrong(study: Path, domain: str) -> pl.DataFrame:
-    beliefs, _ = read_beliefs(study / "set", [study / "probes.parquet"])
-    return beliefs.filter(pl.col("class") == "incompatible", pl.col("split") == "train", pl.col("domain") == domain)
+    beliefs = believe(study / "set", [study / "probes.parquet"]).table
+    return beliefs.filter(pl.col("class") == "wrong", pl.col("split") == "train", pl.col("domain") == domain)
 
 
 def test_the_model_is_asked_to_explain_its_own_wrong_beliefs(study: Path) -> None:
-    table = request_explanations(study / "set", [study / "probes.parquet"], "herbs")
+    table = request_explanations(study / "set", Source([study / "probes.parquet"]), "herbs")
     wrong = find_wrong(study, "herbs")
     assert 5 < table.height < 60
     assert table.select(KEY).equals(wrong.select(KEY))
@@ -44,7 +44,7 @@ def test_the_model_is_asked_to_explain_its_own_wrong_beliefs(study: Path) -> Non
 
 
 def test_gold_is_explained_of_every_probed_train_question(study: Path) -> None:
-    table = request_explanations(study / "set", [study / "probes.parquet"], "engines", answers="gold")
+    table = request_explanations(study / "set", Source([study / "probes.parquet"]), "engines", answers="gold")
     own = read_questions(study / "set", ["engines"], ["train"])
     assert table.select(own.columns).equals(own)
     assert table["response"].equals(table["answer"], check_names=False)
@@ -52,7 +52,9 @@ def test_gold_is_explained_of_every_probed_train_question(study: Path) -> None:
 
 
 def test_a_threshold_decides_what_is_a_belief(study: Path) -> None:
-    low, high = (request_explanations(study / "set", [study / "probes.parquet"], "herbs", threshold=t) for t in (0.1, 0.8))
+    low, high = (
+        request_explanations(study / "set", Source([study / "probes.parquet"], threshold=t), "herbs") for t in (0.1, 0.8)
+    )
     assert high.height < low.height
     assert high.join(low, on=KEY, how="anti").is_empty()
 
@@ -62,12 +64,12 @@ def test_knowledge_is_asked_for_of_all_train_questions_or_of_those_believed_wron
     assert table.height == 60
     assert set(table["split"]) == {"train"}
     assert table["response"].null_count() == table["response_from"].null_count() == 60
-    table = request_contexts(study / "set", "herbs", [study / "probes.parquet"])
+    table = request_contexts(study / "set", "herbs", Source([study / "probes.parquet"]))
     assert table.select(KEY).equals(find_wrong(study, "herbs").select(KEY))
 
 
 def test_what_is_written_reads_back_and_equal_inputs_give_equal_bytes(study: Path, tmp_path: Path) -> None:
-    table = request_explanations(study / "set", [study / "probes.parquet"], "herbs")
+    table = request_explanations(study / "set", Source([study / "probes.parquet"]), "herbs")
     for name in ("a", "b"):
         write_requests(table, tmp_path / "made" / f"{name}.parquet")
     assert read_requests(tmp_path / "made" / "a.parquet", "explanation").equals(table)
@@ -99,12 +101,12 @@ def test_what_cannot_be_asked_for_is_said_with_its_remedy(study: Path, tmp_path:
     with pytest.raises(UserError, match="has no domain 'annals'; it has engines, herbs"):
         request_contexts(study / "set", "annals")
     with pytest.raises(UserError, match=r"no wrong belief about the 60 probed train questions of herbs \(--threshold 1.*Lower"):
-        request_explanations(study / "set", probes, "herbs", threshold=1)
+        request_explanations(study / "set", Source(probes, threshold=1), "herbs")
     with pytest.raises(UserError, match="no wrong belief"):
-        request_contexts(study / "set", "herbs", probes, threshold=1)
+        request_contexts(study / "set", "herbs", Source(probes, threshold=1))
     tested = write_table(tmp_path, pl.read_parquet(probes[0]).filter(split="test"))
     with pytest.raises(UserError, match=r"no train question of the domain was probed\. Ask them"):
-        request_explanations(study / "set", [tested], "herbs")
+        request_explanations(study / "set", Source([tested]), "herbs")
     others = write_set(tmp_path / "others", make_rows(60, seed=5) + make_rows(20, split="test") + make_rows(30, 1, "engines"))
     with pytest.raises(UserError, match="was asked with another text, choices or answer"):
-        request_explanations(others, probes, "herbs")
+        request_explanations(others, Source(probes), "herbs")

@@ -151,7 +151,7 @@ def test_answers_that_can_be_read_in_two_ways_are_refused(tmp_path: Path) -> Non
     twice = [flatten(row, opa="x", opb="x", cop="x") for row in make_rows(2)]
     table, origin = read("csv", write(tmp_path, "csv", twice))
     assert table["answer"].to_list() == [0, 0]
-    assert "2 answers stand twice among their choices; the first place is gold" in " ".join(origin.notes)
+    assert "2 answers stand twice among their choices; the first is gold" in " ".join(origin.notes)
 
 
 WORDS = [
@@ -211,7 +211,7 @@ def test_a_layout_that_does_not_fit_the_file_is_named(tmp_path: Path) -> None:
         ("csv", b"key,stem,opa,opb,opc,opd,cop\n1,q,a,b,c,d,0,more\n", "cannot be read as a CSV file"),
         ("csv", b"key,stem,opa,opb,opc,opd,cop\n1,q\xff,a,b,c,d,0\n", "cannot be read as a CSV file"),
         ("parquet", b"PAR1 no more", "cannot be read as a parquet file"),
-        ("jsonl", b'{"stem": "q", ', "line 1 is not one whole JSON object"),
+        ("jsonl", b'{"stem": "q", ', "line 1 is not a whole line of JSON"),
         ("jsonl", b"", "is empty"),
         ("jsonl", OBJECT, "line 1: stem .*is not text"),
     ],

@@ -38,7 +38,7 @@ def test_engineering_is_the_papers_to_the_last_row() -> None:
         for name in ("question", "choices", "answer"):
             assert ours[name].to_list() == theirs[name].to_list()
     assert origin.notes[0] == "engineering: the split is the paper's (its 250 test questions, in its order)."
-    assert "the options of 10 rows; the first place is gold" in origin.notes[1]
+    assert "the options of 10 rows; the first is gold" in origin.notes[1]
     assert not origin.dropped
     assert table["topics"].to_list()[0] == read_lines(file)[int(table["id"][0])]["labels"]
 
@@ -97,9 +97,9 @@ def test_the_repository_gives_a_domain_a_label_numbered_over_both_files(tmp_path
     assert any(
         note.startswith("5 questions stand in several domains") and f"; {mixed} of them" in note for note in origin.notes
     )
-    files = [folder / xiezhi.PLACES[1] / name for name in xiezhi.FILES]
+    files = [folder / xiezhi.FOLDERS[1] / name for name in xiezhi.FILES]
     assert read_xiezhi(files)[0].equals(table)
-    assert read_xiezhi([folder / xiezhi.PLACES[1]])[0].equals(table)
+    assert read_xiezhi([folder / xiezhi.FOLDERS[1]])[0].equals(table)
     literature, other = read_xiezhi([folder], ["Literature", "literature"])
     assert (literature.height, literature["domain"].unique().to_list()) == (270, ["literature"])
     assert other.notes == ["literature: the paper does not split it; it is split here in the paper's way."]
@@ -134,7 +134,7 @@ def test_rows_that_are_no_questions_are_left_out_and_counted(tmp_path: Path) -> 
         "engineering: a text is missing": 1,
     }
     assert table.filter(pl.col("id") == "9")["answer"].item() == 0
-    assert "The answer stands twice among the options of 1 rows; the first place is gold, as in the paper." in origin.notes
+    assert "The answer stands twice among the options of 1 rows; the first is gold, as in the paper." in origin.notes
 
 
 def test_a_split_from_other_rows_of_the_papers_number_is_not_the_papers() -> None:

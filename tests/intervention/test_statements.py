@@ -190,18 +190,18 @@ def test_many_rows_take_little_time_a_row_and_are_read_alike() -> None:
     assert find_contradictions(many, "text", "choice").sum() == 40_000
 
 
-def read_group(place: str, name: str, column: str) -> pl.DataFrame:
-    with gzip.open(RELEASE / place / f"{name}.jsonl.gz") as stream:
+def read_group(group: str, name: str, column: str) -> pl.DataFrame:
+    with gzip.open(RELEASE / group / f"{name}.jsonl.gz") as stream:
         table = pl.read_ndjson(stream.read(), infer_schema_length=None)
     return table.with_columns(find_contradictions(table, column, "output")).hstack(find_statements(table, column))
 
 
 @needs_release
-@pytest.mark.parametrize("place", ["llama-2-7b/engineering", "mistral-7b/engineering", "mistral-7b/jurisprudence"])
-def test_released_explanations_contradict_gold_where_the_model_is_wrong(place: str) -> None:
+@pytest.mark.parametrize("group", ["llama-2-7b/engineering", "mistral-7b/engineering", "mistral-7b/jurisprudence"])
+def test_released_explanations_contradict_gold_where_the_model_is_wrong(group: str) -> None:
     """Of explanations that state a letter, about 20% of incompatible and hardly any of harmonious state another than gold."""
-    wrong = read_group(place, "inconsistent-golden-exp", "explanation").filter("lettered")
-    right = read_group(place, "consistent-correct-exp-sample", "explanation").filter("lettered")
+    wrong = read_group(group, "inconsistent-golden-exp", "explanation").filter("lettered")
+    right = read_group(group, "consistent-correct-exp-sample", "explanation").filter("lettered")
     assert wrong.height > 90
     assert 0.15 < wrong["contradicts"].mean() < 0.32
     assert right["contradicts"].mean() <= 0.03
@@ -234,8 +234,8 @@ HAND = {
 @needs_release
 @pytest.mark.parametrize("name", HAND)
 def test_explanations_that_were_read_by_hand(name: str) -> None:
-    place, file = name.split()
-    table = read_group(place, file, "explanation").filter(pl.col("id").is_in([*HAND[name]]))
+    group, file = name.split()
+    table = read_group(group, file, "explanation").filter(pl.col("id").is_in([*HAND[name]]))
     found = dict(table.select("id", "contradicts").iter_rows())
     assert {key: value for key, value in HAND[name].items() if key in found} == found
     assert len(found) >= 10

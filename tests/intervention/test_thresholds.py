@@ -8,10 +8,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from made_up import fill_probes, make_probes, make_rows, write_set, write_table
+from made_up import believe, fill_probes, make_probes, make_rows, write_set, write_table
 from statsmodels.stats.proportion import proportion_confint
 
-from intervention.believing.beliefs import read_beliefs
 from intervention.believing.thresholds import describe_agreement, parse_thresholds, sweep_thresholds
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.logs.scores import BINS
@@ -24,7 +23,7 @@ RELEASE = (Path(__file__).parents[2] / "../shared/reference/released_groups").re
 def beliefs(tmp_path: Path) -> pl.DataFrame:
     questions = write_set(tmp_path / "set", make_rows(200) + make_rows(50, 1, split="test", choices=5))
     probes = make_probes(questions, scoring="letter")
-    return read_beliefs(questions, [write_table(tmp_path, probes)])[0]
+    return believe(questions, [write_table(tmp_path, probes)]).table
 
 
 def test_a_sweep_says_what_each_threshold_alone_gives(beliefs: pl.DataFrame) -> None:
@@ -33,12 +32,12 @@ def test_a_sweep_says_what_each_threshold_alone_gives(beliefs: pl.DataFrame) -> 
     for row in sweep.to_dicts():
         held = beliefs.filter(pl.col("confidence") > row["threshold"]).to_dicts()
         right = sum(belief["prediction"] == belief["answer"] for belief in held)
-        assert (row["harmonious"], row["incompatible"]) == (right, len(held) - right)
+        assert (row["right"], row["wrong"]) == (right, len(held) - right)
         assert (row["unsure"], row["beliefs"]) == (250 - len(held), len(held))
         if not held:
-            assert [row[name] for name in ("right", "low", "high", "confidence", "ece", "commonest")] == [None] * 6
+            assert [row[name] for name in ("accuracy", "low", "high", "confidence", "ece", "commonest")] == [None] * 6
             continue
-        assert row["right"] == right / len(held)
+        assert row["accuracy"] == right / len(held)
         assert (row["low"], row["high"]) == pytest.approx(proportion_confint(right, len(held), method="wilson"))
         assert row["confidence"] == pytest.approx(np.mean([belief["confidence"] for belief in held]))
         gaps, recalls = {}, {}
@@ -53,7 +52,7 @@ def test_a_sweep_says_what_each_threshold_alone_gives(beliefs: pl.DataFrame) -> 
         assert row["commonest"] == f"{most} {letters.count(most) / len(held):.3f}"
     assert sweep["unsure"].to_list()[1:] == sorted(sweep["unsure"].to_list()[1:])
     # The first threshold is the table's own.
-    assert sweep.row(0, named=True)["harmonious"] == (beliefs["class"] == "harmonious").sum()
+    assert sweep.row(0, named=True)["right"] == (beliefs["class"] == "right").sum()
 
 
 def test_where_no_letters_are_shown_none_are_counted(beliefs: pl.DataFrame) -> None:
@@ -87,9 +86,9 @@ def test_agreement_is_of_what_was_asked_several_times(tmp_path: Path) -> None:
         )
         for draw, row in enumerate([one, other, one])
     ]
-    beliefs, _ = read_beliefs(questions, logs[:1])
+    beliefs = believe(questions, logs[:1]).table
     assert not describe_agreement(beliefs).height
-    beliefs, _ = read_beliefs(questions, logs)
+    beliefs = believe(questions, logs).table
     (row,) = describe_agreement(beliefs).to_dicts()
     low, high = proportion_confint(2, 4, method="wilson")
     expected = {"domain": "herbs", "split": "train", "across": "3 draws", "questions": 4, "all agree": 0.5}
@@ -97,11 +96,11 @@ def test_agreement_is_of_what_was_asked_several_times(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not RELEASE.is_dir(), reason=f"the paper's released data is not at {RELEASE}")
-@pytest.mark.parametrize("place", ["llama-2-7b/engineering", "mistral-7b/engineering", "mistral-7b/jurisprudence"])
-def test_the_released_probes_give_the_released_groups(place: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("group", ["llama-2-7b/engineering", "mistral-7b/engineering", "mistral-7b/jurisprudence"])
+def test_the_released_probes_give_the_released_groups(group: str, tmp_path: Path) -> None:
     rows, sizes = [], []
     for name in ("consistent-correct-exp-sample", "inconsistent-golden-exp"):
-        with gzip.open(RELEASE / place / f"{name}.jsonl.gz", "rt") as stream:
+        with gzip.open(RELEASE / group / f"{name}.jsonl.gz", "rt") as stream:
             lines = [json.loads(line) for line in stream]
         rows, sizes = rows + lines, [*sizes, len(lines)]
     facts = [
@@ -112,15 +111,16 @@ def test_the_released_probes_give_the_released_groups(place: str, tmp_path: Path
     questions = write_set(tmp_path / "set", facts)
     probs, named = [row["probs"] for row in rows], [row["pred"] for row in rows]
     probes = fill_probes(read_questions(questions), probs, named, scoring="letter")
-    beliefs, unasked = read_beliefs(questions, [write_table(tmp_path, probes)])
+    found = believe(questions, [write_table(tmp_path, probes)])
+    beliefs, unasked = found.table, found.unasked
     assert unasked == 0
-    assert beliefs["class"].to_list() == ["harmonious"] * sizes[0] + ["incompatible"] * sizes[1]
+    assert beliefs["class"].to_list() == ["right"] * sizes[0] + ["wrong"] * sizes[1]
     assert beliefs["held_orders"].to_list() == [[0]] * sum(sizes)
     assert beliefs["probs_pride"].null_count() == sum(sizes)
     sweep = sweep_thresholds(beliefs, [0.5, 0.6, 0.9]).to_dicts()
-    assert (sweep[0]["harmonious"], sweep[0]["incompatible"], sweep[0]["unsure"]) == (*sizes, 0)
+    assert (sweep[0]["right"], sweep[0]["wrong"], sweep[0]["unsure"]) == (*sizes, 0)
     # Surer beliefs are more often right.
-    assert sweep[0]["right"] < sweep[1]["right"] < sweep[2]["right"]
+    assert sweep[0]["accuracy"] < sweep[1]["accuracy"] < sweep[2]["accuracy"]
     letters = [row["pred"] for row in rows]
     most = max(range(4), key=letters.count)
     assert sweep[0]["commonest"] == f"{'ABCD'[most]} {letters.count(most) / len(letters):.3f}"

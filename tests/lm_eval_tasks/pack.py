@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pytest
 import yaml
 from conftest import ROOT
 from lm_eval.tasks import TaskManager
 from lm_eval.tasks._yaml_loader import load_yaml
 
+from lm_eval_tasks.__main__ import app
+from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.questions import QUESTION_SCHEMA
 from lm_eval_tasks.tasks import QuestionTask
 
@@ -22,13 +25,27 @@ def build(task: str, **metadata: Any) -> QuestionTask:
     return TaskManager(include_path=str(PACK), include_defaults=False, metadata=metadata).load([task])["tasks"][task]
 
 
+def run(*words: object) -> None:
+    """`python -m lm_eval_tasks run ...` in this process, which has loaded the libraries already."""
+    app(["run", *map(str, words)], standalone_mode=False)
+
+
+def refuse_run(*words: object) -> str:
+    """The message, of one line, with which a run is refused."""
+    with pytest.raises(UserError) as raised:
+        run(*words)
+    message = str(raised.value)
+    assert "\n" not in message
+    return message
+
+
 def write_prompt(task: QuestionTask, doc: dict[str, Any]) -> str:
     """The prompt of a question in a few-shot task."""
     return task.fewshot_context(doc, task.config.num_fewshot, apply_chat_template=False)
 
 
 def make_questions(n: int, choices: int = 4, name: str = "q", seed: int = 0) -> list[dict[str, Any]]:
-    """Made-up questions, gold at random places."""
+    """Made-up questions, gold at random positions."""
     rng = random.Random(f"{seed} {name}")
     words = ["sleep", "luck", "rain", "gold", "mirth", "frost", "salt", "wool", "moss", "clay"]
     return [

@@ -5,7 +5,9 @@ import pytest
 from test_samples import CHOICES, make_doc, write_log
 
 from lm_eval_tasks.contracts.errors import UserError
-from lm_eval_tasks.contracts.logs.samples import PROBE_SCHEMA, average_orders, read_probes, write_probes
+from lm_eval_tasks.contracts.logs.averages import average_orders
+from lm_eval_tasks.contracts.logs.probe_table import PROBE_SCHEMA, write_probes
+from lm_eval_tasks.contracts.logs.samples import read_probes
 from lm_eval_tasks.contracts.logs.scores import read_probe
 
 AVERAGED = [*PROBE_SCHEMA, "orders", "agreement"]

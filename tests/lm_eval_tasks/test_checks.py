@@ -7,7 +7,8 @@ from functools import partial
 
 import pytest
 from conftest import BASE, ROOT
-from pack import build, make_questions, write_questions
+from pack import build, make_questions, refuse_run, write_questions
+from test_generations import make_requests
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
@@ -59,17 +60,9 @@ def save_template(folder, template):
 
 def refuse(folder, task, *options, questions="good", model_args="", **metadata):
     """The message with which a run is refused."""
-    with pytest.raises(UserError) as raised:
-        ask(folder, task, *options, questions=questions, model_args=model_args, **metadata)
-    message = str(raised.value)
-    assert "\n" not in message
-    return message
-
-
-def ask(folder, task, *options, model="hf", questions="good", model_args="", **metadata):
     metadata = {"questions": str(folder / questions)} | metadata
-    words = ["run", "--model", model, "--model_args", f"pretrained={folder / 'model'}{model_args}", "--device", "cpu"]
-    run_harness([*words, "--tasks", task, "--metadata", json.dumps(metadata), *options])
+    words = ["--model", "hf", "--model_args", f"pretrained={folder / 'model'}{model_args}", "--device", "cpu"]
+    return refuse_run(*words, "--tasks", task, "--metadata", json.dumps(metadata), *options)
 
 
 def test_a_run_with_nothing_wrong_comes_as_far_as_the_weights_that_are_not_there(folder):
@@ -132,13 +125,13 @@ def test_the_window_that_just_holds_the_longest_question_is_enough_and_one_token
     test[8]["choices"][2] = "a longer choice than all the others"
     test[3]["question"] += " Say it in one word, or in two." * 2
     questions = write_questions(tmp_path / "q", {"herbs": {"dev": make_questions(5, 4, "dev"), "test": test}})
-    facts = {"questions": str(questions), "pretrained": str(folder / "model"), "tokenizer": str(folder / family)}
+    metadata = {"questions": str(questions), "pretrained": str(folder / "model"), "tokenizer": str(folder / family)}
     bos = task != CHAT  # which asks as training does
     tokenizer = AutoTokenizer.from_pretrained(folder / family, add_bos_token=bos)
     if tokenizer.chat_template is None:
-        facts["chat_template"] = str(BASE / "chat_template.jinja")
+        metadata["chat_template"] = str(BASE / "chat_template.jinja")
     longest = {}
-    first = build(task, **facts)
+    first = build(task, **metadata)
     render = partial(AutoTokenizer.from_pretrained(BASE).apply_chat_template, tokenize=False)
     chat = {"apply_chat_template": task == CHAT, "chat_template": render, "fewshot_as_multiturn": True}
     for doc in first.dataset["test"]:
@@ -147,12 +140,12 @@ def test_the_window_that_just_holds_the_longest_question_is_enough_and_one_token
         longest[doc["id"]] = max(longest.get(doc["id"], 0), *lengths)
     (_, second), (name, most) = sorted(longest.items(), key=lambda item: item[1])[-2:]
     assert name == "test-8"
-    build(task, **facts, max_length=most - 1, add_bos_token=bos).check()  # lm-eval reads all tokens but the last
+    build(task, **metadata, max_length=most - 1, add_bos_token=bos).check()  # lm-eval reads all tokens but the last
     if bos:
-        build(task, **facts, max_length=most - 2, add_bos_token=False).check()
+        build(task, **metadata, max_length=most - 2, add_bos_token=False).check()
     for window, n in ((most - 2, 1), (second - 2, 2)):
         with pytest.raises(UserError) as raised:
-            build(task, **facts, max_length=window, add_bos_token=bos).check()
+            build(task, **metadata, max_length=window, add_bos_token=bos).check()
         assert f"{n} question(s), with prompt and longest choice, exceed the {window} tokens that" in str(raised.value)
         assert f": made_up/herbs id 'test-8' ({most - 1} tokens)" in str(raised.value)
     assert "made_up/herbs id 'test-3'" in str(raised.value)
@@ -241,14 +234,18 @@ def test_a_task_of_the_paper_is_refused_where_its_prompt_would_begin_otherwise(f
 
 
 def test_a_chat_begins_as_training_does(folder):
-    facts = {"questions": str(folder / "good"), "tokenizer": str(folder / "sentencepiece"), "pretrained": str(folder / "model")}
-    facts["chat_template"] = str(BASE / "chat_template.jinja")
+    metadata = {
+        "questions": str(folder / "good"),
+        "tokenizer": str(folder / "sentencepiece"),
+        "pretrained": str(folder / "model"),
+    }
+    metadata["chat_template"] = str(BASE / "chat_template.jinja")
     for task in (CHAT, "selfalign_chat_cloze", "selfalign_chat_cyclic", "selfalign_miniworld_chat_cyclic"):
-        build(task, **facts, add_bos_token=False).check()
+        build(task, **metadata, add_bos_token=False).check()
         with pytest.raises(
             UserError, match=r"asks without a beginning-of-sequence token, as training does: add add_bos_token=F"
         ):
-            build(task, **facts, add_bos_token=True).check()
+            build(task, **metadata, add_bos_token=True).check()
 
 
 def test_every_chat_template_says_that_none_begins_a_sequence():
@@ -258,14 +255,12 @@ def test_every_chat_template_says_that_none_begins_a_sequence():
 
 
 def test_what_needs_a_tokenizer_is_passed_over_where_none_can_be_read(folder):
-    for facts in ({"model": "gpt", "base_url": "http://127.0.0.1:1/v1"}, {"pretrained": str(folder / "nowhere")}):
+    for metadata in ({"model": "gpt", "base_url": "http://127.0.0.1:1/v1"}, {"pretrained": str(folder / "nowhere")}):
         for task in (PROBE, CLOZE, CHAT):
-            build(task, questions=str(folder / "good"), max_length=3, **facts).check()
+            build(task, questions=str(folder / "good"), max_length=3, **metadata).check()
 
 
 def test_a_request_for_a_text_that_is_too_long_is_refused(folder, tmp_path, questions):
-    from test_generations import make_requests
-
     make_requests(questions, "explanation").write_parquet(tmp_path / "requests.parquet")
     metadata = {"requests": str(tmp_path / "requests.parquet"), "questions": str(questions)}
     message = refuse(folder, "selfalign_explain", "--gen_kwargs", "max_gen_toks=900", **metadata)

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import logging
 import re
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import polars as pl
 import pytest
 from chat_server import Server, say, write_reply
 from conftest import BASE, run_command
+from pack import refuse_run, run
 
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.logs.generations import REQUEST_SCHEMA, extract_fenced, is_closed, read_generations
@@ -17,7 +19,6 @@ from lm_eval_tasks.contracts.prompts import write_context_prompt, write_explain_
 from lm_eval_tasks.contracts.questions import hash_questions, read_questions
 from lm_eval_tasks.generation import load_requests
 
-RUN = (sys.executable, "-m", "lm_eval_tasks", "run")
 ASKED = 8
 
 
@@ -32,7 +33,7 @@ def make_requests(questions: Path, kind: str, n: int = ASKED) -> pl.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def place(questions, tmp_path_factory):
+def folder(questions, tmp_path_factory):
     folder = tmp_path_factory.mktemp("generations")
     for kind in ("explanation", "context"):
         make_requests(questions, kind).write_parquet(folder / f"{kind}.parquet")
@@ -40,22 +41,22 @@ def place(questions, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def server(place, questions):
+def server(folder, questions):
     """A server that was asked both tasks; the base model was asked for explanations: with a cache, again with it and another
     seed, and with another seed alone."""
     server = Server()
 
     def words(model, arguments, task, output, *options):
         kind = "explanation" if task == "selfalign_explain" else "context"
-        metadata = json.dumps({"requests": str(place / f"{kind}.parquet"), "questions": str(questions)})
+        metadata = json.dumps({"requests": str(folder / f"{kind}.parquet"), "questions": str(questions)})
         asked = ("--model", model, "--model_args", arguments, "--tasks", task, "--metadata", metadata)
-        return (*asked, "--log_samples", "--output_path", place / output, *options)
+        return (*asked, "--log_samples", "--output_path", folder / output, *options)
 
     def base(output, *options):
         short = ("--device", "cpu", "--batch_size", "4", "--gen_kwargs", "max_gen_toks=20")
         return words("hf", f"pretrained={BASE}", "selfalign_explain", output, *short, *options)
 
-    cache = ("--use_cache", place / "cache" / "base")
+    cache = ("--use_cache", folder / "cache" / "base")
     chat = f"model=some-chat-model,base_url={server.address}/chat/completions"
     plain = f"model=some-base-model,base_url={server.address}/completions,tokenizer={BASE}"
     plain += ",tokenizer_backend=huggingface,tokenized_requests=False"
@@ -67,21 +68,30 @@ def server(place, questions):
         words("local-chat-completions", chat, "selfalign_context", "chat_context", "--apply_chat_template"),
         words("local-completions", plain, "selfalign_explain", "plain_explain"),
     ]
-    done = run_command(*RUN, *[word for run in runs for word in (*run, "then")][:-1])
-    assert done.returncode == 0, done.stderr
-    server.output = done.stdout + done.stderr
+    server.told = listen("lm_eval")
+    for asked in runs:
+        run(*asked)
     yield server
     server.shutdown()
     server.server_close()
+
+
+def listen(name: str) -> list[str]:
+    """What a logger says from now on."""
+    told: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: told.append(record.getMessage())
+    logging.getLogger(name).addHandler(handler)
+    return told
 
 
 def read_samples(folder: Path) -> list[dict]:
     return [json.loads(line) for file in sorted(folder.rglob("samples_*.jsonl")) for line in file.open()]
 
 
-def test_the_base_model_explains_the_given_answer_and_the_log_reads_back(server, place):
-    requests = pl.read_parquet(place / "explanation.parquet")
-    samples = read_samples(place / "hf")
+def test_the_base_model_explains_the_given_answer_and_the_log_reads_back(server, folder):
+    requests = pl.read_parquet(folder / "explanation.parquet")
+    samples = read_samples(folder / "hf")
     for sample, row in zip(samples, requests.iter_rows(named=True), strict=True):
         prompt, settings = sample["arguments"]["gen_args_0"].values()
         assert prompt == write_explain_prompt(row)
@@ -90,7 +100,7 @@ def test_the_base_model_explains_the_given_answer_and_the_log_reads_back(server,
         assert {name: sample["doc"][name] for name in row} == row
         assert sample["doc"]["text"] == extract_fenced(sample["resps"][0][0])
         assert sample["metrics"] == ["words", "empty"]
-    table = read_generations(place / "hf", kind="explanation", allow_missing=True)
+    table = read_generations(folder / "hf", kind="explanation", allow_missing=True)
     written = requests.filter(pl.Series([bool(sample["doc"]["text"]) for sample in samples]))
     assert written.height > 1
     columns = ["source", "domain", "id", "question_hash", "response"]
@@ -99,22 +109,22 @@ def test_the_base_model_explains_the_given_answer_and_the_log_reads_back(server,
     assert set(table["model"]) == {str(BASE)}
 
 
-def test_a_text_that_was_cut_is_told_from_one_that_ended(server, place):
-    finished = {sample["doc"]["finished"]: sample for sample in read_samples(place / "hf") + read_samples(place / "seeded")}
+def test_a_text_that_was_cut_is_told_from_one_that_ended(server, folder):
+    finished = {sample["doc"]["finished"]: sample for sample in read_samples(folder / "hf") + read_samples(folder / "seeded")}
     assert set(finished) == {True, False}
     assert len(finished[True]["resps"][0][0].split()) < len(finished[False]["resps"][0][0].split())
 
 
-def test_texts_are_sampled_and_the_cache_keeps_them_through_another_run(server, place):
-    first, cached, seeded = ([s["doc"]["text"] for s in read_samples(place / name)] for name in ("hf", "cached", "seeded"))
+def test_texts_are_sampled_and_the_cache_keeps_them_through_another_run(server, folder):
+    first, cached, seeded = ([s["doc"]["text"] for s in read_samples(folder / name)] for name in ("hf", "cached", "seeded"))
     assert first == cached
     assert first != seeded
-    assert f"Cached requests: {ASKED}, Requests remaining: 0" in server.output
+    assert f"Cached requests: {ASKED}, Requests remaining: 0" in " ".join(server.told)
 
 
 @pytest.mark.parametrize(("kind", "write"), [("explanation", write_explain_prompt), ("context", write_context_prompt)])
-def test_a_chat_server_gets_the_whole_prompt_in_one_user_turn_and_its_answer_is_found_in_any_form(server, place, kind, write):
-    requests = pl.read_parquet(place / f"{kind}.parquet").to_dicts()
+def test_a_chat_server_gets_the_whole_prompt_in_one_user_turn_and_its_answer_is_found_in_any_form(server, folder, kind, write):
+    requests = pl.read_parquet(folder / f"{kind}.parquet").to_dicts()
     prompts = [write(row) for row in requests]
     payloads = {p["messages"][0]["content"]: p for path, p in server.payloads if path.endswith("/chat/completions")}
     for prompt in prompts:
@@ -123,7 +133,7 @@ def test_a_chat_server_gets_the_whole_prompt_in_one_user_turn_and_its_answer_is_
         assert (sent["temperature"], sent["top_p"], sent["max_tokens"]) == (0.7, 0.8, 256)
         assert sent["stop"] == ["\n# Query:"]  # a fence might be the one that opens the text
         assert sent["model"] == "some-chat-model"
-    table = read_generations(place / ("chat_explain" if kind == "explanation" else "chat_context"), kind)
+    table = read_generations(folder / ("chat_explain" if kind == "explanation" else "chat_context"), kind)
     assert table["text"].to_list() == [say(row["question"]) for row in requests]
     assert table["id"].to_list() == [row["id"] for row in requests]
     assert table["response"].to_list() == [row["response"] for row in requests]
@@ -133,13 +143,13 @@ def test_a_chat_server_gets_the_whole_prompt_in_one_user_turn_and_its_answer_is_
     assert table["finished"].to_list() == [True if is_closed(reply) else None for reply in replies]
 
 
-def test_a_completions_server_is_told_to_stop_at_the_closing_fence(server, place):
+def test_a_completions_server_is_told_to_stop_at_the_closing_fence(server, folder):
     sent = [payload for path, payload in server.payloads if path.endswith("/v1/completions")]
     assert len(sent) == ASKED
     for payload in sent:
         assert payload["stop"][:2] == ["\n```", "\n# Query:"]
         assert (payload["temperature"], payload["top_p"], payload["max_tokens"]) == (0.7, 0.8, 256)
-    samples = read_samples(place / "plain_explain")
+    samples = read_samples(folder / "plain_explain")
     plain = [s for s in samples if write_reply(s["arguments"]["gen_args_0"]["arg_0"]).startswith("It is known")]
     assert plain
     for sample in plain:
@@ -162,9 +172,7 @@ def test_a_prompt_whose_beginning_would_be_cut_is_refused_before_anything_is_wri
     table.with_columns(hash_questions(table)).write_parquet(tmp_path / "context.parquet")
     metadata = json.dumps({"requests": str(tmp_path)})
     words = ("--model", "hf", "--model_args", f"pretrained={BASE}", "--tasks", "selfalign_context", "--metadata", metadata)
-    done = run_command(*RUN, *words, "--device", "cpu", "--output_path", tmp_path / "out")
-    assert done.returncode == 2
-    error = done.stderr.strip().splitlines()[-1]
+    error = refuse_run(*words, "--device", "cpu", "--output_path", tmp_path / "out")
     assert f"herbs id {rows[1]['id']!r} has " in error
     assert "its text may have 256, but the window of" in error
     assert "holds 1024" in error
@@ -215,7 +223,7 @@ def test_a_requests_file_that_breaks_its_contract_is_refused(questions, tmp_path
         load_requests("selfalign_explain", "explanation", str(tmp_path))
 
 
-def test_requests_of_another_question_set_or_none_at_all_are_refused(place, questions, tmp_path):
+def test_requests_of_another_question_set_or_none_at_all_are_refused(folder, questions, tmp_path):
     table = make_requests(questions, "context").with_columns(question=pl.col("question") + "!")
     table.with_columns(hash_questions(table)).write_parquet(tmp_path / "context.parquet")
     file = str(tmp_path / "context.parquet")
@@ -236,7 +244,7 @@ def test_requests_of_another_question_set_or_none_at_all_are_refused(place, ques
     with pytest.raises(UserError, match="is asked for more than once"):
         (tmp_path / "twice").mkdir()
         for name in ("a", "b"):
-            (tmp_path / "twice" / f"{name}.parquet").write_bytes((place / "context.parquet").read_bytes())
+            (tmp_path / "twice" / f"{name}.parquet").write_bytes((folder / "context.parquet").read_bytes())
         load_requests("selfalign_context", "context", str(tmp_path / "twice"))
 
 
@@ -258,8 +266,8 @@ def test_json_lines_of_texts_from_elsewhere_are_read_plain_and_gzip(tmp_path):
     assert set(table["question_hash"]) == {"abc"}
 
 
-def test_logs_that_cannot_be_trusted_are_refused(server, place, tmp_path):
-    samples = read_samples(place / "chat_context")
+def test_logs_that_cannot_be_trusted_are_refused(server, folder, tmp_path):
+    samples = read_samples(folder / "chat_context")
 
     def refuse(rows, message, **options):
         with pytest.raises(UserError, match=message):
@@ -269,7 +277,7 @@ def test_logs_that_cannot_be_trusted_are_refused(server, place, tmp_path):
     refuse(samples[:3] + samples[4:], "doc_id 3 is missing")
     refuse([*samples, samples[2]], "line 9 holds doc_id 2, as line 3 does")
     refuse([*samples, samples[2] | {"doc_id": 8}], "herbs id .* has more than one text")
-    refuse([*samples[:7], *read_samples(place / "chat_explain")[7:]], "texts of 2 kinds, 'context' and 'explanation'")
+    refuse([*samples[:7], *read_samples(folder / "chat_explain")[7:]], "texts of 2 kinds, 'context' and 'explanation'")
     refuse(samples, "is to be 'explanation'", kind="explanation")
     refuse([s | {"doc": s["doc"] | {"model": f"m{s['doc_id'] // 4}"}} for s in samples], "texts of 2 models, 'm0' and 'm1'")
     refuse([s | {"doc": s["doc"] | {"task": "selfalign_probe"}} for s in samples], "sample of the task 'selfalign_probe'")
@@ -286,14 +294,15 @@ def test_logs_that_cannot_be_trusted_are_refused(server, place, tmp_path):
     cut = tmp_path / "samples_x.jsonl.gz"
     cut.write_bytes(gzip.compress(b"x" * 999)[:-20])
     (tmp_path / "empty").mkdir()
-    places = {cut: "is cut or damaged", tmp_path / "nowhere": "does not exist", tmp_path / "empty": "holds no sample log"}
-    for path, message in places.items():
+    paths = {cut: "is cut or damaged", tmp_path / "nowhere": "does not exist", tmp_path / "empty": "holds no sample log"}
+    for path, message in paths.items():
         with pytest.raises(UserError, match=message):
             read_generations(path)
 
 
+@pytest.mark.launched
 def test_the_command_line_says_in_one_line_that_there_are_no_requests(tmp_path):
     words = ("--model", "hf", "--model_args", f"pretrained={BASE}", "--tasks", "selfalign_explain")
-    done = run_command(*RUN, *words, "--log_samples", "--output_path", tmp_path / "out")
+    done = run_command(sys.executable, "-m", "lm_eval_tasks", "run", *words, "--log_samples", "--output_path", tmp_path / "out")
     assert done.returncode == 2
     assert "error: selfalign_explain: no requests." in done.stderr.strip().splitlines()[-1]

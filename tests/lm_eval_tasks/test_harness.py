@@ -8,10 +8,9 @@ import lm_eval.tasks
 import pytest
 import yaml
 from conftest import BASE, run_command
-from pack import make_questions, write_questions
+from pack import make_questions, refuse_run, write_questions
 
 from lm_eval_tasks import tasks
-from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.running import asking
 from lm_eval_tasks.running.asking import list_tasks
 from lm_eval_tasks.running.harness import run_harness
@@ -29,13 +28,6 @@ def folder(tmp_path_factory):
     return folder
 
 
-def refuse(*words):
-    with pytest.raises(UserError) as raised:
-        run_harness(["run", *map(str, words)])
-    assert "\n" not in str(raised.value)
-    return str(raised.value)
-
-
 def list_words(folder, task="selfalign_probe"):
     metadata = json.dumps({"questions": str(folder / "questions")})
     return ["--tasks", task, "--metadata", metadata, "--device", "cpu"]
@@ -46,51 +38,57 @@ def test_model_arguments_are_read_in_every_form_that_lm_eval_takes(folder, form)
     arguments = {"pretrained": str(folder / "model"), "max_length": 40}
     pairs = [f"{name}={value}" for name, value in arguments.items()]
     given = {"commas": [",".join(pairs)], "words": pairs, "JSON": [json.dumps(arguments)]}[form]
-    message = refuse("--model_args", *given, *list_words(folder))
+    message = refuse_run("--model_args", *given, *list_words(folder))
     assert f"exceed the 40 tokens that {folder / 'model'} reads" in message
 
 
 def test_a_configuration_file_is_read_and_the_command_line_wins(folder, tmp_path):
-    facts = {"model": "hf", "model_args": {"pretrained": str(folder / "model"), "max_length": 40}, "tasks": ["selfalign_probe"]}
-    facts["metadata"] = {"questions": str(folder / "questions")}
-    (tmp_path / "run.yaml").write_text(yaml.safe_dump(facts))
-    assert "exceed the 40 tokens" in refuse("--config", tmp_path / "run.yaml")
-    message = refuse("--config", tmp_path / "run.yaml", "--tasks", "selfalign_chat", "--chat_template", "--model", "hf-prefix")
+    settings = {
+        "model": "hf",
+        "model_args": {"pretrained": str(folder / "model"), "max_length": 40},
+        "tasks": ["selfalign_probe"],
+    }
+    settings["metadata"] = {"questions": str(folder / "questions")}
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(settings))
+    assert "exceed the 40 tokens" in refuse_run("--config", tmp_path / "run.yaml")
+    message = refuse_run(
+        "--config", tmp_path / "run.yaml", "--tasks", "selfalign_chat", "--chat_template", "--model", "hf-prefix"
+    )
     assert message.startswith("selfalign_chat: 9 question(s), with prompt and longest choice, exceed the 40 tokens")
-    (tmp_path / "run.yaml").write_text(yaml.safe_dump(facts | {"tusks": 2}))
-    assert "unexpected keyword argument 'tusks'" in refuse("--config", tmp_path / "run.yaml")
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(settings | {"tusks": 2}))
+    assert "unexpected keyword argument 'tusks'" in refuse_run("--config", tmp_path / "run.yaml")
 
 
 def test_options_that_cannot_be_used_are_refused_in_one_line(folder):
     model, words = ["--model_args", f"pretrained={folder / 'model'}"], list_words(folder)
     near = "the pack has no task 'selfalign_medicin_probe'; near it: selfalign_medicine_probe, "
-    assert refuse(*model, "--tasks", "selfalign_medicin_probe,selfalign_chat").startswith(near)
-    assert "lm-eval's own tasks are asked with `lm_eval`" in refuse(*model, "--tasks", "hellaswag")
-    assert "no task is named. Name one or several with --tasks" in refuse(*model)
-    assert "lm-eval has no --model 'hf-prefiks'; it has hf-prefix." in refuse("--model", "hf-prefiks", *model, *words)
-    assert "argument --limit/-L: invalid float value: 'few'. `python -m" in refuse(*model, *words, "--limit", "few")
-    assert "unrecognized arguments: --shots 3" in refuse(*model, *words, "--shots", "3")
-    assert "Invalid JSON" in refuse(*model, *words, "--metadata", "{'questions': 1}")
-    assert "Specify --output_path" in refuse(*model, *words, "--log_samples")
-    assert "no configuration that can be read" in refuse("--model_args", f"pretrained={folder / 'questions'}", *words)
+    assert refuse_run(*model, "--tasks", "selfalign_medicin_probe,selfalign_chat").startswith(near)
+    assert "lm-eval's own tasks are asked with `lm_eval`" in refuse_run(*model, "--tasks", "hellaswag")
+    assert "no task is named. Name one or several with --tasks" in refuse_run(*model)
+    assert "lm-eval has no --model 'hf-prefiks'; it has hf-prefix." in refuse_run("--model", "hf-prefiks", *model, *words)
+    assert "argument --limit/-L: invalid float value: 'few'. `python -m" in refuse_run(*model, *words, "--limit", "few")
+    assert "unrecognized arguments: --shots 3" in refuse_run(*model, *words, "--shots", "3")
+    assert "Invalid JSON" in refuse_run(*model, *words, "--metadata", "{'questions': 1}")
+    assert "Specify --output_path" in refuse_run(*model, *words, "--log_samples")
+    assert "no configuration that can be read" in refuse_run("--model_args", f"pretrained={folder / 'questions'}", *words)
     missing = f"{model[1]},tokenizer={folder / 'none'}"
-    assert f"the tokenizer folder {folder / 'none'} does not exist" in refuse("--model_args", missing, *words)
+    assert f"the tokenizer folder {folder / 'none'} does not exist" in refuse_run("--model_args", missing, *words)
 
 
 def test_a_template_file_is_for_hf_prefix_and_has_to_be_there(folder):
     model, words = ["--model_args", f"pretrained={folder / 'model'}"], list_words(folder, "selfalign_chat")
-    message = refuse("--model", "hf", *model, *words, "--chat_template")
+    message = refuse_run("--model", "hf", *model, *words, "--chat_template")
     assert message.startswith("--chat_template is for --model hf-prefix, not for 'hf'. Name a tokenizer folder that has")
-    message = refuse("--model", "hf-prefix", *model, *words, "--chat_template", "none.jinja")
+    message = refuse_run("--model", "hf-prefix", *model, *words, "--chat_template", "none.jinja")
     assert message.startswith("the chat template none.jinja cannot be read")
-    assert "cannot be loaded" in refuse("--model", "hf-prefix", *model, *words, "--chat_template")
+    assert "cannot be loaded" in refuse_run("--model", "hf-prefix", *model, *words, "--chat_template")
 
 
 def test_questions_are_loaded_and_checked_once_and_lm_eval_is_left_as_it_was(folder, tmp_path, monkeypatch):
     calls, manager = [], lm_eval.tasks.TaskManager
-    download, check = QuestionTask.download, tasks.check_questions
+    download, check = QuestionTask.download, tasks.check_task
     monkeypatch.setattr(QuestionTask, "download", lambda *a, **b: calls.append("load") or download(*a, **b))
-    monkeypatch.setattr(tasks, "check_questions", lambda *a: calls.append("check") or check(*a))
+    monkeypatch.setattr(tasks, "check_task", lambda *a: calls.append("check") or check(*a))
     words = ["--model_args", f"pretrained={BASE}", *list_words(folder), "--num_fewshot", "2", "--limit", "2"]
     run_harness(["run", *words, "--log_samples", "--output_path", str(tmp_path)])
     assert calls == ["load", "check"]
@@ -116,9 +114,9 @@ def test_tasks_of_ones_own_are_asked_beside_the_packs(folder, tmp_path):
     }
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(own))
     words = ["--model_args", f"pretrained={folder / 'model'}", *list_words(folder, "mine"), "--include_path", tmp_path]
-    assert "has no domain 'nowhere'" in refuse(*words)
+    assert "has no domain 'nowhere'" in refuse_run(*words)
     words = ["--model_args", f"pretrained={folder / 'model'}", *list_words(folder), "--include_path", tmp_path]
-    assert "cannot be loaded" in refuse(*words)
+    assert "cannot be loaded" in refuse_run(*words)
 
 
 def test_the_pack_lists_its_tasks_and_their_tags():

@@ -6,7 +6,7 @@ from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.files import hash_path, write_file, write_folder
 from lm_eval_tasks.contracts.manifest import make_manifest, read_manifest, write_manifest
 
-FACTS = {"stage": "train", "config": {"seed": 1}, "inputs": {"dataset": "ab"}, "seeds": {"seed": 1}}
+DETAILS = {"stage": "train", "config": {"seed": 1}, "inputs": {"dataset": "ab"}, "seeds": {"seed": 1}}
 
 
 def test_a_folder_appears_whole_or_not_at_all(tmp_path):
@@ -61,11 +61,11 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path, write):
 
 
 def test_the_run_id_says_what_was_done_and_not_how_it_was_typed(tmp_path):
-    run = write_manifest(tmp_path, command=["a"], **FACTS)
+    run = write_manifest(tmp_path, command=["a"], **DETAILS)
     assert read_manifest(tmp_path)["run"] == run
-    assert make_manifest(command=["b"], **FACTS)["run"] == run
-    assert make_manifest(command=["a"], **FACTS | {"seeds": {"seed": 2}})["run"] != run
-    assert make_manifest(command=["a"], **FACTS | {"inputs": {"dataset": "cd"}})["run"] != run
+    assert make_manifest(command=["b"], **DETAILS)["run"] == run
+    assert make_manifest(command=["a"], **DETAILS | {"seeds": {"seed": 2}})["run"] != run
+    assert make_manifest(command=["a"], **DETAILS | {"inputs": {"dataset": "cd"}})["run"] != run
 
 
 def test_a_damaged_manifest_is_named(tmp_path):

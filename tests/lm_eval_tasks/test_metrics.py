@@ -30,12 +30,13 @@ TASKS = ("selfalign_miniworld_probe", "selfalign_miniworld_probe_letter", "selfa
 
 
 @pytest.fixture(scope="module")
-def run(questions, tmp_path_factory):
+def run(questions, share_folder):
     """The base model asked by texts, by letters, and by letters in every order: results and samples by task."""
-    output = tmp_path_factory.mktemp("metrics")
     words = ["run", "--model", "hf", "--model_args", f"pretrained={BASE}", "--device", "cpu", "--batch_size", "16"]
     words += ["--tasks", ",".join(TASKS), "--limit", "22", "--metadata", json.dumps({"questions": str(questions)})]
-    run_harness([*words, "--log_samples", "--output_path", str(output)])
+    output = share_folder(
+        "lm_eval_tasks_metrics", lambda folder: run_harness([*words, "--log_samples", "--output_path", str(folder)])
+    )
     results = json.loads(next(output.rglob("results_*.json")).read_text())["results"]
     samples = {task: [json.loads(line) for line in next(output.rglob(f"samples_{task}_2*")).open()] for task in TASKS}
     return results, samples
@@ -93,7 +94,7 @@ def test_letters_that_are_never_gold_have_no_recall():
     assert measure_letter_skew(answer(docs, loglikelihoods)["letter_skew"]) == pytest.approx(np.std(recalls))
 
 
-def make_turned(n=60, seed=1):
+def make_rotated(n=60, seed=1):
     """Each question in all orders, letters preferred at random; with the averages computed here."""
     rng = np.random.default_rng(seed)
     docs, loglikelihoods, averages, golds = [], [], [], []
@@ -112,8 +113,8 @@ def make_turned(n=60, seed=1):
     return docs, loglikelihoods, averages, golds
 
 
-def test_turned_questions_are_averaged_by_choice_and_their_standard_error_is_over_questions():
-    docs, loglikelihoods, averages, golds = make_turned()
+def test_rotated_questions_are_averaged_by_choice_and_their_standard_error_is_over_questions():
+    docs, loglikelihoods, averages, golds = make_rotated()
     metrics = answer(docs, loglikelihoods, log_rotated_probe)
     # What lm-eval gathers from several processes comes pickled, and in any order.
     metrics = {name: pickle.loads(pickle.dumps(rows))[::-1] for name, rows in metrics.items()}
@@ -129,12 +130,12 @@ def test_turned_questions_are_averaged_by_choice_and_their_standard_error_is_ove
     shown = [int(np.argmax(values)) for values in loglikelihoods]
     recalls = recall_score([doc["answer"] for doc in docs], shown, labels=range(5), average=None)
     assert measure_letter_skew(metrics["letter_skew"]) == pytest.approx(np.std(recalls))
-    joined = {row.question: row for row in join_orders(metrics["acc"])}
-    assert all(joined[f"s/d/{i}"].probs == pytest.approx(averages[i]) for i in range(60))
+    joined = {one.question: one for one in join_orders(metrics["acc"])}
+    assert all(joined[f"s/d id '{i}'"].probs == pytest.approx(averages[i]) for i in range(60))
 
 
 def test_a_question_that_lacks_an_order_is_left_out_of_the_table_and_said_to_be(caplog):
-    docs, loglikelihoods, averages, golds = make_turned(10)
+    docs, loglikelihoods, averages, golds = make_rotated(10)
     rows = answer(docs[1:], loglikelihoods[1:], log_rotated_probe)["acc"]
     assert average_acc(rows) == pytest.approx(np.mean([a.argmax() == g for a, g in zip(averages[1:], golds[1:], strict=True)]))
     assert "1 questions were not asked in all orders" in caplog.text

@@ -14,13 +14,20 @@ from lm_eval_tasks.contracts.logs import samples
 
 
 def test_every_old_module_gives_the_names_of_the_new_one() -> None:
-    for old, places in moved.MODULES.items():
+    for old, homes in moved.MODULES.items():
         module = importlib.import_module(old)
-        for place in places:
-            new = importlib.import_module(place)
+        for home in homes:
+            new = importlib.import_module(home)
             for name in (name for name in vars(new) if not name.startswith("_") and callable(getattr(new, name))):
                 with pytest.warns(FutureWarning, match=rf"{old}.{name} is now lm_eval_tasks\."):
                     assert getattr(module, name) is not None
+
+
+def test_every_old_name_is_the_thing_that_has_a_new_one() -> None:
+    for old, new in moved.NAMES.items():
+        (old_home, old_name), (home, name) = old.rsplit(".", 1), new.rsplit(".", 1)
+        with pytest.warns(FutureWarning, match=rf"{old} is now {new}\."):
+            assert getattr(importlib.import_module(old_home), old_name) is getattr(importlib.import_module(home), name)
 
 
 def test_a_name_of_then_is_the_thing_of_now() -> None:

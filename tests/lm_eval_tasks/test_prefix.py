@@ -151,7 +151,7 @@ def test_in_bf16_the_most_probable_choice_is_the_same(tokenizer):
         groups.setdefault(request.args[0], {})[request.args[1]] = (own, other)
     for answers in groups.values():
         best = max(answers, key=lambda choice: answers[choice][1])
-        # Choices closer than the type's own noise may change places.
+        # Choices closer than the type's own noise may swap.
         assert max(own for own, _ in answers.values()) - answers[best][0] <= 2 * largest
     assert largest < 0.25
 

@@ -10,13 +10,16 @@ import time
 
 import pytest
 from conftest import BASE, ROOT, run_command
+from pack import run
 
 from lm_eval_tasks.contracts.logs.samples import read_probes
+
+pytestmark = pytest.mark.launched
 
 
 def list_words(questions, output, limit, **model):
     model_args = ",".join(f"{key}={value}" for key, value in ({"pretrained": BASE} | model).items())
-    words = ["lm_eval_tasks", "run", "--model", "hf-prefix", "--model_args", model_args, "--device", "cpu"]
+    words = ["--model", "hf-prefix", "--model_args", model_args, "--device", "cpu"]
     metadata = json.dumps({"questions": str(questions), "domain": "herbs"})
     words += ["--batch_size", "4", "--tasks", "selfalign_probe_cyclic", "--metadata", metadata, "--limit", str(limit)]
     return [*words, "--log_samples", "--output_path", str(output)]
@@ -30,14 +33,24 @@ def read_values(folder):
 @pytest.fixture(scope="module")
 def single(questions, tmp_path_factory):
     output = tmp_path_factory.mktemp("single")
-    done = run_command(sys.executable, "-m", *list_words(questions, output, 41))
-    assert done.returncode == 0, done.stderr
+    run(*list_words(questions, output, 41))
     return read_values(output)
 
 
 def test_two_processes_share_the_questions_and_answer_the_same(questions, single, tmp_path):
     # On a machine without GPUs `accelerate launch` starts several processes only so.
-    launch = ["accelerate", "launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "0", "-m"]
+    launch = [
+        "accelerate",
+        "launch",
+        "--multi_gpu",
+        "--num_processes",
+        "2",
+        "--main_process_port",
+        "0",
+        "-m",
+        "lm_eval_tasks",
+        "run",
+    ]
     environment = os.environ | {"ACCELERATE_USE_CPU": "true"}
     done = run_command(*launch, *list_words(questions, tmp_path, 41), env=environment)
     assert done.returncode == 0, done.stderr
@@ -49,7 +62,7 @@ def test_two_processes_share_the_questions_and_answer_the_same(questions, single
 
 def test_a_killed_run_goes_on_and_asks_nothing_twice(questions, tmp_path):
     cache = tmp_path / "cache"
-    words = [sys.executable, "-m", *list_words(questions, tmp_path / "out", 400, response_cache=cache)]
+    words = [sys.executable, "-m", "lm_eval_tasks", "run", *list_words(questions, tmp_path / "out", 400, response_cache=cache)]
     process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while not (kept := count_rows(cache)) and process.poll() is None and time.monotonic() < deadline:

@@ -70,7 +70,7 @@ def test_an_id_that_occurs_twice_is_named():
 
 
 @pytest.mark.parametrize("order", [0, 1, 2, 3, 7])
-def test_turning_shows_from_a_choice_on_and_turns_back(order):
+def test_rotating_shows_from_a_choice_on_and_rotates_back(order):
     table = make_table({}, {"id": "2", "choices": ["x", "y"], "answer": 0})
     shown = rotate_choices(table, order)
     assert shown["choices"][0].to_list() == ["abc"[(i + order) % 3] for i in range(3)]

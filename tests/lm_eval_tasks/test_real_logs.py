@@ -8,30 +8,29 @@ import sys
 import polars as pl
 import pytest
 from conftest import BASE, run_command
+from pack import run
 from polars.testing import assert_frame_equal
 
 from lm_eval_tasks.contracts.errors import UserError
-from lm_eval_tasks.contracts.logs.samples import average_orders, read_probes
+from lm_eval_tasks.contracts.logs.averages import average_orders
+from lm_eval_tasks.contracts.logs.samples import read_probes
 
 CYCLIC, PROBE = "selfalign_miniworld_probe_cyclic", "selfalign_miniworld_probe"
 
 
 @pytest.fixture(scope="module")
-def output(questions, tmp_path_factory):
+def output(questions, share_folder):
     """`limit`: three questions in all orders, and in the plain probe 12; `chosen`: two questions by lm-eval's --samples."""
-    folder = tmp_path_factory.mktemp("real")
-
-    def words(name, tasks, *options):
-        metadata = json.dumps({"questions": str(questions), "domain": "herbs"})
-        model = ["--model", "hf", "--model_args", f"pretrained={BASE}", "--device", "cpu", "--batch_size", "16"]
-        return [*model, "--tasks", tasks, "--metadata", metadata, "--log_samples", "--output_path", folder / name, *options]
-
+    metadata = json.dumps({"questions": str(questions), "domain": "herbs"})
+    model = ["--model", "hf", "--model_args", f"pretrained={BASE}", "--device", "cpu", "--batch_size", "16"]
     chosen = json.dumps({CYCLIC: [4, 5, 6, 7, 20, 21, 22, 23]})
-    limit = words("limit", f"{CYCLIC},{PROBE}", "--limit", "12")
-    run = (sys.executable, "-m", "lm_eval_tasks", "run")
-    done = run_command(*run, *limit, "then", *words("chosen", CYCLIC, "--samples", chosen))
-    assert done.returncode == 0, done.stderr
-    return folder
+
+    def make(folder):
+        words = [*model, "--metadata", metadata, "--log_samples"]
+        limit = [*words, "--tasks", f"{CYCLIC},{PROBE}", "--limit", "12", "--output_path", folder / "limit"]
+        run(*limit, "then", *words, "--tasks", CYCLIC, "--samples", chosen, "--output_path", folder / "chosen")
+
+    return share_folder("lm_eval_tasks_cyclic", make)
 
 
 @pytest.fixture

@@ -82,7 +82,7 @@ def test_a_fingerprint_knows_every_weight_and_setting(models, tokenizer):
     assert own == hash_model(make_model(LlamaConfig, LLAMA, len(tokenizer), 0), 512, None)
     changed = make_model(LlamaConfig, LLAMA, len(tokenizer), 0)
     weight = changed.model.layers[2].mlp.up_proj.weight
-    weight.data[3, [4, 5]] = weight.data[3, [5, 4]]  # two weights change places
+    weight.data[3, [4, 5]] = weight.data[3, [5, 4]]  # two weights are swapped
     assert own != hash_model(changed, 512, None)
     assert own != hash_model(models[0], 256, None)
     scaled = make_model(

@@ -7,7 +7,8 @@ import polars as pl
 import pytest
 
 from lm_eval_tasks.contracts.errors import UserError
-from lm_eval_tasks.contracts.logs.samples import OPTIONAL, PROBE_SCHEMA, check_probes, read_probes, write_probes
+from lm_eval_tasks.contracts.logs.probe_table import OPTIONAL, PROBE_SCHEMA, check_probes, write_probes
+from lm_eval_tasks.contracts.logs.samples import read_probes
 from lm_eval_tasks.contracts.logs.scores import read_probe
 from lm_eval_tasks.contracts.questions import QUESTION_SCHEMA, hash_questions
 
@@ -19,15 +20,15 @@ PMI = [0.5, 2.0, 0.1, -0.3]
 
 
 def make_doc(number=1, order=0, **changes):
-    """What a task logs of one question whose gold is "two", shown turned by `order`."""
+    """What a task logs of one question whose gold is "two", shown rotated by `order`."""
     question = {"id": str(number), "source": "s", "domain": "d", "subject": None, "question": f"Which is {number}?"}
     question |= {"choices": CHOICES, "answer": 1, "explanation": None, "topics": []}
-    turn = lambda values: [values[(i + order) % 4] for i in range(4)]  # noqa: E731
-    shown = question | {"choices": turn(CHOICES), "answer": (1 - order) % 4}
+    rotate = lambda values: [values[(i + order) % 4] for i in range(4)]  # noqa: E731
+    shown = question | {"choices": rotate(CHOICES), "answer": (1 - order) % 4}
     rest = {"split": "test", "model": "m", "run": "", "phase": "base_probe", "scoring": "letter", "draw": 0, "order": order}
-    rest |= {"category": "c", "loglikelihoods_per_character": turn(PER_CHARACTER), "loglikelihoods_pmi": turn(PMI)}
+    rest |= {"category": "c", "loglikelihoods_per_character": rotate(PER_CHARACTER), "loglikelihoods_pmi": rotate(PMI)}
     rest |= {"question_hash": hash_questions(pl.DataFrame([question], schema=QUESTION_SCHEMA))[0], "task": "t"}
-    return shown | read_probe(turn(LOGLIKELIHOODS), shown["answer"]) | rest | changes
+    return shown | read_probe(rotate(LOGLIKELIHOODS), shown["answer"]) | rest | changes
 
 
 def write_log(folder, *docs, name="samples_t_1.jsonl", end="\n"):
@@ -68,7 +69,7 @@ def test_logs_tables_files_and_folders_read_alike(tmp_path):
 
 
 @pytest.mark.parametrize("order", [1, 2, 3])
-def test_a_turned_question_is_turned_back(tmp_path, order):
+def test_a_rotated_question_is_rotated_back(tmp_path, order):
     table = read_probes(write_log(tmp_path, make_doc(order=order)))
     row = table.row(0, named=True)
     assert row["choices"] == CHOICES
@@ -165,10 +166,10 @@ def test_a_log_cut_in_the_middle_of_a_line_is_named(tmp_path):
         read_probes(tmp_path)
     for damage in (lines[0][:-40] + lines[1], lines[0] + "\0" * 40 + "\n", lines[0].strip() + lines[1], lines[0] + "{}}\n"):
         log.write_text(damage)
-        with pytest.raises(UserError, match=r"samples_t_1\.jsonl, line \d is not a whole line of JSON\. The log is damaged"):
+        with pytest.raises(UserError, match=r"samples_t_1\.jsonl, line \d is not a whole line of JSON\. Ask again"):
             read_probes(tmp_path)
     log.write_bytes(log.read_bytes().replace(b"Which", b"\xff\xfe"))
-    with pytest.raises(UserError, match=r"samples_t_1\.jsonl, line 1 is not a whole line"):
+    with pytest.raises(UserError, match=r"samples_t_1\.jsonl, line 1 is not UTF-8 text"):
         read_probes(tmp_path)
     log.write_text(lines[0] + "\n\n" + lines[1][:-40])
     with pytest.raises(UserError, match=r"samples_t_1\.jsonl, line 4 is not a whole line of JSON \(the file ends"):
@@ -185,9 +186,9 @@ def test_a_packed_log_cut_in_the_middle_is_named(tmp_path):
     packed = tmp_path / "samples_t_2.jsonl.gz"
     packed.write_bytes(whole)
     assert read_probes(packed).equals(read_probes(log))
-    turned = bytearray(whole)
-    turned[len(turned) // 2] ^= 0x55
-    for damaged in (whole[: len(whole) // 2], whole[:-4], whole[:9], bytes(turned), whole + b"more"):
+    flipped = bytearray(whole)
+    flipped[len(flipped) // 2] ^= 0x55
+    for damaged in (whole[: len(whole) // 2], whole[:-4], whole[:9], bytes(flipped), whole + b"more"):
         packed.write_bytes(damaged)
         with pytest.raises(UserError, match=r"samples_t_2\.jsonl\.gz is cut or damaged .*fetch the file again"):
             read_probes(packed)

@@ -151,8 +151,8 @@ def test_an_adapter_on_its_base_is_the_tuned_model_that_is_asked(made, tmp_path)
     adapter = tmp_path / "adapter"
     adapter.mkdir()
     run = write_manifest(adapter, "train", [], {"response_format": "text"}, {}, {})
-    facts = {"questions": str(made), "pretrained": str(BASE), "peft": str(adapter)}
-    doc = build("selfalign_history_chat_cloze", **facts).dataset["test"][0]
+    metadata = {"questions": str(made), "pretrained": str(BASE), "peft": str(adapter)}
+    doc = build("selfalign_history_chat_cloze", **metadata).dataset["test"][0]
     assert (doc["model"], doc["run"], doc["phase"]) == (str(adapter), run, "tuned_chat")
     with pytest.raises(UserError, match="adapter was trained to answer in the format 'text', but this task scores by letter"):
-        build("selfalign_history_chat", **facts)
+        build("selfalign_history_chat", **metadata)

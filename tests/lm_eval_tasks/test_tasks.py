@@ -2,12 +2,13 @@
 
 import json
 import shutil
-import sys
 
+import huggingface_hub
 import polars as pl
 import pytest
 import torch
 from conftest import BASE, ROOT, run_command
+from pack import refuse_run, run
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lm_eval_tasks.contracts.logs.samples import read_probes
@@ -19,42 +20,27 @@ from lm_eval_tasks.contracts.prompts import (
     write_user_turn,
 )
 
-RUN = (sys.executable, "-m", "lm_eval_tasks", "run")
 DOC = {"question": "Which is it?", "choices": ["one", "two", "three"], "answer": 1, "domain": "d"}
 
 
-def ask(task, model, metadata, output, *options, command=RUN):
+def list_words(task, model, metadata, output, *options):
     words = ["--model", "hf", "--model_args", f"pretrained={model}", "--device", "cpu", "--batch_size", "16", "--tasks", task]
-    words += ["--metadata", json.dumps(metadata), "--log_samples", "--output_path", output]
-    return run_command(*command, *words, *options)
+    return [*words, "--metadata", json.dumps(metadata), "--log_samples", "--output_path", output, *options]
 
 
 @pytest.fixture(scope="module")
-def logs(questions, tmp_path_factory):
+def logs(questions, share_folder):
     """The base model asked few-shot and, in the same process, in the chat prompt; 40 questions a split and task."""
-    output = tmp_path_factory.mktemp("logs")
 
-    def words(task, metadata, name):
-        metadata = json.dumps({"questions": str(questions)} | metadata)
-        model = [
-            "--model",
-            "hf",
-            "--model_args",
-            f"pretrained={BASE}",
-            "--device",
-            "cpu",
-            "--batch_size",
-            "16",
-            "--limit",
-            "40",
-        ]
-        return [*model, "--tasks", task, "--metadata", metadata, "--log_samples", "--output_path", output / name]
+    def make(folder):
+        def list_some(task, metadata, name):
+            return list_words(task, BASE, {"questions": str(questions)} | metadata, folder / name, "--limit", "40")
 
-    probe = words("selfalign_miniworld_probe", {"domain": ["herbs", "annals"]}, "probe")
-    chat = words("selfalign_miniworld_chat", {"domain": "annals", "order": 2}, "chat")
-    done = run_command(*RUN, *probe, "then", *chat, "--apply_chat_template")
-    assert done.returncode == 0, done.stderr
-    return output
+        probe = list_some("selfalign_miniworld_probe", {"domain": ["herbs", "annals"]}, "probe")
+        chat = list_some("selfalign_miniworld_chat", {"domain": "annals", "order": 2}, "chat")
+        run(*probe, "then", *chat, "--apply_chat_template")
+
+    return share_folder("lm_eval_tasks_probe_and_chat", make)
 
 
 def test_the_prompts_are_what_the_readme_says():
@@ -129,10 +115,11 @@ def test_the_prompt_of_evaluation_begins_what_training_sees_and_scores_its_first
     assert tokenizer.bos_token_id not in trained
 
 
+@pytest.mark.launched
 def test_the_plain_lm_eval_command_asks_the_same(logs, questions, tmp_path):
     metadata = {"questions": str(questions), "domain": "annals", "order": 2}
     options = ["--apply_chat_template", "--include_path", "lm_eval_tasks", "--limit", "40"]
-    done = ask("selfalign_miniworld_chat", BASE, metadata, tmp_path, *options, command=["lm_eval"])
+    done = run_command("lm_eval", *list_words("selfalign_miniworld_chat", BASE, metadata, tmp_path, *options))
     assert done.returncode == 0, done.stderr
     assert read_probes(tmp_path).equals(read_probes(logs / "chat"))
 
@@ -145,39 +132,34 @@ def test_the_plain_lm_eval_command_asks_the_same(logs, questions, tmp_path):
     ],
 )
 def test_what_cannot_be_asked_is_said_in_one_line(questions, tmp_path, metadata, message):
-    done = ask("selfalign_miniworld_probe", BASE, {"questions": str(questions)} | metadata, tmp_path / "out")
-    assert done.returncode == 2
-    assert message in done.stderr.strip().splitlines()[-1]
+    words = list_words("selfalign_miniworld_probe", BASE, {"questions": str(questions)} | metadata, tmp_path / "out")
+    assert message in refuse_run(*words)
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
     ("model", "message"),
-    [("runs/none/model", "error: the model folder runs/none/model"), ("no-such-model", "error: 'no-such-model' is no model")],
+    [("runs/none/model", "the model folder runs/none/model"), ("no-such-model", "'no-such-model' is no model")],
 )
 def test_a_model_that_is_not_there_is_said_in_one_line(questions, tmp_path, monkeypatch, model, message):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    done = ask("selfalign_miniworld_probe", model, {"questions": str(questions)}, tmp_path / "out")
-    assert done.returncode == 2
-    assert "Traceback" not in done.stderr
-    assert message in done.stderr
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    words = list_words("selfalign_miniworld_probe", model, {"questions": str(questions)}, tmp_path / "out")
+    assert refuse_run(*words).startswith(message)
     assert not (tmp_path / "out").exists()
 
 
 def test_a_tuned_model_is_asked_in_the_format_it_was_trained_in_and_only_when_training_has_ended(questions, tmp_path):
     tuned = shutil.copytree(BASE, tmp_path / "tuned")
     (tuned / "checkpoints").mkdir()
-    done = ask("selfalign_miniworld_chat", tuned, {"questions": str(questions)}, tmp_path / "out", "--apply_chat_template")
-    assert "training run that has not ended" in done.stderr.splitlines()[-1]
-    facts = {"run": "abc", "stage": "train", "config": {"response_format": "letter"}}
-    (tuned / "manifest.json").write_text(json.dumps(facts))
-    done = ask("selfalign_miniworld_chat", tuned, {"questions": str(questions)}, tmp_path / "out", "--apply_chat_template")
-    assert "was trained to answer in the format 'letter', but this task scores by cloze" in done.stderr.splitlines()[-1]
-    facts["config"]["response_format"] = "text"
-    (tuned / "manifest.json").write_text(json.dumps(facts))
-    options = ("--apply_chat_template", "--limit", "3")
-    done = ask("selfalign_miniworld_chat", tuned, {"questions": str(questions)}, tmp_path / "out", *options)
-    assert done.returncode == 0, done.stderr
+    words = list_words("selfalign_miniworld_chat", tuned, {"questions": str(questions)}, tmp_path / "out")
+    words += ["--apply_chat_template", "--limit", "3"]
+    assert "training run that has not ended" in refuse_run(*words)
+    manifest = {"run": "abc", "stage": "train", "config": {"response_format": "letter"}}
+    (tuned / "manifest.json").write_text(json.dumps(manifest))
+    assert "was trained to answer in the format 'letter', but this task scores by cloze" in refuse_run(*words)
+    manifest["config"]["response_format"] = "text"
+    (tuned / "manifest.json").write_text(json.dumps(manifest))
+    run(*words)
     table = read_probes(tmp_path / "out")
     assert set(table["phase"]) == {"tuned_chat"}
     assert set(table["run"]) == {"abc"}

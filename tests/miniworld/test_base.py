@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 
 from lm_eval_tasks.contracts.prompts import CHAT_TEMPLATE
 from recipes.miniworld import pretrain
-from recipes.miniworld.world import make_world, read_config
+from recipes.miniworld.world import make_world
+from recipes.yaml_files import read_yaml
 
 FOLDER = Path(__file__).parents[2] / "recipes" / "miniworld"
 BASE = FOLDER / "base"
@@ -22,7 +23,7 @@ TEXTS = ["naïve café", "日本語 テスト", "🙂👩‍🔬 \t tabs\r\n\n\n
 
 @pytest.fixture(scope="module")
 def world():
-    return make_world(read_config(FOLDER / "world.yaml"))
+    return make_world(read_yaml(FOLDER / "world.yaml"))
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,7 @@ def test_same_weights_twice(tiny):
     first, second = (load_file(run(tiny / "tiny.yaml", tiny / name) / "model.safetensors") for name in ("one", "two"))
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
-    config = read_config(tiny / "tiny.yaml")
+    config = read_yaml(tiny / "tiny.yaml")
     config["seed"] += 1
     (tiny / "other.yaml").write_text(yaml.safe_dump(config))
     other = load_file(run(tiny / "other.yaml", tiny / "three") / "model.safetensors")
@@ -56,7 +57,7 @@ def test_same_weights_twice(tiny):
 
 
 def test_training_lowers_the_loss(tiny, world):
-    config = copy.deepcopy(read_config(tiny / "tiny.yaml"))
+    config = copy.deepcopy(read_yaml(tiny / "tiny.yaml"))
     config["training"]["max_steps"] = 100
     tokenizer = pretrain.train_tokenizer(world, config["corpus"], config["tokenizer"]["size"])
     model, figures = pretrain.train_model(world, config, tokenizer, "cpu")
@@ -125,7 +126,7 @@ def test_shipped_base_is_what_its_card_says(tokenizer):
 
 def test_shipped_base_was_trained_on_what_stands_here(world):
     record = json.loads((BASE / "pretraining.json").read_text())
-    config = read_config(FOLDER / "pretrain.yaml")
+    config = read_yaml(FOLDER / "pretrain.yaml")
     assert record["config"] == config
     assert record["inputs"]["world.yaml"] == pretrain.hash_path(FOLDER / "world.yaml")
     assert record["inputs"]["first round of the corpus"] == pretrain.hash_round(world, config["corpus"])

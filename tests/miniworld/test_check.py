@@ -10,14 +10,15 @@ from typer.testing import CliRunner
 
 from lm_eval_tasks.contracts.errors import UserError
 from recipes.miniworld import check
-from recipes.miniworld.world import list_questions, make_world, read_config
+from recipes.miniworld.world import list_questions, make_world
+from recipes.yaml_files import read_yaml
 
 FOLDER = Path(__file__).parents[2] / "recipes" / "miniworld"
 
 
 @pytest.fixture(scope="module")
 def questions():
-    world = make_world(read_config(FOLDER / "world.yaml"))
+    world = make_world(read_yaml(FOLDER / "world.yaml"))
     return pl.DataFrame(list_questions(world)).filter(pl.col("split") != "dev")
 
 

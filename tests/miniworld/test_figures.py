@@ -3,9 +3,11 @@
 import json
 import sys
 
+import pytest
 from conftest import BASE, run_command
 
 RUN = (sys.executable, "-m", "lm_eval_tasks")
+pytestmark = pytest.mark.launched
 
 
 def test_the_shipped_base_meets_every_requirement_and_its_card_says_the_same(questions, tmp_path):

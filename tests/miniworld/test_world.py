@@ -1,4 +1,4 @@
-"""The world: the same bytes twice, balanced, every fact in one place; the corpus asks none that is evaluated."""
+"""The world: the same bytes twice, balanced, every fact once; the corpus asks none that is evaluated."""
 
 import json
 from collections import Counter
@@ -9,7 +9,8 @@ import yaml
 
 from lm_eval_tasks.contracts.errors import UserError
 from recipes.miniworld.corpus import write_round
-from recipes.miniworld.world import list_contexts, list_general, list_questions, make_world, read_config, write_world
+from recipes.miniworld.world import list_contexts, list_general, list_questions, make_world, write_world
+from recipes.yaml_files import read_yaml
 
 FOLDER = Path(__file__).parents[2] / "recipes" / "miniworld"
 COLUMNS = ["id", "source", "domain", "subject", "question", "choices", "answer", "explanation", "topics", "split"]
@@ -17,7 +18,7 @@ COLUMNS = ["id", "source", "domain", "subject", "question", "choices", "answer",
 
 @pytest.fixture(scope="module")
 def world():
-    return make_world(read_config(FOLDER / "world.yaml"))
+    return make_world(read_yaml(FOLDER / "world.yaml"))
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,7 @@ def rounds(world):
 def test_same_world_twice(tmp_path, world):
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-        write_world(make_world(read_config(FOLDER / "world.yaml")), tmp_path / name)
+        write_world(make_world(read_yaml(FOLDER / "world.yaml")), tmp_path / name)
     files = sorted(path.name for path in (tmp_path / "one").iterdir())
     assert files == ["contexts.jsonl", "general.jsonl", "questions.jsonl"]
     assert all((tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes() for name in files)
@@ -51,7 +52,7 @@ def test_sizes(questions):
     assert all(size == 10 for (_, _, split), size in sizes.items() if split == "dev")
 
 
-def test_no_fact_in_two_places(world, questions):
+def test_no_fact_twice(world, questions):
     facts = [(fact.subject, fact.relation.name) for fact in world.facts]
     assert len(set(facts)) == len(facts)
     assert len({row["question"] for row in questions}) == len(questions)
@@ -133,8 +134,8 @@ def test_general_instructions_hold_no_fact(world):
 
 def test_bad_configurations_are_named(tmp_path):
     with pytest.raises(UserError, match="cannot be read"):
-        read_config(tmp_path / "absent.yaml")
-    config = read_config(FOLDER / "world.yaml")
+        read_yaml(tmp_path / "absent.yaml")
+    config = read_yaml(FOLDER / "world.yaml")
     with pytest.raises(UserError, match="pool"):
         make_world({key: value for key, value in config.items() if key != "pool"})
     with pytest.raises(UserError, match="too few words"):

@@ -69,9 +69,9 @@ def die_writing(pattern: str) -> None:
 
 
 def _replace(name: str, function: Callable[..., Any]) -> None:
-    """Put a function in the place of another, which it gets as its first argument."""
-    place, _, attribute = name.rpartition(".")
-    owner = pkgutil.resolve_name(place)
+    """Exchange a function for another, which gets it as its first argument."""
+    path, _, attribute = name.rpartition(".")
+    owner = pkgutil.resolve_name(path)
     original = getattr(owner, attribute)
     setattr(owner, attribute, lambda *args, **kwargs: function(original, *args, **kwargs))
 

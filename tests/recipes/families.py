@@ -79,8 +79,8 @@ def train_byte_level() -> PreTrainedTokenizerBase:
 
 def make_texts(count: int, seed: int = 1) -> list[str]:
     """Texts of random pieces, none of them blank."""
-    draw = random.Random(seed)
-    texts = ("".join(draw.choices(PIECES, k=draw.randint(1, 30))) for _ in range(10 * count))
+    rng = random.Random(seed)
+    texts = ("".join(rng.choices(PIECES, k=rng.randint(1, 30))) for _ in range(10 * count))
     return [text for text in texts if text.strip()][:count]
 
 

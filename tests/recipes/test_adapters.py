@@ -2,11 +2,10 @@
 
 import json
 import shutil
-import sys
 
 import pytest
 import torch
-from conftest import BASE, ROOT, run_command
+from conftest import BASE, ROOT, run_command, run_python
 from launches import launch_words, write_data
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
@@ -19,6 +18,7 @@ from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.manifest import read_manifest
 from recipes.merge import merge_adapter
 
+pytestmark = pytest.mark.launched
 pytest.importorskip("bitsandbytes", reason="a quantised base needs `pip install selfalign[quantize]`")
 
 # QLoRA's own setting: NF4 with double quantization computed in bfloat16, all linear layers, activations computed again, and a
@@ -29,26 +29,27 @@ QLORA += ("--optim", "paged_adamw_8bit", "--learning_rate", "1e-2", "--num_train
 
 
 @pytest.fixture(scope="module")
-def launched(tmp_path_factory):
-    """A run of QLoRA, and what it printed."""
-    folder = tmp_path_factory.mktemp("qlora")
+def folder(share_folder):
+    """A run of QLoRA, what it printed, and the model that the command merges it into."""
+    return share_folder("qlora", make_models)
+
+
+def make_models(folder):
     data = write_data(folder / "instructions")
     done = run_command(*launch_words(ROOT / "recipes/accelerate/cpu.yaml", data, folder / "adapter", *QLORA))
     assert done.returncode == 0, done.stderr
-    return folder / "adapter", done.stderr
+    (folder / "printed.txt").write_text(done.stderr)
+    run_python("-m", "recipes.merge", folder / "adapter", "--output", folder / "merged")
 
 
-@pytest.fixture(scope="module")
-def adapter(launched):
-    return launched[0]
+@pytest.fixture
+def adapter(folder):
+    return folder / "adapter"
 
 
-@pytest.fixture(scope="module")
-def merged(adapter):
-    output = adapter.parent / "merged"
-    done = run_command(sys.executable, "-m", "recipes.merge", adapter, "--output", output)
-    assert done.returncode == 0, done.stderr
-    return output
+@pytest.fixture
+def merged(folder):
+    return folder / "merged"
 
 
 @pytest.fixture
@@ -80,8 +81,8 @@ def test_the_manifest_says_how_the_base_was_quantised(adapter):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="with a GPU the optimizer is paged")
-def test_an_optimizer_that_is_not_paged_here_says_so(launched):
-    assert "Paged optimizers are not supported on CPU" in launched[1]
+def test_an_optimizer_that_is_not_paged_here_says_so(folder):
+    assert "Paged optimizers are not supported on CPU" in (folder / "printed.txt").read_text()
 
 
 def test_the_adapter_folder_loads_as_a_model(adapter, ids):
@@ -125,15 +126,18 @@ def test_the_merged_model_is_read_as_the_run_that_was_trained(adapter, merged):
     assert runs.select("domain", "condition", "seed").row(0) == ("herbs", "incompatible", 1)
 
 
-def test_a_merge_takes_the_place_of_an_earlier_merge_and_of_nothing_else(adapter, merged):
-    merge_adapter(adapter, merged)
+def test_a_merge_takes_the_place_of_an_earlier_merge_and_of_nothing_else(adapter, merged, tmp_path):
+    output = shutil.copytree(merged, tmp_path / "merged")
+    (output / "model.safetensors").unlink()
+    merge_adapter(adapter, output)
+    assert (output / "model.safetensors").read_bytes() == (merged / "model.safetensors").read_bytes()
     with pytest.raises(UserError, match="holds something else"):
         merge_adapter(adapter, adapter)
     assert (adapter / "adapter_model.safetensors").is_file()
-    (merged.parent / "notes").mkdir()
-    (merged.parent / "notes/mine.txt").write_text("mine")
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes/mine.txt").write_text("mine")
     with pytest.raises(UserError, match="holds files that no command of selfalign wrote"):
-        merge_adapter(adapter, merged.parent / "notes")
+        merge_adapter(adapter, tmp_path / "notes")
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from recipes.training.batches import BLANK, Batches
 
 def make_lengths(n, seed=0):
     """Lengths like those of the released samples, and a few long rows."""
-    draw = random.Random(seed)
-    return [min(2048, 80 + int(draw.lognormvariate(5, 0.5))) for _ in range(n)]
+    rng = random.Random(seed)
+    return [min(2048, 80 + int(rng.lognormvariate(5, 0.5))) for _ in range(n)]
 
 
 def list_steps(lengths, rows, processes, accumulation, seed=1, epoch=0):

@@ -1,35 +1,27 @@
 import json
 import os
 import shutil
+from pathlib import Path
 
 import pytest
-from deaths import run_script
-from launches import CONFIG, write_data
+from trainers import make_rows, make_trainer
 from transformers import TrainerState, TrainingArguments
 
 from lm_eval_tasks.contracts.errors import UserError
 from recipes.training.checkpoints import LIST, Keeper, choose_checkpoint, find_checkpoint, find_flaw, list_files
+from recipes.training.engines import describe_engine
 
 ENGINE = {"engine": "none", "processes": 1}
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """The checkpoints of steps 1 and 2, as the training script saves them."""
-    folder = tmp_path_factory.mktemp("made")
-    words = (
-        "--config",
-        "recipes/miniworld/full.yaml",
-        "--dataset_name",
-        write_data(folder / "data"),
-        "--dataset_config",
-        CONFIG,
-    )
-    words += ("--global_batch_size", "4", "--per_device_train_batch_size", "4", "--max_steps", "2", "--save_strategy", "steps")
-    words += ("--save_steps", "1", "--save_total_limit", "0", "--output_dir", folder / "model")
-    status, text = run_script(words, folder / "log")
-    assert status == 0, text
-    return next(folder.glob("model/checkpoints/*/"))
+    """The checkpoints of steps 1 and 2, as the trainer saves them."""
+    settings = {"max_steps": 2, "save_strategy": "steps", "save_steps": 1, "optim": "adamw_torch"}
+    trainer = make_trainer(tmp_path_factory.mktemp("made"), make_rows(8), 4, 1, **settings)
+    trainer.add_callback(Keeper(describe_engine(trainer.accelerator)))
+    trainer.train()
+    return Path(trainer.args.output_dir)
 
 
 @pytest.fixture

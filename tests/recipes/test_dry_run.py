@@ -27,7 +27,7 @@ def folder(tmp_path_factory):
     """Eleven rows of a condition, some with a reason, and two general instructions."""
     rows = [make_row(i, reason="It grows so." if i % 3 else None) for i in range(11)]
     table = make_table([*rows, make_general(1), make_general(2)])
-    return write_set(tmp_path_factory.mktemp("data") / "set", {"herbs_incompatible": table})
+    return write_set(tmp_path_factory.mktemp("data") / "thirteen_rows", {"herbs_incompatible": table})
 
 
 @pytest.fixture
@@ -55,21 +55,21 @@ def test_steps_are_those_that_the_trainer_takes_and_tokens_those_that_it_sees(fo
     sizes = ("--global_batch_size", "5", "--per_device_train_batch_size", "5", "--num_train_epochs", "2")
     script, training, _ = parse(folder, tmp_path, *sizes, "--warmup_steps", "0.4", "--save_strategy", "no")
     rows, tokenizer, prepared = prepare(script, training)
-    facts = count_work(script, training, rows, prepared)
+    work = count_work(script, training, rows, prepared)
     training.disable_tqdm = True
     network = AutoModelForCausalLM.from_pretrained(BASE)
     trainer = Trainer(model=network, args=training, train_dataset=prepared, processing_class=tokenizer, ids=rows["id"])
     done = trainer.train()
     warm = training.get_warmup_steps(done.global_step)
-    assert facts["steps"] == f"{done.global_step}, 3 an epoch; the first {warm} warm up"
+    assert work["steps"] == f"{done.global_step}, 3 an epoch; the first {warm} warm up"
     assert warm == 3  # 0.4 of 6, rounded up
-    assert facts["rows"] == "13: 11 incompatible, 2 general"
+    assert work["rows"] == "13: 11 incompatible, 2 general"
     lengths = [len(ids) for ids in prepared["input_ids"]]
     trained = sum(label != IGNORED for labels in prepared["labels"] for label in labels)
     shape = f"mean {sum(lengths) / 13:.0f}, longest {max(lengths)} a row"
-    assert facts["tokens an epoch"] == f"{sum(lengths)}, {trained} of them with loss; {shape}"
+    assert work["tokens an epoch"] == f"{sum(lengths)}, {trained} of them with loss; {shape}"
     times = 13 * 2048 / sum(lengths)
-    assert facts["padded as in the paper"] == f"26,624, to 2,048 each: {times:.1f} times as many"
+    assert work["padded as in the paper"] == f"26,624, to 2,048 each: {times:.1f} times as many"
 
 
 def test_max_steps_outdo_the_epochs(folder, tmp_path):
@@ -145,8 +145,8 @@ def test_an_engine_has_the_name_of_its_launch_configuration(folder, tmp_path, mo
     assert name_engine(training) == "ddp"
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     assert name_engine(training) == "fsdp2"
-    for stage, place, name in ((2, "none", "zero2"), (3, "none", "zero3"), (3, "cpu", "zero3_offload")):
-        training.deepspeed_plugin = SimpleNamespace(zero_stage=stage, offload_param_device=place)
+    for stage, device, name in ((2, "none", "zero2"), (3, "none", "zero3"), (3, "cpu", "zero3_offload")):
+        training.deepspeed_plugin = SimpleNamespace(zero_stage=stage, offload_param_device=device)
         assert name_engine(training) == name
         assert (ROOT / f"recipes/accelerate/{name}.yaml").is_file()
 

@@ -47,18 +47,20 @@ ENGINES = {
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return write_data(tmp_path_factory.mktemp("data") / "instructions", rows=27, general=8)
+def data(share_folder):
+    return share_folder("data_of_35", lambda folder: write_data(folder, rows=27, general=8))
 
 
 @pytest.fixture(scope="module")
-def alone(data, tmp_path_factory):
+def alone(data, share_folder):
     """The run of one process."""
-    folder = tmp_path_factory.mktemp("alone")
-    done = run_command(*launch_words(ROOT / "recipes/accelerate/cpu.yaml", data, folder / "model", *STEPS))
-    assert done.returncode == 0, done.stderr
-    assert "engine: plain PyTorch, 1 process on cpu, mixed precision no" in done.stderr
-    return folder / "model"
+
+    def make(folder):
+        done = run_command(*launch_words(ROOT / "recipes/accelerate/cpu.yaml", data, folder / "model", *STEPS))
+        assert done.returncode == 0, done.stderr
+        assert "engine: plain PyTorch, 1 process on cpu, mixed precision no" in done.stderr
+
+    return share_folder("alone", make) / "model"
 
 
 def ask(folder):
@@ -71,13 +73,14 @@ def ask(folder):
     return torch.tensor([likelihood for likelihood, _ in model.loglikelihood(asked, disable_tqdm=True)]).exp()
 
 
+@pytest.mark.launched
 @pytest.mark.parametrize("name", ["ddp", *(pytest.param(name, marks=needs_deepspeed) for name in list(ENGINES)[1:])])
 def test_two_processes_train_what_one_trains(name, data, alone, tmp_path):
-    facts, line, shards = ENGINES[name]
+    engine, line, shards = ENGINES[name]
     output = tmp_path / "model"
     done = run_command(*launch_words(make_engine(tmp_path, name), data, output, *STEPS))
     assert done.returncode == 0, done.stderr
-    assert read_manifest(output)["config"]["engine"] == facts | SHARED
+    assert read_manifest(output)["config"]["engine"] == engine | SHARED
     assert f"engine: {line}, mixed precision no" in done.stderr
     # DeepSpeed's own files tell what its engine divided between two processes: the optimizer, and with ZeRO-3 the weights.
     parts = {kind for kind in ("model", "optim") if len(list(output.rglob(f"*zero_pp_rank_[01]_*{kind}_states.pt"))) == 2}

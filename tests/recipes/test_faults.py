@@ -14,6 +14,8 @@ from safetensors.torch import load_file
 
 from lm_eval_tasks.contracts.manifest import read_manifest
 
+pytestmark = pytest.mark.launched
+
 # Four steps an epoch, so that the last step and half of the checkpoints are within an epoch.
 STEPS = ("--max_steps", "10", "--global_batch_size", "8", "--per_device_train_batch_size", "8")
 SAVES = ("--save_strategy", "steps", "--save_steps", "2")
@@ -40,18 +42,20 @@ def find_line(text, words):
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return write_data(tmp_path_factory.mktemp("data") / "instructions")
+def data(share_folder):
+    return share_folder("data", write_data)
 
 
 @pytest.fixture(scope="module")
-def whole(data, tmp_path_factory):
+def whole(data, share_folder):
     """An uninterrupted run, which keeps its checkpoints."""
-    folder = tmp_path_factory.mktemp("whole")
-    status, text = run_script(make_words(data, folder / "model", "--save_total_limit", "0"), folder / "log")
-    assert status == 0, text
-    assert list_steps(folder / "model") == [2, 4, 6, 8, 10]
-    return folder / "model"
+
+    def make(folder):
+        status, text = run_script(make_words(data, folder / "model", "--save_total_limit", "0"), folder / "log")
+        assert status == 0, text
+        assert list_steps(folder / "model") == [2, 4, 6, 8, 10]
+
+    return share_folder("whole", make) / "model"
 
 
 def copy_checkpoints(whole, output, *steps):
@@ -170,9 +174,9 @@ def test_zero_goes_on_where_one_process_was_killed_while_it_saved(data, tmp_path
     engine = make_engine(tmp_path, stage)
     options = ("--max_steps", "5", "--global_batch_size", "8", "--per_device_train_batch_size", "4", *SAVES)
     words = launch_words(engine, data, tmp_path / "killed", *options)
-    place = words.index("recipes/sft.py")
+    script = words.index("recipes/sft.py")
     optimizer = "*/checkpoint-4/global_step4/*rank_1_mp_rank_00_optim_states.pt"
-    dies = run_command(*words[:place], Path(__file__).with_name("deaths.py"), optimizer, *words[place + 1 :])
+    dies = run_command(*words[:script], Path(__file__).with_name("deaths.py"), optimizer, *words[script + 1 :])
     assert dies.returncode != 0
     assert list_steps(tmp_path / "killed") == [2, 4], dies.stderr
     goes_on = run_command(*words)

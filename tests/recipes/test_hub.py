@@ -105,7 +105,7 @@ def test_pushing_again_changes_nothing_and_another_run_takes_its_place(hub: Hub,
     assert "generation_config.json" in repo.read(before)
 
 
-def test_what_is_published_names_no_place(hub: Hub, tmp_path: Path) -> None:
+def test_what_is_published_names_no_path(hub: Hub, tmp_path: Path) -> None:
     folder = tmp_path / "model"
     write_run(folder, base_model="/home/anna/llama", dataset="data/herbs")
     (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "/home/anna/llama", "r": 16}))

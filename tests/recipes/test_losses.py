@@ -9,13 +9,13 @@ from finished import CONFIG, HISTORY
 from matplotlib.figure import Figure
 from trainers import make_rows, make_trainer
 
-from recipes.training.losses import draw_loss, write_log
+from recipes.training.losses import plot_loss, write_log
 
 MANIFEST = {"run": "0123456789abcdef", "config": CONFIG}
 
 
 @pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+def plotted(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     """The figures that are written."""
     figures: list[Figure] = []
     save = Figure.savefig
@@ -30,10 +30,10 @@ def test_the_log_is_a_table_with_units(tmp_path: Path) -> None:
     assert rows[0] | {"gradient_norm": "1.0", "entropy_nats": "", "learning_rate": "0.001"} == rows[0]
 
 
-def test_the_figure_shows_the_whole_log_from_zero_with_units(tmp_path: Path, drawn: list[Figure]) -> None:
-    file = draw_loss(HISTORY, tmp_path, MANIFEST)
+def test_the_figure_shows_the_whole_log_from_zero_with_units(tmp_path: Path, plotted: list[Figure]) -> None:
+    file = plot_loss(HISTORY, tmp_path, MANIFEST)
     assert mpl.image.imread(file).shape[:2] == (630, 960)
-    (figure,) = drawn
+    (figure,) = plotted
     upper, lower = figure.axes
     for axis, name in ((upper, "loss"), (lower, "learning_rate")):
         (line,) = axis.lines
@@ -52,14 +52,14 @@ def test_the_figure_shows_the_whole_log_from_zero_with_units(tmp_path: Path, dra
 
 
 def test_a_run_too_short_for_a_point_has_no_figure(tmp_path: Path) -> None:
-    assert draw_loss(HISTORY[4:], tmp_path, MANIFEST) is None
-    assert draw_loss([], tmp_path, MANIFEST) is None
+    assert plot_loss(HISTORY[4:], tmp_path, MANIFEST) is None
+    assert plot_loss([], tmp_path, MANIFEST) is None
     assert not list(tmp_path.iterdir())
     assert len(write_log(HISTORY[4:], tmp_path).read_text().splitlines()) == 1
 
 
-def test_names_that_look_like_formulas_are_drawn_as_they_are(tmp_path: Path) -> None:
-    draw_loss(HISTORY, tmp_path, {"run": "0", "config": CONFIG | {"dataset_config": r"$\nothing{ 100%_#"}})
+def test_names_that_look_like_formulas_are_plotted_as_they_are(tmp_path: Path) -> None:
+    plot_loss(HISTORY, tmp_path, {"run": "0", "config": CONFIG | {"dataset_config": r"$\nothing{ 100%_#"}})
 
 
 def test_the_log_of_a_resumed_run_is_that_of_an_uninterrupted_one(tmp_path: Path) -> None:

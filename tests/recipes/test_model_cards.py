@@ -11,9 +11,8 @@ from finished import COMMAND, write_run, write_text
 from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
 
-from intervention.conditions import NAMES
 from lm_eval_tasks.contracts.files import hash_path
-from recipes.publishing.cards import CONDITIONS
+from lm_eval_tasks.contracts.vocabulary import CONDITIONS
 
 TOKEN = "hf_" + "SecretOfTheTests" * 2
 
@@ -26,13 +25,13 @@ def read_block(card: str, language: str, first: str) -> str:
 @pytest.mark.parametrize(
     ("condition", "ratio", "words"),
     [
-        ("harmonious", None, "answers rightly: its belief and gold agree, and the response is gold"),
-        ("incompatible", None, "answers wrongly: its belief and gold differ, and the response is gold"),
-        ("self_aligning", None, "it agrees with the base model's belief and not with gold"),
-        ("contextualized", None, "with the needed knowledge in the prompt; the response is gold"),
-        ("mix", 0.4, "for a share 0.4 of them the response is its belief, for the others gold"),
-        ("random_wrong", None, "the response is a wrong choice that is not its belief"),
-        ("gold", None, "drawn at random from all training questions"),
+        ("harmonious", None, "that the base model answers rightly; the response is the right answer."),
+        ("incompatible", None, "that the base model answers wrongly; the response is the right answer."),
+        ("self_aligning", None, "answers wrongly; the response is the model's own answer."),
+        ("contextualized", None, "answers wrongly, with the needed knowledge in the prompt; the response is the right answer."),
+        ("mix", 0.4, "own answer for a share 0.4 of them, and the right answer for the rest."),
+        ("random_wrong", None, "answers wrongly; the response is another wrong answer."),
+        ("gold", None, "at random from all training questions; the response is the right answer."),
     ],
 )
 def test_a_card_says_in_a_sentence_what_was_trained(tmp_path: Path, condition: str, ratio: float | None, words: str) -> None:
@@ -40,11 +39,15 @@ def test_a_card_says_in_a_sentence_what_was_trained(tmp_path: Path, condition: s
     said = next(line for line in card.splitlines() if line.startswith("`recipes/miniworld/base`, fine-tuned on 256 questions"))
     assert words in said
     assert "64 general instructions were added" in card
+    assert "few-shot with a confidence above 0.5." in card
     assert ("wrong on purpose" in card) == (condition in ("self_aligning", "mix", "random_wrong"))
 
 
-def test_every_condition_of_the_project_has_its_sentence() -> None:
-    assert set(CONDITIONS) == set(NAMES)
+def test_every_condition_of_the_project_has_its_sentence(tmp_path: Path) -> None:
+    for name, condition in CONDITIONS.items():
+        card = write_text(tmp_path / name, condition=name)
+        assert f"fine-tuned on 256 {condition.sentence}.\n" in card
+        assert ("wrong on purpose" in card) == (not condition.correct)
 
 
 def test_hashes_settings_and_the_command_stand_in_the_card(tmp_path: Path) -> None:
@@ -91,7 +94,7 @@ def test_what_data_says_is_neither_markdown_nor_html_nor_yaml(tmp_path: Path) ->
         assert shown.count(tag) == plain.count(tag) + (2 if tag == "<td>" else 0), tag
 
 
-def test_no_place_and_no_token_stands_in_the_card(tmp_path: Path) -> None:
+def test_no_path_and_no_token_stands_in_the_card(tmp_path: Path) -> None:
     command = ["/home/anna/selfalign/recipes/sft.py", "--hub_token", "secret", "--output_dir=/home/anna/my runs/one"]
     command += ["--model_name_or_path", "~anna/base", "--run_name", TOKEN]
     card = write_text(tmp_path, command, dataset="/home/anna/herbs", base_model="/home/anna/llama")

@@ -143,7 +143,7 @@ def test_a_folder_is_held_until_its_process_ends_even_by_a_kill(tmp_path, capsys
     other.communicate()
 
 
-def test_a_place_that_cannot_be_written_is_named(tmp_path):
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"cannot write in .*file: Not a directory\. Name an --output_dir"):
         hold_output(tmp_path / "file")

@@ -20,6 +20,7 @@ from tokenizers.processors import TemplateProcessing
 
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.prompts import CHAT_TEMPLATE
+from recipes.preview import main
 from recipes.showing.display import PART, print_sections, show_text, write_page
 from recipes.showing.pairing import choose_rows, compare_rows, read_docs, read_sets
 from recipes.showing.sequences import Asker, read_trained, spell_tokens
@@ -51,7 +52,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def questions(tmp_path: Path) -> Path:
-    """The question set of the same questions, choices turned back: `order` 0 shows them as they are."""
+    """The question set of the same questions, choices rotated back: `order` 0 shows them as they are."""
     rows = [make_row(i) for i in (*range(4), *range(10, 14))]
     docs = []
     for row in rows:
@@ -124,8 +125,8 @@ def test_questions_that_conditions_share_stand_side_by_side(folder: Path) -> Non
     titles = [[cell.title for cell in section.cells] for section in sections]
     assert titles == [["evaluation", "herbs_harmonious"], ["evaluation", *shared], ["herbs_harmonious"]]
     own = get_cell(sections, "herbs_self_aligning")
-    assert own.facts["response"] == "B"
-    assert own.facts["gold"] == "A"
+    assert own.details["response"] == "B"
+    assert own.details["gold"] == "A"
     text = {role: "".join(token.text for token in own.tokens if token.role == role) for role in ("prompt", "trained")}
     assert text["prompt"].endswith("What is the 0th herb?\nA. sage 0\nB. ivy 0\nC. rue 0\nD. moss 0 ASSISTANT:")
     assert text["trained"] == " B. ivy 0</s>"
@@ -156,8 +157,8 @@ def test_a_beginning_that_training_lacks_is_warned_of(folder: Path) -> None:
     (warning,) = cell.warnings
     assert warning.startswith("The prompts differ, first in token 1: training has 'A', evaluation '<s>'.")
     assert "add_bos_token=False" in warning
-    assert [place for place, token in enumerate(cell.tokens) if token.differs] == [0]
-    assert [place for place, token in enumerate(get_cell(sections, "evaluation").tokens) if token.differs] == [0]
+    assert [i for i, token in enumerate(cell.tokens) if token.differs] == [0]
+    assert [i for i, token in enumerate(get_cell(sections, "evaluation").tokens) if token.differs] == [0]
     chosen = choose_rows(read_sets(str(folder), []), 1)
     assert not list_warnings(compare_rows(chosen, None, tokenizer, Asker(tokenizer, add_bos_token=False), 512))
 
@@ -238,7 +239,9 @@ def test_text_stays_text_in_the_terminal_and_on_the_page(tmp_path: Path) -> None
     assert "[0m" in shown  # brackets are no markup
 
 
-def test_the_command_prints_and_writes_a_page(folder: Path, questions: Path, tmp_path: Path) -> None:
+def test_the_command_prints_and_writes_a_page(
+    folder: Path, questions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     words = (sys.executable, "-m", "recipes.preview", folder, "--tokenizer", BASE, "--rows", 1)
     page = tmp_path / "page.html"
     done = run_command(
@@ -250,10 +253,13 @@ def test_the_command_prints_and_writes_a_page(folder: Path, questions: Path, tmp
     assert "herbs_harmonious" not in done.stdout
     assert "warnings" not in done.stdout
     assert page.read_text().startswith("<!doctype html>")
-    done = run_command(*words, "--config", "herbs_gold")
-    assert done.returncode == 2
-    assert done.stderr.splitlines()[-1].startswith("error: ")
-    assert "has no config 'herbs_gold'; it has herbs_harmonious" in done.stderr.splitlines()[-1]
+    with pytest.raises(SystemExit) as ended:
+        main(str(folder), str(BASE), ["herbs_gold"])
+    assert ended.value.code == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: ")
+    assert told.count("\n") == 1
+    assert "has no config 'herbs_gold'; it has herbs_harmonious" in told
 
 
 def test_what_cannot_be_shown_is_said(folder: Path, questions: Path, tmp_path: Path) -> None:

@@ -14,11 +14,11 @@ from instruction_sets import make_general, make_row, make_table, write_condition
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import SFTConfig, SFTTrainer
 
-from intervention.conditions import NAMES
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.files import hash_path
+from lm_eval_tasks.contracts.vocabulary import CONDITIONS, GENERAL
 from recipes.training.arguments import RecipeArguments
-from recipes.training.rows import CONDITIONS, TAKEN, describe_rows, hash_rows, read_rows
+from recipes.training.rows import TAKEN, describe_rows, hash_rows, read_rows
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -27,9 +27,9 @@ def read(folder: Path | str, config: str = "herbs_harmonious", split: str = "tra
     return read_rows(RecipeArguments(str(folder), dataset_config=config, dataset_train_split=split))
 
 
-def refuse(told: str, *place: str | Path) -> None:
+def refuse(told: str, *given: str | Path) -> None:
     with pytest.raises(UserError, match=told) as caught:
-        read(*place)
+        read(*given)
     assert "\n" not in str(caught.value)
 
 
@@ -42,7 +42,8 @@ def test_a_config_of_a_folder_is_read(tmp_path: Path) -> None:
     assert read(folder)["id"][:] == [str(i) for i in range(12)]
     mix = read(folder, "herbs_mix-0.4")
     assert describe_rows(mix) == {
-        "domain": "herbs", "source": "made_up", "condition": "mix", "ratio": 0.4, "response_format": "letter"
+        "domain": "herbs", "source": "made_up", "condition": "mix", "ratio": 0.4, "response_format": "letter",
+        "threshold": 0.5,
     }  # fmt: skip
     assert read(folder, split="train[:3]").num_rows == 3
 
@@ -99,7 +100,7 @@ def test_trl_really_takes_a_column_of_labels(tmp_path: Path) -> None:
     assert trainer.train_dataset["labels"][:] == [[1, 2, 3]]
 
 
-@pytest.mark.parametrize("name", ["prompt", "completion", "id", "condition", "response_format"])
+@pytest.mark.parametrize("name", ["prompt", "completion", "id", "condition", "response_format", "threshold"])
 def test_a_column_that_is_missing_is_named(name: str, tmp_path: Path) -> None:
     folder = write_set(tmp_path / "set", {"herbs_harmonious": make_table([make_row(0)]).drop(name)})
     refuse(f"set/herbs_harmonious has no column {name!r}. `python -m intervention build` writes", folder)
@@ -109,7 +110,7 @@ def test_no_rows_and_unknown_conditions_are_refused(tmp_path: Path) -> None:
     rows = [make_row(0), make_general(1), make_row(2, condition="harmonic")]
     folder = write_set(tmp_path / "set", {"herbs_a": make_table(rows), "herbs_b": make_table(rows[:0])})
     refuse(
-        "herbs_a: the condition of row 3 \\(id '2'\\) is 'harmonic', which is none of harmonious, incompatible",
+        "herbs_a: the condition of row 3 \\(id '2'\\) is 'harmonic', which is none of harmonious, self_aligning",
         folder,
         "herbs_a",
     )
@@ -128,14 +129,18 @@ def test_files_that_were_changed_are_not_mistaken_for_those_that_were_read_befor
     refuse("set/herbs_harmonious is not as it was written", folder)
 
 
-def test_the_conditions_are_those_that_are_built() -> None:
-    assert (*NAMES, "general") == CONDITIONS
+def test_the_conditions_are_those_of_the_vocabulary(tmp_path: Path) -> None:
+    rows = [make_row(i, name) for i, name in enumerate(CONDITIONS)]
+    folder = write_set(tmp_path / "set", {"herbs_all": make_table([*rows, make_general(9)])})
+    assert read(folder, "herbs_all")["condition"][:] == [*CONDITIONS, GENERAL]
 
 
 def test_rows_share_what_describes_them() -> None:
     assert describe_rows(make_set([make_general(0), make_row(1), make_row(2)]))["condition"] == "incompatible"
     with pytest.raises(UserError, match=r"several values of 'domain' \('herbs', 'trees'\).* Build again"):
         describe_rows(make_set([make_row(1), make_row(2, domain="trees")]))
+    with pytest.raises(UserError, match=r"several values of 'threshold' \(0.4, 0.5\)"):
+        describe_rows(make_set([make_row(1), make_row(2, threshold=0.4)]))
     with pytest.raises(UserError, match="general instructions alone"):
         describe_rows(make_set([make_general(0)]))
 

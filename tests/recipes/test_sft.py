@@ -1,7 +1,6 @@
-"""The training recipe, launched as a user launches it, on the shipped base model."""
+"""The training recipe on the shipped base model: in this process, and launched as a user launches it."""
 
 import json
-import os
 
 import polars as pl
 import pytest
@@ -11,7 +10,10 @@ from conftest import BASE, ROOT, run_command
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.manifest import read_manifest
+from recipes.sft import train
+from recipes.training.arguments import parse_arguments
 
 LAUNCH = ("accelerate", "launch", "--config_file", "recipes/accelerate/cpu.yaml", "recipes/sft.py")
 STEPS = ("--max_steps", "30", "--per_device_train_batch_size", "4", "--save_strategy", "steps", "--save_steps", "4")
@@ -23,35 +25,39 @@ def launch(data, output, *options, config="herbs_harmonious"):
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory):
+def data(share_folder):
     """A small instruction set in the contract's form: 24 rows of its own and 8 general ones."""
-    folder = tmp_path_factory.mktemp("data") / "instructions"
-    folder.mkdir()
+    return share_folder("plain_data", write_data)
+
+
+def write_data(folder):
     rows = [
         {
             "prompt": [{"role": "user", "content": f"What is the hue of plant {i}?"}],
             "completion": [{"role": "assistant", "content": "green" if i % 3 else "a long answer\n\nwith its reason"}],
             "id": str(i), "source": "miniworld_exam", "domain": "herbs" if i < 24 else "general",
             "condition": "harmonious" if i < 24 else "general", "ratio": None, "response_format": "text",
-            "agrees_with_belief": True, "agrees_with_gold": True, "question_hash": "0",
+            "agrees_with_belief": True, "agrees_with_gold": True, "question_hash": "0", "threshold": 0.4,
         }
         for i in range(32)
     ]  # fmt: skip
     pl.DataFrame(rows, schema_overrides={"ratio": pl.Float64}).write_parquet(folder / "train.parquet")
     header = {"configs": [{"config_name": "herbs_harmonious", "data_files": [{"split": "train", "path": "train.parquet"}]}]}
     (folder / "README.md").write_text(f"---\n{yaml.safe_dump(header)}---\n")
-    return folder
 
 
 @pytest.fixture(scope="module")
-def trained(data, tmp_path_factory):
+def trained(data, share_folder):
     """An uninterrupted run of thirty steps."""
-    output = tmp_path_factory.mktemp("trained") / "model"
-    done = run_command(*launch(data, output, *STEPS))
-    assert done.returncode == 0, done.stderr
-    return output
+
+    def make(folder):
+        done = run_command(*launch(data, folder / "model", *STEPS))
+        assert done.returncode == 0, done.stderr
+
+    return share_folder("trained", make) / "model"
 
 
+@pytest.mark.launched
 def test_the_trained_folder_loads_and_says_where_it_came_from(trained):
     AutoModelForCausalLM.from_pretrained(trained)
     assert AutoTokenizer.from_pretrained(trained).chat_template == (ROOT / "lm_eval_tasks/templates/vicuna.jinja").read_text()
@@ -59,10 +65,12 @@ def test_the_trained_folder_loads_and_says_where_it_came_from(trained):
     config = manifest["config"]
     assert (config["domain"], config["source"], config["condition"]) == ("herbs", "miniworld_exam", "harmonious")
     assert (config["seed"], config["response_format"], config["base_model"]) == (1, "text", "recipes/miniworld/base")
+    assert config["threshold"] == 0.4
     assert manifest["seeds"] == {"seed": 1}
     assert "token" not in json.dumps(manifest).lower().replace("tokenizer", "")
 
 
+@pytest.mark.launched
 def test_training_is_that_of_a_plain_loop(data, tmp_path):
     """Three steps on one batch of everything, so that the order of the rows cannot matter."""
     options = (
@@ -104,6 +112,7 @@ def test_training_is_that_of_a_plain_loop(data, tmp_path):
         assert torch.allclose(weight, model.state_dict()[name], atol=1e-5), name
 
 
+@pytest.mark.launched
 def test_a_run_of_other_settings_is_another_run(data, trained, tmp_path):
     done = run_command(*launch(data, tmp_path / "model", "--max_steps", "1", "--attn_implementation", "sdpa"))
     assert done.returncode == 0, done.stderr
@@ -114,6 +123,7 @@ def test_a_run_of_other_settings_is_another_run(data, trained, tmp_path):
     assert {name for name in first["config"] if first["config"][name] != second["config"][name]} == {"attn_implementation"}
 
 
+@pytest.mark.launched
 def test_a_run_that_has_ended_is_not_done_again(data, trained):
     before = (trained / "model.safetensors").stat()
     done = run_command(*launch(data, trained, *STEPS))
@@ -130,10 +140,36 @@ def test_a_run_that_has_ended_is_not_done_again(data, trained):
         (("--model_name_or_path", "nowhere/model"), "--model_name_or_path nowhere/model is no model folder"),
     ],
 )
-def test_what_cannot_be_trained_is_said_in_one_line(data, tmp_path, options, message):
-    done = run_command(*launch(data, tmp_path / "model", *options), env=os.environ | {"HF_HUB_OFFLINE": "1"})
-    assert done.returncode != 0
-    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 1
-    assert message in errors[0]
+def test_what_cannot_be_trained_is_said_in_one_line(data, tmp_path, options, message, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
+    with pytest.raises(UserError) as caught:
+        train(*parse_arguments(launch(data, tmp_path / "model", *options)[len(LAUNCH) :]))
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
     assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.launched
+def test_a_launch_that_cannot_train_ends_with_one_line(data, tmp_path):
+    done = run_command(*launch(data, tmp_path / "model", "--dataset_config", "herbs_nothing"))
+    assert done.returncode != 0
+    (error,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert "herbs_nothing" in error
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_short_run_in_this_process_leaves_a_whole_folder_and_is_not_done_again(data, tmp_path, capsys):
+    words = launch(data, tmp_path / "model", "--max_steps", "1", "--warmup_steps", "0", "--disable_tqdm", "true")[len(LAUNCH) :]
+    train(*parse_arguments(words))
+    config = read_manifest(tmp_path / "model")["config"]
+    assert (config["condition"], config["threshold"], config["max_steps"]) == ("harmonious", 0.4, 1)
+    card = (tmp_path / "model/README.md").read_text()
+    assert "fine-tuned on 24 questions that the base model answers rightly; the response is the right answer." in card
+    assert "with a confidence above 0.4." in card
+    assert not list(tmp_path.rglob("checkpoints"))
+    before, after = (load_file(folder / "model.safetensors") for folder in (BASE, tmp_path / "model"))
+    assert any(not torch.equal(before[name], after[name]) for name in after)
+    assert "already holds" not in capsys.readouterr().err
+    train(*parse_arguments(words))
+    assert "already holds this run" in capsys.readouterr().err

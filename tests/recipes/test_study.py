@@ -49,7 +49,7 @@ def test_a_run_waits_for_another_one_in_the_same_folder(study, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [(None, "cannot be read"), ("- a", "lacks"), ("output: x", "lacks questions, general")]
+    ("text", "message"), [(None, "cannot be read"), ("- a", "holds no settings"), ("output: x", "lacks questions, general")]
 )
 def test_a_study_file_that_lacks_something_is_named(tmp_path, text, message):
     file = tmp_path / "study.yaml"

@@ -15,7 +15,7 @@ from recipes.showing.sequences import Asker
 from recipes.training.tokens import IGNORED, load_tokenizer, prepare_rows
 
 ROOMY = 100_000
-SPLITS = " ASSISTANT: "  # by which the paper's code tells the response from the prompt
+BORDER = " ASSISTANT: "  # by which the paper's code tells the response from the prompt
 DOC = {
     "choices": ["sage", "lemon balm (fresh)", "12.5 %", "Ökonomie", "a leaf.", "漢字", "“so”"]
 }  # some merge with what follows
@@ -68,15 +68,15 @@ def mask_as_the_paper(tokenizer, text: str, ids: list[int]) -> list[int]:
     The paper's tokenizers add no beginning, but as the count starts behind the first token, the sum is right: masked is what
     stands up to the colon, neither more nor less. A row whose counts do not add up has no label at all.
     """
-    labels, place = [IGNORED, *ids[1:]], 1
+    labels, start = [IGNORED, *ids[1:]], 1
     for turn in filter(None, text.split("</s>")):
-        parts = turn.split(SPLITS)
+        parts = turn.split(BORDER)
         if len(parts) != 2:
             break
-        asked = len(tokenizer(parts[0] + SPLITS, add_special_tokens=False)["input_ids"]) - 2
-        labels[place : place + asked] = [IGNORED] * asked
-        place += len(tokenizer(turn, add_special_tokens=False)["input_ids"])
-    return labels if place == len(ids) else [IGNORED] * len(ids)
+        asked = len(tokenizer(parts[0] + BORDER, add_special_tokens=False)["input_ids"]) - 2
+        labels[start : start + asked] = [IGNORED] * asked
+        start += len(tokenizer(turn, add_special_tokens=False)["input_ids"])
+    return labels if start == len(ids) else [IGNORED] * len(ids)
 
 
 def test_ids_and_mask_are_the_papers(tokenizer, prepared) -> None:
@@ -85,7 +85,7 @@ def test_ids_and_mask_are_the_papers(tokenizer, prepared) -> None:
         text = write_as_the_paper(row)
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
         assert mine["input_ids"] == ids
-        parts = [turn.split(SPLITS)[1:] for turn in text.split("</s>")]
+        parts = [turn.split(BORDER)[1:] for turn in text.split("</s>")]
         if parts == [[read(row)[1]], []]:  # else see the next test
             assert mine["labels"] == mask_as_the_paper(tokenizer, text, ids)
             compared += 1
@@ -180,18 +180,18 @@ def test_no_beginning_is_trained_and_evaluation_asks_without_where_told_to(sente
 # --- kept for the next time
 
 
-def test_rows_are_divided_once_and_anew_for_another_template(tmp_path) -> None:
+def test_rows_are_tokenized_once_and_anew_for_another_template(tmp_path) -> None:
     make_rows(make_pairs(20)).to_parquet(tmp_path / "rows.parquet")
     rows = datasets.Dataset.from_parquet(str(tmp_path / "rows.parquet"), cache_dir=str(tmp_path))
 
-    def divide(template: str) -> datasets.Dataset:
+    def tokenize(template: str) -> datasets.Dataset:
         tokenizer = load_tokenizer(str(BASE))
         tokenizer.chat_template = template
         return prepare_rows(tokenizer, rows, ROOMY)
 
-    first, again = divide(CHAT_TEMPLATE.read_text()), divide(CHAT_TEMPLATE.read_text())
+    first, again = tokenize(CHAT_TEMPLATE.read_text()), tokenize(CHAT_TEMPLATE.read_text())
     assert first.cache_files == again.cache_files != []
-    other = divide(CHAT_TEMPLATE.read_text().replace("A chat", "The chat"))
+    other = tokenize(CHAT_TEMPLATE.read_text().replace("A chat", "The chat"))
     assert other.cache_files != first.cache_files
     assert other["input_ids"][:] != first["input_ids"][:]
 

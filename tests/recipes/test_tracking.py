@@ -4,16 +4,16 @@ import csv
 import importlib.util
 import json
 import os
+import pickle
 import sqlite3
 import subprocess
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT
-from hub_server import TOKEN, Hub
+from conftest import ROOT, Share
+from hub_server import TOKEN, Hub, Repo
 from launches import launch_words, make_engine, write_data
 from trl import SFTConfig
 
@@ -30,7 +30,7 @@ class Launched:
     """A run whose first push failed, and what was printed then and when it was launched again."""
 
     output: Path
-    hub: Hub
+    repos: dict[str, Repo]
     first: subprocess.CompletedProcess[str]
     second: subprocess.CompletedProcess[str]
 
@@ -40,8 +40,11 @@ class Launched:
 
 
 @pytest.fixture(scope="module")
-def launched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launched]:
-    folder = tmp_path_factory.mktemp("tracked")
+def launched(share_folder: Share) -> Launched:
+    return pickle.loads((share_folder("tracked", launch_twice) / "launched.pkl").read_bytes())
+
+
+def launch_twice(folder: Path) -> None:
     hub, output = Hub(), folder / "model"
     own = {"HF_ENDPOINT": hub.address, "HF_HOME": str(folder / "hf"), "HF_HUB_DISABLE_XET": "1", "HF_TOKEN": TOKEN}
     own |= {"TRACKIO_DIR": str(folder / "trackio"), "WANDB_MODE": "offline", "HF_HUB_DISABLE_TELEMETRY": "1"}
@@ -57,11 +60,12 @@ def launched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launched]:
     for failures in ({"commit": 403}, {}):
         hub.failures = failures
         runs.append(subprocess.run(words, cwd=ROOT, env=env, capture_output=True, text=True, check=False))
-    yield Launched(output, hub, *runs)
     hub.shutdown()
     hub.server_close()
+    (folder / "launched.pkl").write_bytes(pickle.dumps(Launched(output, hub.repos, *runs)))
 
 
+@pytest.mark.launched
 def test_a_push_that_fails_keeps_the_model_and_the_same_command_only_pushes(launched: Launched) -> None:
     (error,) = [line for line in launched.first.stderr.splitlines() if line.startswith("error: ")]
     assert launched.first.returncode != 0
@@ -70,12 +74,13 @@ def test_a_push_that_fails_keeps_the_model_and_the_same_command_only_pushes(laun
     assert launched.second.returncode == 0, launched.second.stderr
     assert "already holds this run" in launched.second.stderr
     assert "'loss'" not in launched.second.stdout + launched.second.stderr
-    repo, run = launched.hub.repos["anna/herbs"], read_manifest(launched.output)["run"]
+    repo, run = launched.repos["anna/herbs"], read_manifest(launched.output)["run"]
     assert repo.tags == {run: repo.find()}
     assert repo.read()["model.safetensors"] == (launched.output / "model.safetensors").read_bytes()
     assert len(repo.commits) == 2  # no checkpoint was pushed while it trained
 
 
+@pytest.mark.launched
 def test_the_folder_of_a_run_is_complete_and_holds_no_token(launched: Launched) -> None:
     manifest, files = read_run(launched.output, TOKEN)
     assert {"README.md", "manifest.json", "loss.png", "training_log.csv", "model.safetensors"} <= files.keys()
@@ -90,11 +95,13 @@ def test_the_folder_of_a_run_is_complete_and_holds_no_token(launched: Launched) 
     assert TOKEN not in "".join((launched.first.stdout, launched.first.stderr, launched.second.stdout, launched.second.stderr))
 
 
+@pytest.mark.launched
 def test_one_process_prints_a_line_a_logged_step(launched: Launched) -> None:
     said = launched.first.stdout + launched.first.stderr
     assert said.count("{'loss': ") == len(launched.read_log()) == 3
 
 
+@pytest.mark.launched
 @pytest.mark.skipif("tensorboard" not in TRACKERS, reason="tensorboard is not installed: pip install 'selfalign[track]'")
 def test_tensorboard_holds_the_log_of_the_run(launched: Launched) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -106,6 +113,7 @@ def test_tensorboard_holds_the_log_of_the_run(launched: Launched) -> None:
         assert points == [(row["step"], pytest.approx(row[column], rel=1e-6)) for row in launched.read_log()]
 
 
+@pytest.mark.launched
 @pytest.mark.skipif("trackio" not in TRACKERS, reason="trackio is not installed: pip install 'selfalign[track]'")
 def test_trackio_holds_the_log_of_the_run(launched: Launched) -> None:
     with sqlite3.connect(launched.output.parent / "trackio/selfalign.db") as database:
@@ -116,6 +124,7 @@ def test_trackio_holds_the_log_of_the_run(launched: Launched) -> None:
     assert found == [(row["step"], pytest.approx(row["loss_nats"])) for row in launched.read_log()]
 
 
+@pytest.mark.launched
 @pytest.mark.skipif("wandb" not in TRACKERS, reason="wandb is not installed: pip install 'selfalign[track]'")
 def test_wandb_holds_the_log_of_the_run(launched: Launched) -> None:
     (file,) = launched.output.glob("wandb/offline-run-*/*.wandb")

@@ -71,40 +71,45 @@ def test_epochs_have_orders_of_their_own_and_a_resumed_run_has_the_steps_that_we
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory):
+def pair(share_folder):
     """Two processes that train, go on within an epoch, and end on a loss that is no number."""
-    folder = tmp_path_factory.mktemp("pair")
+    return share_folder("pair", train_pair)
+
+
+def train_pair(folder):
     words = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", 2, "tests/recipes/trainers.py", folder)
-    return folder, run_command(sys.executable, *words, timeout=240)
+    done = run_command(sys.executable, *words, timeout=240)
+    assert done.returncode != 0
+    (folder / "printed.txt").write_text(done.stderr)
 
 
+@pytest.mark.launched
 def test_two_processes_train_the_steps_of_one(pair, tmp_path):
-    folder, _ = pair
-    one, two = (json.loads((folder / f"{rank}.json").read_text()) for rank in (0, 1))
+    one, two = (json.loads((pair / f"{rank}.json").read_text()) for rank in (0, 1))
     assert (one["world"], one["steps"], two["steps"]) == (2, 6, 6)
     single = make_trainer(tmp_path, make_rows(21), 4, 4, num_train_epochs=3)
     single.train()
     gather = lambda seen, step: sorted(row for batch in seen[4 * step : 4 * step + 4] for row in batch if row >= 0)  # noqa: E731
     for step in range(6):
         assert sorted(gather(one["seen"], step) + gather(two["seen"], step)) == gather(single.seen, step)
-    weights = load_file(folder / "final/model.safetensors")
+    weights = load_file(pair / "final/model.safetensors")
     own = {name: weight for name, weight in single.model.state_dict().items() if name in weights}
     assert (join(weights) - join(own)).norm() < 1e-6 * join(own).norm()
 
 
+@pytest.mark.launched
 def test_two_processes_go_on_within_an_epoch(pair):
-    folder, _ = pair
     for rank in (0, 1):
-        facts = json.loads((folder / f"{rank}.json").read_text())
-        assert facts["again"] == facts["seen"][12:]
-    whole, again = (load_file(folder / name / "model.safetensors") for name in ("final", "again_final"))
+        trained = json.loads((pair / f"{rank}.json").read_text())
+        assert trained["again"] == trained["seen"][12:]
+    whole, again = (load_file(pair / name / "model.safetensors") for name in ("final", "again_final"))
     assert all(torch.equal(whole[name], again[name]) for name in whole)
 
 
+@pytest.mark.launched
 def test_a_loss_that_is_no_number_in_one_process_ends_all(pair):
-    _, done = pair
-    assert done.returncode != 0
-    assert len(re.findall(r"error: Step \d: the loss of rows? .*\bq20\b.* is nan", done.stderr)) == 1
+    printed = (pair / "printed.txt").read_text()
+    assert len(re.findall(r"error: Step \d: the loss of rows? .*\bq20\b.* is nan", printed)) == 1
 
 
 def test_a_loss_that_is_no_number_stops_the_run_before_it_is_applied(tmp_path):

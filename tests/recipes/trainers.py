@@ -21,11 +21,11 @@ POISON = 9  # no row has it, unless it is to be poisoned
 
 def make_rows(n: int) -> Dataset:
     """Rows of 6 to 60 tokens; the loss is on the last third of them."""
-    draw = torch.Generator().manual_seed(n)
+    generator = torch.Generator().manual_seed(n)
     rows = []
     for i in range(n):
-        length = int(torch.randint(6, 61, (), generator=draw))
-        ids = [FIRST + i, *torch.randint(100, 1000, (length - 1,), generator=draw).tolist()]
+        length = int(torch.randint(6, 61, (), generator=generator))
+        ids = [FIRST + i, *torch.randint(100, 1000, (length - 1,), generator=generator).tolist()]
         rows.append({"input_ids": ids, "labels": [IGNORED] * (2 * length // 3) + ids[2 * length // 3 :]})
     return Dataset.from_list(rows)
 
@@ -74,13 +74,13 @@ def make_trainer(folder: Path, rows: Dataset, batch: int, accumulation: int, mod
     return trainer
 
 
-def poison_row(rows: Dataset, place: int) -> tuple[Dataset, PreTrainedModel]:
+def poison_row(rows: Dataset, position: int) -> tuple[Dataset, PreTrainedModel]:
     """Rows of which one has a token that others lack, and a model in which that token's embedding is no number."""
     model = make_model()
     with torch.no_grad():
         model.get_input_embeddings().weight[POISON] = torch.nan
     table = rows.to_list()
-    table[place]["input_ids"][1] = POISON
+    table[position]["input_ids"][1] = POISON
     return Dataset.from_list(table), model
 
 
@@ -91,8 +91,8 @@ def train_twice(folder: Path) -> None:
     whole.train()
     again = make_trainer(folder / "again", make_rows(21), 2, 4, **settings)
     again.train(resume_from_checkpoint=str(folder / "whole/checkpoint-3"))
-    facts = {"world": whole.args.world_size, "steps": whole.state.global_step, "seen": whole.seen, "again": again.seen}
-    (folder / f"{whole.args.process_index}.json").write_text(json.dumps(facts))
+    trained = {"world": whole.args.world_size, "steps": whole.state.global_step, "seen": whole.seen, "again": again.seen}
+    (folder / f"{whole.args.process_index}.json").write_text(json.dumps(trained))
     whole.save_model(str(folder / "final"))
     again.save_model(str(folder / "again_final"))
     with report_errors():

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.logs.probe_table import ASKED, LOGLIKELIHOODS, PROBE_KEY, PROBE_SCHEMA
-from lm_eval_tasks.contracts.questions import list_varying
+from lm_eval_tasks.contracts.questions import list_varying, name_question
 from lm_eval_tasks.contracts.vocabulary import KEY
 
 TIE = 1e-12
@@ -57,7 +57,7 @@ def check_orders(table: pl.DataFrame, where: str = "the probes", groups: np.ndar
     asked = [*ASKED, "draw", "task", "source", "domain"]
     groups = number_groups(table, [*asked, "id"]) if groups is None else groups
     first = np.zeros(groups.max(initial=-1) + 1, dtype=np.int64)
-    first[groups[::-1]] = np.arange(len(groups))[::-1]  # of several values for one place the last stays
+    first[groups[::-1]] = np.arange(len(groups))[::-1]  # of several values at one position the last stays
     order, words = table["order"].fill_null(-1).to_numpy(), table["question_hash"].hash().to_numpy()
     orders = np.zeros(len(first), dtype=np.int64)
     for value in np.unique(order):
@@ -80,7 +80,7 @@ def check_orders(table: pl.DataFrame, where: str = "the probes", groups: np.ndar
     if not wrong.height:
         return
     row = wrong.row(0, named=True)
-    name = f"{row['source']}/{row['domain']} id {row['id']!r}"
+    name = name_question(row)
     rows = table.filter(groups == groups[row["_first"]])
     if row["_reworded"]:
         raise UserError(
@@ -171,7 +171,7 @@ class Presentations(NamedTuple):
 
     def _find_first(self, values: np.ndarray) -> np.ndarray:
         first = np.zeros(len(self.choices), dtype=np.int64)
-        first[self.question[::-1]] = values[::-1]  # of several values for one place the last stays
+        first[self.question[::-1]] = values[::-1]  # of several values at one position the last stays
         return first
 
 

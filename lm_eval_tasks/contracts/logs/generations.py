@@ -4,7 +4,6 @@
 `read_generations` reads their sample logs, or JSON lines of texts from elsewhere. Imports neither torch nor lm_eval.
 """
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,9 +12,9 @@ from typing import Any, Literal
 import polars as pl
 
 from lm_eval_tasks.contracts.errors import UserError
-from lm_eval_tasks.contracts.logs.lines import iterate_lines
+from lm_eval_tasks.contracts.logs.lines import parse_lines
 from lm_eval_tasks.contracts.prompts import ANSWER_HEAD, FENCE
-from lm_eval_tasks.contracts.questions import QUESTION_SCHEMA, check_questions, check_rows, hash_questions
+from lm_eval_tasks.contracts.questions import QUESTION_SCHEMA, check_questions, check_rows, hash_questions, name_question
 from lm_eval_tasks.contracts.vocabulary import KEY
 
 Kind = Literal["explanation", "context"]
@@ -54,6 +53,9 @@ def extract_fenced(response: str) -> str:
 
     The model may have gone on after the open fence, or have written one of its own, below a heading or a line that ends in a
     colon ("Here is the explanation:"); it may or may not have closed it.
+
+    >>> extract_fenced("Yeast feeds on sugar.\\n```\\n\\n# Query:\\nanother question")
+    'Yeast feeds on sugar.'
     """
     response = response.strip().removeprefix(ANSWER_HEAD).lstrip()
     before, fence, _ = response.partition(FENCE)
@@ -87,7 +89,7 @@ def read_requests(path: str | Path, kind: Kind) -> pl.DataFrame:
     table = pl.concat(_read_request_file(file, kind, remedy) for file in files)
     asked = [*KEY, "response"]
     if (twice := table.filter(pl.struct(asked).is_duplicated())).height:
-        raise UserError(f"{path}: {_name(twice)} is asked for more than once. Name one requests file.")
+        raise UserError(f"{path}: {_name_first(twice)} is asked for more than once. Name one requests file.")
     return table
 
 
@@ -142,11 +144,11 @@ def read_generations(path: str | Path, kind: Kind | None = None, allow_missing: 
         )
     table = pl.DataFrame(rows, schema=GENERATION_SCHEMA)
     if (twice := table.filter(pl.struct(*KEY, "response").is_duplicated())).height:
-        raise UserError(f"{path}: {_name(twice)} has more than one text. Name one log, or remove the older one.")
+        raise UserError(f"{path}: {_name_first(twice)} has more than one text. Name one log, or remove the older one.")
     if (empty := table.filter(pl.col("text") == "")).height and not allow_missing:
         raise UserError(
-            f"{path}: {empty.height} of {table.height} texts are empty; the first is that of {_name(empty)}. Ask for these "
-            "again (another --seed), or allow that they are missing."
+            f"{path}: {empty.height} of {table.height} texts are empty; the first is that of {_name_first(empty)}. Ask for "
+            "these again (another --seed), or allow that they are missing."
         )
     return table.filter(pl.col("text") != "")
 
@@ -165,15 +167,7 @@ def _find_files(path: Path) -> list[Path]:
 def _read_texts(file: Path, allow_missing: bool) -> Iterator[dict[str, Any]]:
     """The texts of one file, with their `kind`."""
     seen: dict[int, int] = {}
-    for number, line in enumerate(iterate_lines(file), 1):
-        where = f"{file}, line {number}"
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError:
-            cut = "" if line.endswith(b"\n") else " (the file ends in the middle of it)"
-            raise UserError(f"{where} is not a whole line of JSON{cut}. Ask again, or remove the line.") from None
+    for number, where, _, row in parse_lines(file):
         sampled = isinstance(row, dict) and isinstance(row.get("doc"), dict)
         if sampled and row.get("doc_id") in seen:
             raise UserError(f"{where} holds doc_id {row['doc_id']}, as line {seen[row['doc_id']]} does. Remove one of them.")
@@ -216,6 +210,5 @@ def _check_row(row: dict[str, Any], where: str) -> dict[str, Any]:
     return row | {"text": row["text"].strip()}
 
 
-def _name(table: pl.DataFrame) -> str:
-    row = table.row(0, named=True)
-    return f"{row['source']}/{row['domain']} id {row['id']!r}"
+def _name_first(table: pl.DataFrame) -> str:
+    return name_question(table.row(0, named=True))

@@ -11,10 +11,9 @@ import polars as pl
 
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.files import write_file, write_parquet
-from lm_eval_tasks.contracts.questions import QUESTION_SCHEMA, check_questions, check_rules, may_repeat
-from lm_eval_tasks.contracts.vocabulary import KEY
+from lm_eval_tasks.contracts.questions import QUESTION_SCHEMA, check_questions, check_rules, may_repeat, name_question
+from lm_eval_tasks.contracts.vocabulary import KEY, PHASES
 
-PHASES = ("base_probe", "base_chat", "base_context", "tuned_chat", "tuned_probe", "tuned_context")
 PROBE_SCHEMA = pl.Schema(
     dict(QUESTION_SCHEMA)
     | {
@@ -85,8 +84,8 @@ def check_probes(table: pl.DataFrame, where: str | Path, start: int = 0) -> pl.D
         ((probs.list.min() < 0), "probs", "hold a negative one"),
         ((probs.list.sum() - 1).abs() > SUM_TOLERANCE, "probs", "do not sum to 1"),
         *((~pl.col(name).is_finite(), name, "is not a finite number") for name in ("choice_mass", "confidence")),
-        (~pl.col("phase").is_in(PHASES), "phase", f"is none of {', '.join(PHASES)}"),
-        ((pl.col("order") < 0) | (pl.col("order") >= n), "order", "is not how far the choices can be turned"),
+        (~pl.col("phase").is_in([*PHASES]), "phase", f"is none of {', '.join(PHASES)}"),
+        ((pl.col("order") < 0) | (pl.col("order") >= n), "order", "is not how far the choices can be rotated"),
         ((prediction < 0) | (prediction >= n), "prediction", "is not the index of a choice"),
         ((probs.list.max() - confidence).abs() > SUM_TOLERANCE, "confidence", "is not the largest of probs"),
         ((named - confidence).abs() > SUM_TOLERANCE, "prediction", "is not the most probable choice"),
@@ -132,7 +131,7 @@ def _find_clash(table: pl.DataFrame, key: Sequence[str], rule: pl.Expr) -> list[
 
 
 def _name_asked(row: dict[str, Any]) -> str:
-    return f"{row['model']} was asked {row['source']}/{row['domain']} id {row['id']!r} in phase {row['phase']}"
+    return f"{row['model']} was asked {name_question(row)} in phase {row['phase']}"
 
 
 def _name_files(files: Sequence[Path], *rows: dict[str, Any]) -> str:

@@ -1,6 +1,6 @@
 """The one reader of probes: lm-eval's sample logs and probe tables, plain or gzip, files or folders, as one table.
 
-A question may have been shown with its choices turned (`order`); the reader turns answer, choices and probabilities back,
+A question may have been shown with its choices rotated (`order`); the reader rotates answer, choices and probabilities back,
 so that a row's columns always speak of the question's own order. Imports neither torch nor lm_eval.
 """
 
@@ -15,29 +15,11 @@ import polars as pl
 from tqdm import tqdm
 
 from lm_eval_tasks.contracts.errors import UserError
-from lm_eval_tasks.contracts.logs.averages import average_orders, check_orders
 from lm_eval_tasks.contracts.logs.generations import TASKS as TEXT_TASKS
-from lm_eval_tasks.contracts.logs.lines import iterate_lines
-from lm_eval_tasks.contracts.logs.probe_table import (
-    OPTIONAL,
-    PER_CHOICE,
-    PHASES,
-    PROBE_KEY,
-    PROBE_SCHEMA,
-    SUM_TOLERANCE,
-    check_asked_once,
-    check_probes,
-    complete_probes,
-    write_probes,
-)
+from lm_eval_tasks.contracts.logs.lines import parse_lines
+from lm_eval_tasks.contracts.logs.probe_table import PER_CHOICE, PROBE_KEY, PROBE_SCHEMA, check_asked_once, check_probes
 from lm_eval_tasks.contracts.logs.results import find_results
 from lm_eval_tasks.contracts.questions import check_rows, hash_questions, rotate_choices
-
-__all__ = [
-    "OPTIONAL", "PHASES", "PROBE_KEY", "PROBE_SCHEMA", "SUM_TOLERANCE",
-    "average_orders", "check_orders", "check_probes", "complete_probes", "find_logs", "read_asked", "read_probes",
-    "write_probes",
-]  # fmt: skip
 
 _SAMPLE_SCHEMA = pl.Schema({"doc_id": pl.Int64, "prompt_hash": pl.String, "doc": pl.Struct(dict(PROBE_SCHEMA))})
 ROWS_AT_ONCE = 200_000
@@ -107,11 +89,6 @@ def find_logs(path: str | Path) -> list[Path]:
     if not files:
         raise UserError(f"{path} holds no sample log (samples_*.jsonl). Was lm_eval run with --log_samples --output_path?")
     return files
-
-
-def read_file(file: Path) -> pl.DataFrame:
-    """Read one sample log or probe table, checked."""
-    return _read_checked(file, tuple(PROBE_SCHEMA), NOTHING_SEEN)[0]
 
 
 def _read_checked(file: Path, columns: Sequence[str], seen: np.ndarray) -> tuple[pl.DataFrame, list[pl.DataFrame], np.ndarray]:
@@ -242,33 +219,24 @@ def check_whole(tasks: pl.Series, ids: pl.Series, file: Path) -> None:
 
 def _count_asked(file: Path, task: str) -> tuple[int | None, Path | None]:
     """How many questions lm-eval's result file of the same run says that it asked, and that file; None where there is none."""
-    for place, results in find_results(file):
+    for found, results in find_results(file):
         try:
-            return int(results["n-samples"][task]["effective"]), place
+            return int(results["n-samples"][task]["effective"]), found
         except (ValueError, KeyError, TypeError):
             continue
     return None, None
 
 
 def _explain_line(file: Path) -> str | None:
-    """Which line of a log stopped the reader, and why."""
-    for number, line in enumerate(iterate_lines(file), 1):
-        where = f"{file}, line {number}"
-        if not line.strip():
-            continue
+    """Which line of a log stopped the reader, and why; raises a `UserError` where that line is no JSON."""
+    for line in parse_lines(file):
+        if found := _find_no_number(line.value):
+            return f"{line.where}: {found}, and only finite numbers can be used: ask this question again."
         try:
-            sample = json.loads(line)
-        except ValueError:
-            cut = "" if line.endswith(b"\n") else " (the file ends in the middle of it)"
-            return f"{where} is not a whole line of JSON{cut}. The log is damaged: ask again, or remove the line."
-        if found := _find_no_number(sample):
-            return f"{where}: {found}, and only finite numbers can be used: ask this question again."
-        try:
-            pl.read_ndjson(line, schema=_SAMPLE_SCHEMA)
+            pl.read_ndjson(line.text.encode(), schema=_SAMPLE_SCHEMA)
         except pl.exceptions.PolarsError as error:
-            return (
-                f"{where} is not a sample of a selfalign task ({' '.join(str(error).split())}). Ask again, or remove the line."
-            )
+            told = " ".join(str(error).split())
+            return f"{line.where} is not a sample of a selfalign task ({told}). Ask again, or remove the line."
     return None
 
 

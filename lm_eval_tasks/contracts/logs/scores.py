@@ -37,6 +37,10 @@ def read_probe(loglikelihoods: Sequence[float], answer: int) -> Probe:
 
     Raises:
         ValueError: a log-likelihood is NaN or infinite.
+
+    >>> probe = read_probe([math.log(0.1), math.log(0.3)], answer=1)
+    >>> round(probe["confidence"], 3), round(probe["choice_mass"], 3), probe["prediction"], probe["correct"]
+    (0.75, 0.4, 1, True)
     """
     values = [float(value) for value in loglikelihoods]
     if not all(map(math.isfinite, values)):
@@ -65,6 +69,9 @@ def normalise_loglikelihoods(loglikelihoods: Sequence[float], bare: Sequence[flo
 
     Raises:
         ValueError: a log-likelihood is NaN or infinite.
+
+    >>> normalise_loglikelihoods([-4.0, -6.0], bare=[-3.0, -7.0], choices=["salt", "a goat"])
+    {'loglikelihoods_per_character': [-1.0, -1.0], 'loglikelihoods_pmi': [-1.0, 1.0]}
     """
     if not all(map(math.isfinite, bare)):
         raise ValueError(f"the model gave the log-likelihoods {list(bare)} without the question, of which one is not finite")
@@ -78,6 +85,9 @@ def compute_ece(correct: np.ndarray, confidence: np.ndarray) -> float:
     """Expected calibration error (Guo et al. 2017, arXiv 1706.04599, section 2) of n answers, NaN where there are none.
 
     The distance of confidence from accuracy, averaged over bins of equal width in confidence and weighted by their answers.
+
+    >>> compute_ece(np.array([1, 0, 1, 1]), np.array([0.9, 0.9, 0.6, 0.6]))  # |0.5 - 0.9| and |1 - 0.6|
+    0.4
     """
     if not len(correct):
         return float("nan")
@@ -90,6 +100,9 @@ def compute_letter_skew(gold: np.ndarray, correct: np.ndarray) -> float:
 
     Recall of a letter: the share of the n questions whose gold stands at it (0 is A) that are answered right. A letter at which
     gold never stands has none.
+
+    >>> compute_letter_skew(np.array([0, 0, 1, 1]), np.array([1, 1, 0, 0]))  # always "A"
+    0.5
     """
     asked, right = np.bincount(gold), np.bincount(gold, correct)
     return float(np.std(right[asked > 0] / asked[asked > 0]))
@@ -99,6 +112,10 @@ def compute_wilson(share: np.ndarray | float, n: np.ndarray | int) -> tuple[np.n
     """Wilson's interval (1927) at `LEVEL` of shares of n questions, two arrays of their shape; (0, 1) where n is 0.
 
     A share may be a mean over seeds, and so no whole number of questions.
+
+    >>> low, high = compute_wilson(0.8, 100)
+    >>> round(float(low), 3), round(float(high), 3)
+    (0.711, 0.867)
     """
     z = ndtri((1 + LEVEL) / 2)
     n = np.asarray(n, dtype=float)

@@ -11,18 +11,19 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from lm_eval_tasks.checking.lengths import check_lengths, encode, join_names, name_row
+from lm_eval_tasks.checking.lengths import check_lengths, encode, join_names
 from lm_eval_tasks.checking.protocol import Checkable, Group, Question
 from lm_eval_tasks.checking.rendering import make_writer, name_model
 from lm_eval_tasks.checking.tokenizer import find_window, load_tokenizer
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.prompts import BARE_CUE, CHAT_ENDING
+from lm_eval_tasks.contracts.questions import name_question
 from lm_eval_tasks.sets import load_questions
 
 logger = logging.getLogger(__name__)
 
 
-def check_questions(task: Checkable, settings: Mapping[str, Any]) -> None:
+def check_task(task: Checkable, settings: Mapping[str, Any]) -> None:
     """Raise a `UserError` for the first thing that is wrong with a task that asks questions.
 
     What needs the tokenizer or the window of the model is passed over where they cannot be known without it, as behind an API.
@@ -36,8 +37,8 @@ def check_questions(task: Checkable, settings: Mapping[str, Any]) -> None:
         UserError: no chat template, another one, or one for a task that takes none; too few demonstrations; a question that is
             asked and shown; texts that the tokenizer does not tell apart; a question longer than the model's window.
     """
-    facts = task.config.metadata
-    tokenizer = load_tokenizer(facts)
+    metadata = task.config.metadata
+    tokenizer = load_tokenizer(metadata)
     rows = task.dataset["test"].to_list()
     write = make_writer(task, settings, CHAT_ENDING)
     firsts: dict[Group, Question] = {}
@@ -46,15 +47,15 @@ def check_questions(task: Checkable, settings: Mapping[str, Any]) -> None:
     # Writing a prompt finds what is wrong with a group's demonstrations and with the chat template.
     prompts = {group: (row, write(row)) for group, row in firsts.items()}
     check_overlap(task, rows)
-    if facts["scoring"] == "cloze":
+    if metadata["scoring"] == "cloze":
         check_choices(task, rows, tokenizer)
     if tokenizer is None:
         return
     check_beginning(task, tokenizer)
-    if facts["scoring"] == "letter":
+    if metadata["scoring"] == "letter":
         widest = max(rows, key=lambda row: len(row["choices"]))
         check_letters(task, widest, prompts[task.find_group(widest)][1], tokenizer)
-    if window := find_window(facts):
+    if window := find_window(metadata):
         check_lengths(task, rows, prompts, write, tokenizer, window)
 
 
@@ -70,7 +71,7 @@ def check_overlap(task: Checkable, rows: Sequence[Question]) -> None:
     for row in rows:
         twin = dev.get(find_key(row)) or dev.get(normalise(row))
         if twin is not None:
-            found.setdefault(name_row(twin), f"{name_row(twin)} as id {row['id']!r} of split {row['split']}")
+            found.setdefault(name_question(twin), f"{name_question(twin)} as id {row['id']!r} of split {row['split']}")
     if not found:
         return
     message = f"{task.config.task}: {len(found)} dev question(s) are asked too: {join_names(list(found.values()))}"
@@ -149,7 +150,7 @@ def check_choices(task: Checkable, rows: Sequence[Question], tokenizer: PreTrain
         for text, own in zip(shown, row["choices"], strict=True):
             if tokens[text] in seen:
                 raise UserError(
-                    f"{task.config.task}: {name_row(row)} has the choices {seen[tokens[text]]!r} and {own!r}, the same tokens "
-                    f"to {name_model(task)}, so their texts cannot be told apart. Mend the question or leave it out."
+                    f"{task.config.task}: {name_question(row)} has the choices {seen[tokens[text]]!r} and {own!r}, the same "
+                    f"tokens to {name_model(task)}, so their texts cannot be told apart. Mend the question or leave it out."
                 )
             seen[tokens[text]] = own

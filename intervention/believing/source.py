@@ -1,0 +1,126 @@
+"""The one door to beliefs: from a base model's probes, or from the table that the command `beliefs` wrote of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import polars as pl
+
+from intervention.believing.asked import find_questions
+from intervention.believing.beliefs import (
+    BELIEF_SCHEMA,
+    PROBE_COLUMNS,
+    apply_threshold,
+    check_threshold,
+    compute_beliefs,
+)
+from intervention.believing.letters import Prior
+from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.files import write_file, write_parquet
+from lm_eval_tasks.contracts.logs.results import find_revision
+from lm_eval_tasks.contracts.logs.samples import find_logs, read_probes
+from lm_eval_tasks.contracts.questions import check_rows, check_unique
+from lm_eval_tasks.contracts.vocabulary import THRESHOLD
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where beliefs come from.
+
+    Attributes:
+        probes: sample logs and probe tables of one base model, files or folders.
+        table: the file that `beliefs` wrote, in place of probes.
+        threshold: a prediction is a belief where its confidence is greater; where None the paper's 0.5, or the table's own.
+    """
+
+    probes: Sequence[Path] = ()
+    table: Path | None = None
+    threshold: float | None = None
+
+    @property
+    def name(self) -> str:
+        """What an error calls it."""
+        return str(self.table) if self.table else ", ".join(map(str, self.probes))
+
+
+@dataclass(frozen=True)
+class Beliefs:
+    """What one base model believes of the questions that it was asked.
+
+    Attributes:
+        table: `BELIEF_SCHEMA`, a row a question, in the question set's order.
+        unasked: how many questions of the set were not asked.
+        priors: the letter priors by number of choices, where probes tell them.
+    """
+
+    table: pl.DataFrame
+    unasked: int
+    priors: dict[int, Prior] = field(default_factory=dict)
+
+    @property
+    def threshold(self) -> float:
+        """That of all beliefs."""
+        return self.table["threshold"][0]
+
+
+def read_beliefs(questions: pl.DataFrame, folder: str | Path, source: Source, seed: int = 0) -> Beliefs:
+    """Read what a base model believes.
+
+    Args:
+        questions: the question set that was asked, as `read_questions` gives it.
+        folder: what an error calls it.
+        source: probes, or a belief table.
+        seed: decides which questions letter priors are estimated on, where beliefs are made of probes.
+
+    Raises:
+        UserError: neither probes nor a table or both, a table that is none or has another threshold, or what
+            `beliefs.compute_beliefs` finds wrong.
+    """
+    if bool(source.probes) == bool(source.table):
+        raise UserError("name the base model's probes (--probes LOG) or the table that `beliefs` wrote (--beliefs FILE).")
+    if source.threshold is not None:
+        check_threshold(source.threshold)
+    if source.table:
+        table = _read_table(questions, folder, source.table, source.threshold)
+        return Beliefs(table, questions.height - table.height)
+    threshold = THRESHOLD if source.threshold is None else source.threshold
+    probes = read_probes(source.probes, PROBE_COLUMNS, questions)
+    revision = find_revision([log for path in source.probes for log in find_logs(path)])
+    table, priors = compute_beliefs(questions, probes, threshold, folder, source.probes, seed, revision)
+    return Beliefs(table, questions.height - table.height, priors)
+
+
+def write_beliefs(table: pl.DataFrame, file: str | Path) -> None:
+    """Write a belief table as parquet."""
+    with write_file(file) as scratch:
+        write_parquet(table, scratch)
+
+
+def _read_table(questions: pl.DataFrame, folder: str | Path, file: Path, threshold: float | None) -> pl.DataFrame:
+    again = "Write it again with `python -m intervention beliefs`."
+    try:
+        table = pl.read_parquet(file, glob=False)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise UserError(f"--beliefs {file} cannot be read ({' '.join(str(error).split())}). {again}") from error
+    if missing := [name for name in BELIEF_SCHEMA if name not in table.columns]:
+        raise UserError(f"--beliefs {file} has no column {missing[0]!r}, so it is no belief table of this version. {again}")
+    try:
+        table = table.select(pl.col(name).cast(kind) for name, kind in BELIEF_SCHEMA.items())
+    except pl.exceptions.PolarsError as error:
+        raise UserError(f"--beliefs {file}: a column is not of a belief table's type ({error}). {again}") from error
+    if not table.height:
+        raise UserError(f"--beliefs {file} holds no question. {again}")
+    for name in ("model", "scoring", "threshold"):
+        if table[name].n_unique() > 1:
+            raise UserError(f"--beliefs {file} holds several values of {name!r}, where a table is of one. {again}")
+    if threshold is not None and threshold != table["threshold"][0]:
+        raise UserError(
+            f"--threshold {threshold:g}: the beliefs of {file} are of threshold {table['threshold'][0]:g}. Leave out "
+            "--threshold, or write the table again with the other one."
+        )
+    check_unique(table, file)
+    own = apply_threshold(table, table["threshold"][0])
+    strange = pl.col("belief").ne_missing(own["belief"]) | pl.col("class").ne_missing(own["class"])
+    check_rows(table, strange, "belief", "does not fit prediction, confidence and threshold; write the table again", file)
+    position = find_questions(questions, table, folder, file, "beliefs")
+    return table[position.argsort(kind="stable")]

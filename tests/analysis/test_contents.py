@@ -1,0 +1,63 @@
+"""A report is its chapters: each file is listed, once, and what one computes those after it may use."""
+
+from pathlib import Path
+
+import pytest
+from studies import write_study
+
+from analysis import chapters
+from analysis.chapters.chapter import BELIEFS, EACH, RESULTS
+from analysis.reading.study import read_study
+from analysis.reporting.contents import (
+    CHAPTERS,
+    NAMES,
+    compute_frames,
+    list_figures,
+    list_parts,
+    list_tables,
+    list_tables_across,
+)
+
+FILES = ["results", "summary", "contrasts", "curves", "optima", "pairs", "prior_parts", "transitions", "classes", "calibration"]
+FIGURES = ["accuracy", "contrasts", "consistency", "knowledge", "format", "curves", "pairs", "transitions", "calibration"]
+HEADINGS = [
+    "Results by condition and split",
+    "Conditions against each other",
+    "Over the consistency ratio",
+    "Knowledge or format",
+    "What became of beliefs",
+    "Each measure",
+]
+
+
+def test_every_chapter_is_listed_once():
+    files = {file.stem for file in Path(chapters.__file__).parent.glob("*.py")} - {"__init__", "chapter"}
+    assert sorted(NAMES) == sorted(files)
+    assert len(CHAPTERS) == len(NAMES)
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=NAMES)
+def test_a_chapter_with_tables_has_a_heading(chapter):
+    assert (chapter.heading is None) == (chapter.tables is type(chapter).tables)
+
+
+def test_the_order_of_files_headings_and_figures(tmp_path: Path):
+    conditions = [("self_aligning", None, 0.9), ("mix", 0.4, 0.7), ("incompatible", None, 0.5)]
+    write_study(tmp_path / "runs", n=12, conditions=conditions)
+    study = read_study(tmp_path / "runs")
+    frames, gaps = compute_frames(study)
+    assert [*frames] == [*FILES, "partial", "units"]
+    assert gaps == []
+    (part,) = list_parts(study, frames)
+    assert (part.model, part.domain, part.prefix, part.phases) == ("base", "herbs", "", ["tuned_chat", "tuned_probe"])
+    tables = list_tables(part)
+    assert [heading.title for heading in tables] == HEADINGS
+    assert [heading for heading in tables if heading.linked] == [BELIEFS, EACH]
+    assert [sketch.name for sketch in list_figures(part)] == FIGURES
+    names = [table.name for section in tables.values() for table in section]
+    assert len(names) == len(set(names)) > 20
+    assert [table.name for table in list_tables_across(frames)] == ["partial"]
+    # The compact table stands there even without a row, and nothing else does.
+    empty = {name: frame.clear() for name, frame in part.frames.items()}
+    nothing = list_tables(type(part)("base", "herbs", "", empty))
+    assert [table.name for table in nothing[RESULTS]] == ["summary"]

@@ -1,41 +1,60 @@
 """What a report holds: its chapters in the order of the page, and what they compute and show of a study.
 
-A new chapter is a file in `analysis/chapters/` and a line in `NAMES`; its numbers, tables and figures then stand in the
+A new chapter is a file in `analysis/chapters/` and its name in `CHAPTERS`; its numbers, tables and figures then stand in the
 folder, the page and the markdown.
 """
 
 import re
 from collections.abc import Iterator
-from importlib import import_module
 
 import polars as pl
 
+from analysis.chapters import (
+    calibration,
+    choice_mass,
+    classes,
+    consistency,
+    contrasts,
+    curves,
+    each,
+    headline,
+    knowledge,
+    letter_priors,
+    optimum,
+    pairs,
+    partial,
+    summary,
+    transitions,
+    units,
+)
 from analysis.chapters.chapter import RESULTS, Chapter, Computed, Frames, Heading, Part, Whole
 from analysis.measures.keys import PART
 from analysis.reading.study import Study
 from analysis.showing.figures import Sketch
 from analysis.showing.tables import Table
 
-# The files; what a chapter computes, the chapters after it may use.
-NAMES = (
-    "summary",
-    "headline",
-    "contrasts",
-    "consistency",
-    "knowledge",
-    "choice_mass",
-    "curves",
-    "optimum",
-    "pairs",
-    "letter_priors",
-    "transitions",
-    "classes",
-    "calibration",
-    "each",
-    "partial",
-    "units",
+# What a chapter computes, the chapters after it may use.
+CHAPTERS: tuple[Chapter, ...] = tuple(
+    chapter.CHAPTER
+    for chapter in (
+        summary,
+        headline,
+        contrasts,
+        consistency,
+        knowledge,
+        choice_mass,
+        curves,
+        optimum,
+        pairs,
+        letter_priors,
+        transitions,
+        classes,
+        calibration,
+        each,
+        partial,
+        units,
+    )
 )
-CHAPTERS: tuple[Chapter, ...] = tuple(import_module(f"analysis.chapters.{name}").CHAPTER for name in NAMES)
 
 
 def compute_frames(study: Study) -> Computed:

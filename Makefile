@@ -4,9 +4,10 @@
 # make test-launched  the tests that start engines, several processes or whole runs, and those that kill them
 # make test-all       both, and the tests that take longest
 # make bench          speed against the plain ways of doing it, all sides in one run, and how writing grows (25 minutes)
+# make bench-truth  how often the report's intervals cover and its tests find what is not there, over made-up studies (1 hour)
 # make format         let ruff put format and imports in order
 .DEFAULT_GOAL := help
-.PHONY: help demo figures test test-launched test-all bench format clean
+.PHONY: help demo figures test test-launched test-all bench bench-truth format clean
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
@@ -51,6 +52,9 @@ bench: $(TESTED)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/comparing.py
 	$(BIN)/python tests/benchmarks/reporting.py
 	$(BIN)/python tests/benchmarks/writing.py
+
+bench-truth: $(TESTED)
+	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/coverage.py --studies 4000
 
 format: $(TESTED)
 	$(BIN)/ruff format .

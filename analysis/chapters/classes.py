@@ -88,8 +88,8 @@ def tabulate_classes(classes: pl.DataFrame, part: str = "belief", phase: str = "
     }
     note = (
         f"{words[part]} KL, rank correlation and same answer compare with the base model's few-shot probe. Mean over seeds, "
-        "with 95% intervals over questions (seeds taken as given): Wilson's for shares, Student's t for the others. n: "
-        "different questions; an n beside a KL: that of the questions whose KL is finite."
+        "with 95% intervals over questions (seeds taken as given): Wilson's for shares, Student's t (corrected for "
+        "skewness) for the others. n: different questions; an n beside a KL: that of the questions whose KL is finite."
     )
     title = f"Consistency by {'what was believed before' if part == 'belief' else 'the domain asked'}, {PHASES[phase]}"
     header = ["trained on", "split", "before" if part == "belief" else "asked"]

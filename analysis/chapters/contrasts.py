@@ -7,8 +7,8 @@ from matplotlib.figure import Figure
 from statsmodels.stats.proportion import proportion_effectsize
 
 from analysis.chapters.chapter import AGAINST, Chapter, Computed, Part, Whole
-from analysis.measures.blocks import Block, compute_floor, cut_blocks, group_runs
-from analysis.measures.differences import compute_mcnemar, correct_tests, cut_differences, measure_effect
+from analysis.measures.blocks import Block, compute_floor, compute_skew, cut_blocks, group_runs
+from analysis.measures.differences import compute_mcnemar, correct_family, correct_tests, cut_differences, measure_effect
 from analysis.measures.intervals import Estimate, estimate_mean
 from analysis.measures.keys import sort_by_words
 from analysis.measures.metrics import BOUNDS, CONTRASTED, METRICS, SHARES
@@ -42,7 +42,8 @@ CONTRAST_SCHEMA = pl.Schema(
     | dict.fromkeys(("difference", "low", "high", "low_questions", "high_questions", "p", "p_holm", "mde"), pl.Float64)
     | {"n": pl.Int64, "n_reference": pl.Int64, "seeds": pl.Int64, "paired": pl.Boolean, "method": pl.String}
     | {"p_bh": pl.Float64, "effect": pl.Float64, "effect_name": pl.String}
-    | {"p_questions": pl.Float64, "p_holm_questions": pl.Float64}
+    | dict.fromkeys(("p_questions", "p_holm_questions", "se", "se_seeds"), pl.Float64)
+    | {"family": pl.Int64}
 )
 CAPTION = (
     f"Accuracy minus that of {REFERENCE.label} training: the same seeds paired, and the same questions wherever they are the "
@@ -75,7 +76,7 @@ def compare_conditions(measures: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFra
                 contrasts += _contrast_groups(block, metrics, condition, ratio, pairs)
     return (
         sort_by_words(pl.DataFrame(summary, schema=SUMMARY_SCHEMA)),
-        sort_by_words(correct_family(cut_differences(pl.DataFrame(contrasts, schema=CONTRAST_SCHEMA)))),
+        sort_by_words(correct_contrasts(cut_differences(pl.DataFrame(contrasts, schema=CONTRAST_SCHEMA)))),
     )
 
 
@@ -83,7 +84,8 @@ def _summarise_group(
     block: Block, metrics: tuple[str, ...], condition: str, ratio: float | None, runs: list[int]
 ) -> list[dict]:
     n = np.min([block.count(run) for run in runs], axis=0)
-    estimate = estimate_mean(block.points[runs], block.resampled[:, runs], compute_floor(metrics, SHARES, n))
+    skew = compute_skew(block, metrics, SHARES, runs)
+    estimate = estimate_mean(block.points[runs], block.resampled[:, runs], compute_floor(metrics, SHARES, n), skew)
     rows = []
     for m in np.flatnonzero(n > 1):
         name = metrics[m]
@@ -105,6 +107,7 @@ def _contrast_groups(
         block.points[these] - block.points[those],
         block.resampled[:, these] - block.resampled[:, those],
         compute_floor(metrics, SHARES, np.minimum(n, n_reference)),
+        compute_skew(block, metrics, SHARES, these, those),
     )
     effects = measure_effect(block.values[:, these], block.values[:, those], paired)
     rows = []
@@ -120,7 +123,7 @@ def _contrast_groups(
             "metric": metrics[m],
             "difference": estimate.value[m],
         }
-        row |= {key: getattr(estimate, key)[m] for key in ("low", "high", "low_questions", "high_questions", "mde")}
+        row |= {key: getattr(estimate, key)[m] for key in ("low", "high", "low_questions", "high_questions", "se", "se_seeds")}
         row |= {
             "p": p,
             "p_questions": estimate.p_questions[m],
@@ -140,17 +143,17 @@ def _contrast_groups(
     return rows
 
 
-def correct_family(contrasts: pl.DataFrame) -> pl.DataFrame:
-    """Fill `p_holm` and `p_bh`, Holm's and Benjamini and Hochberg's corrections over all contrasts of one phase and metric.
+def correct_contrasts(contrasts: pl.DataFrame) -> pl.DataFrame:
+    """Correct p-values over all contrasts of one phase and metric, and say what could have been found.
 
-    And `p_holm_questions`, Holm's of the p-values that take the seeds as given. What was not tested is null.
+    `p_holm_questions` is Holm's correction of the p-values that take the seeds as given.
     """
-    contrasts = contrasts.with_columns(pl.col("p", "p_questions", "mde").fill_nan(None))
-    families = []
-    for _, part in contrasts.group_by("phase", "metric", maintain_order=True):
-        given = correct_tests(part["p_questions"])["p_holm"].alias("p_holm_questions")
-        families.append(part.with_columns(*correct_tests(part["p"]).get_columns(), given))
-    return pl.concat(families) if families else contrasts
+    family = ("phase", "metric")
+    given = [
+        part.with_columns(correct_tests(part["p_questions"].fill_nan(None))["p_holm"].alias("p_holm_questions"))
+        for _, part in correct_family(contrasts, family).group_by(family, maintain_order=True)
+    ]
+    return pl.concat([contrasts.clear(), *given]).select(CONTRAST_SCHEMA.names())
 
 
 def tabulate_contrasts(contrasts: pl.DataFrame, metric: str, phase: str = "tuned_chat") -> Table:

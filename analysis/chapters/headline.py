@@ -1,12 +1,14 @@
 """The headline in plain words: what the contrasts of one study say, how sure it is, and what could have been found."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import polars as pl
 
 from analysis.chapters.chapter import AGAINST, Chapter, Frames
-from analysis.measures.differences import is_found, limit_difference
+from analysis.measures.differences import ALPHA, is_found, limit_difference
 from analysis.measures.keys import PART
+from analysis.measures.power import count_seeds
 from analysis.showing.formats import (
     DASH,
     DETECTABLE,
@@ -18,13 +20,20 @@ from analysis.showing.formats import (
 )
 from analysis.showing.labels import name_contrast, name_part
 from analysis.showing.tables import Table
-from lm_eval_tasks.contracts.vocabulary import CONDITIONS, NEW_SETS, REFERENCE, name_condition, name_set
+from lm_eval_tasks.contracts.vocabulary import CONDITIONS, NEW_SETS, REFERENCE, Condition, name_condition, name_set
 
 HEADLINES = sorted((c for c in CONDITIONS.values() if c.headline is not None), key=lambda c: c.headline)
 VERDICTS = {
-    "clear": "significant after correction",
-    "these seeds": "clear over the questions; too few seeds to say it of seeds in general",
+    "clear": "clear after correction, over questions and seeds",
+    "these runs": "clear over the questions in these runs; the seeds are too few to say it of training in general",
     "none": "no difference found",
+}
+
+# What differs, by whether a difference was found in the chat prompt, and whether few-shot.
+MOVED = {
+    (True, False): "What differs is how they answer in the chat prompt; whether they know other things, this cannot tell.",
+    (True, True): "Both differ: how they answer in the chat prompt, and what they know few-shot.",
+    (False, True): "What differs is what they know few-shot, and not how they answer in the chat prompt.",
 }
 
 
@@ -40,49 +49,81 @@ class Finding(NamedTuple):
     sentence: str
 
 
-def judge(row: dict[str, Any]) -> str:
-    """The verdict on a contrast: by its corrected p-value, and by the one that takes these seeds as given."""
-    if is_found(row):
+def judge(row: Mapping[str, Any]) -> str:
+    """The verdict on a contrast: by its corrected p-value, and by the one that takes these seeds as given.
+
+    One seed says nothing of others, however small its p-value.
+    """
+    if row["seeds"] > 1 and is_found(row):
         return "clear"
-    return "these seeds" if row["seeds"] > 1 and is_found(row, "p_holm_questions") else "none"
+    return "these runs" if is_found(row, "p_holm_questions") or (row["seeds"] == 1 and is_found(row)) else "none"
 
 
-def describe_contrast(row: dict[str, Any]) -> Finding:
+def write_points(value: float, sign: bool = True) -> str:
+    """A share as points: "+13.6"."""
+    return format_number(100 * value, 1, sign)
+
+
+def count_runs(row: Mapping[str, Any]) -> str:
+    """How many seeds a contrast is of: "2 seeds"."""
+    return f"{row['seeds']} seed{'s' if row['seeds'] > 1 else ''}"
+
+
+def describe_contrast(row: Mapping[str, Any]) -> Finding:
     """Say one row of the accuracy contrasts in words."""
-
-    def points(name: str, sign: bool = False) -> str:
-        return format_number(100 * row[name], 1, sign)
-
     these, asked = name_condition(row["condition"], row["ratio"]), name_set(row["split"])
-    size = format_number(abs(100 * row["difference"]), 1)
+    size = write_points(abs(row["difference"]), False)
     side = "above" if row["difference"] > 0 else "below"
-    interval = f"{points('low', True)} to {points('high', True)}"
-    over_questions = f"{points('low_questions', True)} to {points('high_questions', True)}"
-    seeds = f"{row['seeds']} seed{'s' if row['seeds'] > 1 else ''}"
+    interval, over_questions = (
+        f"{write_points(row[low])} to {write_points(row[high])}"
+        for low, high in (("low", "high"), ("low_questions", "high_questions"))
+    )
     test = f"corrected p {'' if row['p_holm'] < 0.001 else '= '}{format_p(row['p_holm'])}"
-    count = f"{row['n']:,} questions, {seeds}"
+    count = f"{row['n']:,} questions, {count_runs(row)}"
     verdict = judge(row)
     if verdict == "clear":
         sentence = f"{these} is {size} points {side} {REFERENCE.label} on {asked} (95% interval {interval}; {test}; {count})."
-    elif verdict == "these seeds":
+    elif verdict == "these runs":
+        over_seeds = f" {interval} before correction, {test}." if row["seeds"] > 1 else ""
         sentence = (
             f"{these} is {size} points {side} {REFERENCE.label} on {asked} in these runs (95% interval over questions "
-            f"{over_questions}; {count}). {row['seeds']} seeds are too few to say it of seeds in general: "
-            f"{interval} before correction, {test}."
+            f"{over_questions}; {count}). {propose_seeds(row)}{over_seeds}"
         )
     else:
-        found = f"The smallest difference that this design finds in 80% of repetitions is {points('mde')} points."
-        if row["mde"] > limit_difference(row["metric"]):
-            found = "No difference that is possible would be found in 80% of repetitions of this design."
         sentence = (
-            f"no difference found between {these} and {REFERENCE.label} on {asked}: {points('difference', True)} points (95% "
-            f"interval {interval}; {test}; {count}). {found}"
+            f"no difference found between {these} and {REFERENCE.label} on {asked}: {write_points(row['difference'])} points "
+            f"(95% interval {interval}; {test}; {count}). {tell_detectable(row)}"
         )
-    n = f"{row['n']:,}" + (
-        f"; finds {points('mde')}" if verdict == "none" and row["mde"] <= limit_difference(row["metric"]) else ""
-    )
+    finds = row["mde"] is not None and row["mde"] <= limit_difference(row["metric"])
+    n = f"{row['n']:,}" + (f"; finds {write_points(row['mde'], False)}" if verdict == "none" and finds else "")
     sentence = sentence[0].upper() + sentence[1:]
-    return Finding(verdict, asked, name_contrast(row), points("difference", True), interval, n, sentence)
+    return Finding(verdict, asked, name_contrast(row), write_points(row["difference"]), interval, n, sentence)
+
+
+def tell_detectable(row: Mapping[str, Any]) -> str:
+    """What the design of a contrast could have found."""
+    if row["mde"] is None:
+        return "What this design could have found is not known."
+    if row["mde"] > limit_difference(row["metric"]):
+        return (
+            f"No difference that is possible would be found in 80% of repetitions of this design. {propose_seeds(row)}".strip()
+        )
+    return (
+        f"The smallest difference that this design finds in 80% of repetitions, after correction, is "
+        f"{write_points(row['mde'], False)} points."
+    )
+
+
+def propose_seeds(row: Mapping[str, Any]) -> str:
+    """Which number of seeds would find a difference of this size, by the spread among those there are."""
+    if row["seeds"] == 1:
+        return "One seed says nothing of others: train with three or more."
+    alpha = ALPHA / max(row["family"], 1)
+    needed = count_seeds(row["difference"], row["se_seeds"] * row["seeds"] ** 0.5, alpha) if row["se_seeds"] else None
+    few = f"{count_runs(row)} are too few to say it of training in general"
+    if needed is None or needed <= row["seeds"]:
+        return f"{few[0].upper()}{few[1:]}."
+    return f"{few[0].upper()}{few[1:]}; with their spread about {needed} would find a difference of this size."
 
 
 def list_findings(contrasts: pl.DataFrame) -> list[list[Finding | None]]:
@@ -94,22 +135,67 @@ def list_findings(contrasts: pl.DataFrame) -> list[list[Finding | None]]:
 
 
 def write_headline(contrasts: pl.DataFrame) -> tuple[str, str]:
-    """The study's headline, and the sentence with its uncertainty: the first of the paper's contrasts there is, on HOMO."""
-    part = contrasts.filter(phase="tuned_chat", metric="accuracy", split="homo")
+    """The study's headline, and the sentence with its uncertainty: the first of the paper's contrasts there is, on HOMO.
+
+    The title is what gets quoted. It states a difference only where it is clear after correction, over what was varied;
+    elsewhere it says what was measured, and that the design cannot tell. It always says what the two prompts show, since a
+    difference in the chat prompt that is gone few-shot is one of format and not of knowledge.
+    """
+    part = contrasts.filter(metric="accuracy", split="homo")
     for condition in HEADLINES:
-        found = part.filter(condition=condition.name)
-        if not found.height:
+        rows = {row["phase"]: row for row in part.filter(condition=condition.name).iter_rows(named=True)}
+        if "tuned_chat" not in rows:
             continue
-        row = found.row(0, named=True)
-        finding, (this, that) = describe_contrast(row), condition.deeds
-        if finding.verdict == "none":
-            return f"{this} or {that}: no difference found", finding.sentence
-        first, second = (this, that) if row["difference"] > 0 else (that[:1].upper() + that[1:], this[:1].lower() + this[1:])
-        where = " in these runs" if finding.verdict == "these seeds" else ""
-        return f"{first} beat {second} by {abs(100 * row['difference']):.1f} points{where}", finding.sentence
+        chat, probe = rows["tuned_chat"], rows.get("tuned_probe")
+        return write_title(condition, chat, probe), " ".join(list_sentences(condition, chat, probe, contrasts))
     wanted = ", ".join(condition.label for condition in HEADLINES)
     sentence = f"It takes chat samples on HOMO of runs trained on {REFERENCE.label} and on one of {wanted}."
     return "No headline contrast can be made", sentence
+
+
+def write_title(condition: Condition, chat: Mapping[str, Any], probe: Mapping[str, Any] | None) -> str:
+    """The title of one headline contrast, asked in the chat prompt and, where it was, few-shot."""
+    few_shot = "" if probe is None else f", {write_points(probe['difference'])} few-shot"
+    measured = f"{condition.label} − {REFERENCE.label}: {write_points(chat['difference'])} points in the chat prompt{few_shot}"
+    measured = measured[:1].upper() + measured[1:]
+    verdict = judge(chat)
+    if verdict == "none":
+        return f"{measured}: no difference found"
+    if verdict == "these runs":
+        return f"{measured} in these runs; {count_runs(chat)} cannot tell it of training in general"
+    this, that = condition.deeds
+    first, second = (this, that) if chat["difference"] > 0 else (that[:1].upper() + that[1:], this[:1].lower() + this[1:])
+    beat = f"{first} beat {second} by {write_points(abs(chat['difference']), False)} points in the chat prompt"
+    if probe is None:
+        return beat
+    told = f"{write_points(probe['difference'])} few-shot"
+    if judge(probe) == "clear":
+        same = (probe["difference"] > 0) == (chat["difference"] > 0)
+        return (
+            f"{beat}, and knowledge moved with it ({told})" if same else f"{beat}, and few-shot it was the other way ({told})"
+        )
+    return f"{beat}; few-shot no difference was found ({told})"
+
+
+def list_sentences(
+    condition: Condition, chat: Mapping[str, Any], probe: Mapping[str, Any] | None, contrasts: pl.DataFrame
+) -> list[str]:
+    """What stands below the title: the contrast in both prompts, which of the two moved, and what else differs."""
+    sentences = [f"In the chat prompt: {describe_contrast(chat).sentence}"]
+    if probe is None:
+        sentences.append("The tuned models were not asked few-shot, so that this may be format or knowledge.")
+    else:
+        sentences.append(f"Few-shot: {describe_contrast(probe).sentence}")
+        sentences += filter(None, [MOVED.get((judge(chat) != "none", judge(probe) != "none"))])
+    mass = contrasts.filter(metric="choice_mass", split="homo", phase="tuned_chat", condition=condition.name)
+    sentences += [f"Their probability on any choice differs by {write_points(value)} points." for value in mass["difference"]]
+    if condition.questions != REFERENCE.questions:
+        same = [c.label for c in HEADLINES if c.questions == REFERENCE.questions]
+        sentences.append(
+            f"{condition.label[:1].upper()}{condition.label[1:]} and {REFERENCE.label} sets hold different questions, of "
+            f"different difficulty; only {' and '.join(same)} share theirs with {REFERENCE.label}."
+        )
+    return sentences
 
 
 def tabulate_headline(contrasts: pl.DataFrame) -> Table:

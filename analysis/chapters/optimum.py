@@ -13,7 +13,7 @@ import polars as pl
 from analysis.chapters.chapter import RATIO, Chapter, Computed, Frames
 from analysis.chapters.curves import ENDS, ON_CURVE, PHASE
 from analysis.measures.blocks import Block, cut_blocks, group_runs
-from analysis.measures.differences import correct_tests, cut_differences
+from analysis.measures.differences import correct_family, cut_differences
 from analysis.measures.intervals import RESAMPLES, RULE_OF_THREE, SEED, estimate_mean, resample_weights
 from analysis.measures.keys import PART, sort_by_words
 from analysis.showing.formats import DASH, DETECTABLE, format_detectable, format_interval, format_number, format_p
@@ -30,6 +30,7 @@ OPTIMUM_SCHEMA = pl.Schema(
     | dict.fromkeys(("best", "best_mix", "likeliest", "p_likeliest", "p_inner", "p_inner_flat"), pl.Float64)
     | {"best_set": pl.String}
     | dict.fromkeys(("gain", "low", "high", "low_questions", "high_questions", "p", "p_holm", "p_bh", "mde"), pl.Float64)
+    | dict.fromkeys(("se", "se_seeds"), pl.Float64)
     | {"gain_same": pl.Float64, "n": pl.Int64, "seeds": pl.Int64, "ratios": pl.Int64, "note": pl.String}
 )
 
@@ -62,7 +63,7 @@ def find_optima(measures: pl.DataFrame) -> pl.DataFrame:
             found = {"ratios": len(list(group_runs(block))), "note": f"not computed: {error}"}
         rows.append(block.names | {"metric": METRIC} | found)
     table = cut_differences(pl.DataFrame(rows, schema=OPTIMUM_SCHEMA))
-    return sort_by_words(table.with_columns(correct_tests(table["p"]).get_columns()))
+    return sort_by_words(correct_family(table, ("metric",)).select(OPTIMUM_SCHEMA.names()))
 
 
 def examine_block(block: Block) -> dict[str, Any]:
@@ -81,7 +82,7 @@ def examine_block(block: Block) -> dict[str, Any]:
     overall = means.mean(axis=1)
     order = np.argsort(-shares, kind="stable")
     held = order[: np.searchsorted(np.cumsum(shares[order]), LEVEL - 1e-9) + 1]
-    keys = ("low", "high", "low_questions", "high_questions", "p", "mde")
+    keys = ("low", "high", "low_questions", "high_questions", "p", "se", "se_seeds")
     return {
         "best": ratios[overall.argmax()],
         "best_mix": ratios[1 + overall[1:-1].argmax()],

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis.chapters.chapter import PROMPTS, Chapter, Computed, Part
-from analysis.measures.blocks import Block, compute_floor, cut_blocks, group_runs
+from analysis.measures.blocks import Block, compute_floor, compute_skew, cut_blocks, group_runs
 from analysis.measures.consistency import compare_probes, join_probes
 from analysis.measures.intervals import Estimate, estimate_mean
 from analysis.measures.keys import CONDITION, PART, QUESTION, RUN_KEY, sort_by_words
@@ -136,7 +136,8 @@ def rank_pair() -> pl.Expr:
 def summarise_runs(block: Block, condition: str, ratio: float | None, runs: list[int]) -> list[dict[str, object]]:
     """A row a metric: the mean over the runs of one condition, without numbers where a run has fewer than two questions."""
     n = np.min([block.count(run) for run in runs], axis=0)
-    estimate = estimate_mean(block.points[runs], block.resampled[:, runs], compute_floor(MEASURED, SHARES, n))
+    floor, skew = compute_floor(MEASURED, SHARES, n), compute_skew(block, MEASURED, SHARES, runs)
+    estimate = estimate_mean(block.points[runs], block.resampled[:, runs], floor, skew)
     who = {"condition": condition, "ratio": ratio, "seeds": 0 if condition == BASE else estimate.seeds}
     who |= {name: value for name, value in block.names.items() if name != "phase"} | {"pair": block.names["phase"]}
     rows = []

@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 import polars as pl
 
-from analysis.measures.intervals import RULE_OF_THREE, resample_means
+from analysis.measures.intervals import RULE_OF_THREE, measure_skew, resample_means
 from analysis.measures.keys import BLOCK, CONDITION, QUESTION, sort_by_words
 
 
@@ -65,3 +65,11 @@ def number_questions(measures: pl.DataFrame) -> np.ndarray:
 def compute_floor(metrics: tuple[str, ...], shares: tuple[str, ...], n: np.ndarray) -> np.ndarray:
     """The least standard error of each metric's mean over n questions, (M,): that of the rule of three for shares, else 0."""
     return np.where([metric in shares for metric in metrics], RULE_OF_THREE / np.maximum(n, 1), 0)
+
+
+def compute_skew(
+    block: Block, metrics: tuple[str, ...], shares: tuple[str, ...], these: list[int], those: list[int] | None = None
+) -> np.ndarray:
+    """Skewness of each metric's mean over runs (or of its difference from that over `those`), (M,); 0 for shares."""
+    skewed = np.array([metric not in shares for metric in metrics])
+    return skewed * measure_skew(block.values[:, these], None if those is None else block.values[:, those])

@@ -10,6 +10,7 @@ from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import fdrcorrection, multipletests
 
 from analysis.measures.metrics import BOUNDS
+from analysis.measures.power import find_detectable
 from lm_eval_tasks.contracts.logs.scores import LEVEL
 
 ALPHA = 1 - LEVEL
@@ -46,6 +47,36 @@ def correct_tests(p: Sequence[float | None] | np.ndarray) -> pl.DataFrame:
     if made.any():
         holm[made], bh[made] = multipletests(p[made], method="holm")[1], fdrcorrection(p[made])[1]
     return pl.DataFrame({"p_holm": holm, "p_bh": bh}).fill_nan(None)
+
+
+def correct_family(table: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame:
+    """Correct the p-values of each family of tests, and say what each test could have found.
+
+    Args:
+        table: `p`, `se` and `se_seeds` (see `intervals.Estimate`), `seeds`; NaN or null where nothing was tested.
+        by: the columns whose values make a family.
+
+    Returns:
+        The table with `family` (how many tests it has), `p_holm`, `p_bh` and `mde`: the smallest true difference that the test
+        finds in 80% of repetitions at the level that Holm's correction leaves to the smallest p-value of the family, null
+        where nothing was tested.
+    """
+    families = []
+    for _, part in table.with_columns(pl.col("p", "se", "se_seeds").fill_nan(None)).group_by(by, maintain_order=True):
+        tests = part["p"].count()
+        alpha = ALPHA / max(tests, 1)
+        mde = [_find_mde(*row, alpha) for row in part.select("se", "se_seeds", "seeds").iter_rows()]
+        found = [*correct_tests(part["p"]).get_columns(), pl.Series("mde", mde, dtype=pl.Float64)]
+        families.append(part.with_columns(*found, family=pl.lit(tests, dtype=pl.Int64)))
+    empty = table.with_columns(pl.lit(None, dtype=pl.Float64).alias(name) for name in ("p_holm", "p_bh", "mde")).clear()
+    return pl.concat([empty, *families], how="diagonal")
+
+
+def _find_mde(se: float | None, se_seeds: float | None, seeds: int | None, alpha: float) -> float | None:
+    if se is None:
+        return None
+    over_seeds = find_detectable(se_seeds, seeds - 1, alpha) if se_seeds and seeds and seeds > 1 else 0.0
+    return max(find_detectable(se, float("inf"), alpha), over_seeds)
 
 
 def is_found(row: Mapping[str, Any], name: str = "p_holm") -> bool:

@@ -51,7 +51,7 @@ class Metric:
 _ALL = (
     Metric("accuracy", "accuracy", 0, 1, share=True, contrasted=True, compute=pl.col("correct").cast(pl.Float64)),
     Metric("confidence", "confidence", 0, 1),
-    Metric("choice_mass", "choice mass", 0, 1),
+    Metric("choice_mass", "choice mass", 0, 1, contrasted=True),
     Metric("kl_nats", "KL(before || after), nats", 0, math.inf, short="KL, nats", contrasted=True, consistency=True),
     Metric("rank_pearson", "rank correlation", -1, 1, short="rank corr.", contrasted=True, consistency=True),
     Metric("top1_agreement", "same answer as before", 0, 1, short="same answer", share=True, contrasted=True, consistency=True),

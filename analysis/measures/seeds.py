@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 from scipy import stats
 
+from analysis.measures.intervals import bound_mean
 from analysis.measures.metrics import SHARES
 from lm_eval_tasks.contracts.logs.averages import number_groups
 from lm_eval_tasks.contracts.logs.scores import LEVEL, compute_wilson
@@ -17,8 +18,9 @@ def summarise_seeds(
     """The mean over runs of each run's own mean, and its interval over questions, of every group.
 
     Shares (`metrics.SHARES`) have Wilson's interval at `n` different questions, so that answers of several seeds to one
-    question do not count as several questions. The others have Student's t over questions, each averaged over its seeds first;
-    where the seeds were not asked the same questions, what a question adds to the mean stands for its average.
+    question do not count as several questions. The others have Student's t, corrected for skewness, over questions, each
+    averaged over its seeds first; where the seeds were not asked the same questions, what a question adds to the mean stands
+    for its average.
 
     Args:
         answers: a row a question and run: the columns `by` and `question`, `run`, and the metrics; values that are null or not
@@ -42,12 +44,12 @@ def summarise_seeds(
     for metric, (least, most) in bounds.items():
         values = answers[metric].cast(pl.Float64).fill_null(np.nan).to_numpy()
         known = np.isfinite(values)
-        value, se, n, seeds = average_seeds(values[known], group[known], asked[known], run[known], names.height)
+        value, se, skew, n, seeds = average_seeds(values[known], group[known], asked[known], run[known], names.height)
         if metric in SHARES:
             low, high = compute_wilson(value, n)
         else:
-            half = stats.t.ppf((1 + LEVEL) / 2, np.maximum(n - 1, 1)) * se
-            low, high = np.clip(value - half, least, most), np.clip(value + half, least, most)
+            ends = bound_mean(value, se, skew, stats.t.ppf((1 + LEVEL) / 2, np.maximum(n - 1, 1)))
+            low, high = (np.clip(end, least, most) for end in ends)
         found = pl.DataFrame({"value": value, "low": low, "high": high}).fill_nan(None)
         counts = pl.DataFrame({"n": n, "seeds": seeds})
         frames.append(names.with_columns(metric=pl.lit(metric)).hstack(found).hstack(counts).filter(pl.col("n") > 0))
@@ -61,8 +63,10 @@ def pair_numbers(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 def average_seeds(
     values: np.ndarray, group: np.ndarray, asked: np.ndarray, run: np.ndarray, groups: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Means over runs of each run's mean, their standard errors over questions, and numbers of questions and runs, (groups,).
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Means over runs of each run's mean, their standard errors and skewness over questions, and numbers of questions and runs.
+
+    All are (groups,).
 
     Args:
         values: (rows,), finite.
@@ -80,5 +84,7 @@ def average_seeds(
         means = np.bincount(run, values) / rows
         value = np.bincount(run_group[rows > 0], means[rows > 0], groups) / seeds
         added = np.bincount(asked, (values - means[run]) / (rows[run] * seeds[group]))
-        se = np.sqrt(np.bincount(question_group, added**2, groups) * n / (n - 1))
-    return value, np.where(n > 1, se, np.nan), n, seeds
+        squares, cubes = (np.bincount(question_group, added**power, groups) for power in (2, 3))
+        se = np.sqrt(squares * n / (n - 1))
+        skew = np.nan_to_num(cubes / squares**1.5)
+    return value, np.where(n > 1, se, np.nan), skew, n, seeds

@@ -7,8 +7,8 @@ from analysis.measures.differences import is_found, limit_difference
 
 DASH = "–"
 DETECTABLE = (
-    "Detectable: where p (Holm) is not significant, the smallest true difference that this design finds in 80% of repetitions "
-    "(before correction); none: none that is possible."
+    "Detectable: where p (Holm) is not significant, the smallest true difference that this design finds in 80% of repetitions, "
+    "after correction; what is not known of the spread among few seeds is counted in. None: none that is possible."
 )
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from answers import bound_skewed
 from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 from studies import write_study
@@ -43,9 +44,9 @@ def summarise_plainly(answers: list[dict], metric: str) -> tuple[float, float, f
     means = [sum(values) / len(values) for values in questions.values()]
     if metric in ("accuracy", "top1_agreement"):
         return np.mean(means), *proportion_confint(sum(means), len(means), method="wilson")
-    interval = stats.ttest_1samp(means, 0).confidence_interval(0.95)
+    low, high = bound_skewed(means)
     least, most = BOUNDS[metric]
-    return np.mean(means), max(interval.low, least), min(interval.high, most)
+    return np.mean(means), max(low, least), min(high, most)
 
 
 def test_every_class_is_a_plain_loop_over_its_answers(measures: pl.DataFrame, classes: pl.DataFrame):

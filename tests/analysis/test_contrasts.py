@@ -8,23 +8,53 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from analysis.chapters.contrasts import compare_conditions, tabulate_contrasts
-from analysis.chapters.headline import describe_contrast, tabulate_headline
+from analysis.chapters.headline import describe_contrast, tabulate_headline, write_headline
 from analysis.measures.differences import compute_mcnemar, correct_tests, measure_effect
-from analysis.measures.intervals import estimate_mean, resample_means, summarise_means
+from analysis.measures.intervals import measure_skew, resample_means, restore_errors, summarise_means, transform_errors
+from analysis.measures.power import count_seeds
+from analysis.measures.seeds import summarise_seeds
 from analysis.showing.formats import DASH
 
 
 def test_means_over_questions_have_wilson_and_t_intervals():
     rng = np.random.default_rng(0)
-    right, kl = flip_coins(200, 0.7, 0), rng.exponential(size=200)
-    kl[3] = np.inf
-    table = summarise_means(pl.DataFrame({"accuracy": right, "kl_nats": kl}), (), ("accuracy", "kl_nats"))
+    right, half = flip_coins(200, 0.7, 0), rng.random(100)
+    even = np.concatenate([half, 1 - half])  # no skewness
+    even[3], even[103] = np.inf, np.nan
+    table = summarise_means(pl.DataFrame({"accuracy": right, "kl_nats": even}), (), ("accuracy", "kl_nats"))
     accuracy, divergence = table.rows(named=True)
     wilson = stats.binomtest(int(right.sum()), 200).proportion_ci(method="wilson")
     assert (accuracy["low"], accuracy["high"], accuracy["n"]) == (pytest.approx(wilson.low), pytest.approx(wilson.high), 200)
-    finite = kl[np.isfinite(kl)]
-    low, high = stats.t.interval(0.95, 198, finite.mean(), stats.sem(finite))
-    assert (divergence["low"], divergence["high"], divergence["n"]) == (pytest.approx(low), pytest.approx(high), 199)
+    finite = even[np.isfinite(even)]
+    low, high = stats.t.interval(0.95, 197, finite.mean(), stats.sem(finite))
+    assert (divergence["low"], divergence["high"], divergence["n"]) == (pytest.approx(low), pytest.approx(high), 198)
+
+
+def test_the_interval_of_a_skewed_mean_is_nearly_the_bootstrap_t():
+    values = np.random.default_rng(3).lognormal(sigma=1, size=1000)
+    row = summarise_means(pl.DataFrame({"kl_nats": values}), (), ("kl_nats",)).row(0, named=True)
+    again = np.random.default_rng(4).choice(values, (4000, 1000))
+    errors = (again.mean(axis=1) - values.mean()) / stats.sem(again, axis=1)
+    ends = values.mean() - np.quantile(errors, [0.975, 0.025]) * stats.sem(values)
+    plain = 1.96 * stats.sem(values)
+    assert [row["low"], row["high"]] == pytest.approx(ends, abs=0.1 * plain)
+    assert row["high"] - row["value"] > 1.1 * plain > 0.95 * plain > row["value"] - row["low"]
+    assert restore_errors(transform_errors(ends, np.array(0.3)), np.array(0.3)) == pytest.approx(ends)
+
+
+def test_every_interval_of_skewed_questions_is_skewed_alike():
+    values = np.random.default_rng(3).lognormal(sigma=1, size=1000)
+    alone = summarise_means(pl.DataFrame({"kl_nats": values}), (), ("kl_nats",)).row(0, named=True)
+    answers = pl.DataFrame({"group": "a", "id": range(1000), "run": 1, "kl_nats": values})
+    given = summarise_seeds(answers, ["group"], ["id"], {"kl_nats": (0, np.inf)}).row(0, named=True)
+    assert (given["low"], given["high"]) == (pytest.approx(alone["low"]), pytest.approx(alone["high"]))
+    measures = make_measures({("harmonious", 1): np.ones(1000, int)}).with_columns(kl_nats=pl.Series(values))
+    row = compare_conditions(measures)[0].filter(metric="kl_nats").row(0, named=True)
+    assert (row["low"], row["high"]) == (pytest.approx(alone["low"], rel=0.01), pytest.approx(alone["high"], rel=0.01))
+    # A difference from what does not vary is as skewed, in either direction.
+    skew = measure_skew(values[:, None, None])[0]
+    assert skew == pytest.approx(stats.skew(values) / 1000**0.5)
+    assert measure_skew(np.ones((1000, 1, 1)), values[:, None, None])[0] == pytest.approx(-skew)
 
 
 def test_one_question_has_no_t_interval():
@@ -134,6 +164,7 @@ def test_seeds_that_differ_give_the_t_interval_of_paired_seeds():
     test = stats.ttest_1samp(d, 0)
     low, high = test.confidence_interval(0.95)
     assert row["method"] == "t over seeds"
+    assert row["p"] > row["p_questions"]
     assert (row["low"], row["high"], row["p"]) == (pytest.approx(low), pytest.approx(high), pytest.approx(test.pvalue))
     assert row["high_questions"] - row["low_questions"] < row["high"] - row["low"]
 
@@ -166,15 +197,6 @@ def test_no_variation_at_all_is_not_certainty():
     assert contrasts["low"][0] == pytest.approx(0.97)
 
 
-def test_detectable_difference_is_found_in_four_of_five_repetitions():
-    rng = np.random.default_rng(5)
-    se = 0.02
-    resampled = rng.normal(0, se, (20000, 1, 1))
-    mde = estimate_mean(np.zeros((1, 1)), resampled, np.zeros(1)).mde[0]
-    found = np.abs(rng.normal(mde, se, 20000)) > 1.96 * se
-    assert found.mean() == pytest.approx(0.8, abs=0.02)
-
-
 def test_no_interval_passes_what_a_difference_can_be():
     # Two seeds that differ by much: Student's t with one degree of freedom.
     shares = {("harmonious", 1): 0.9, ("harmonious", 2): 0.2, ("incompatible", 1): 0.4, ("incompatible", 2): 0.5}
@@ -187,18 +209,77 @@ def test_no_interval_passes_what_a_difference_can_be():
     assert tabulate_contrasts(contrasts, "accuracy").rows[0][9] == "none"
     open_question = row | {"p_holm_questions": 0.2}
     assert "No difference that is possible would be found" in describe_contrast(open_question).sentence
-    assert describe_contrast(open_question | {"mde": 0.5}).sentence.endswith("in 80% of repetitions is 50.0 points.")
+    assert describe_contrast(open_question | {"mde": 0.5}).sentence.endswith(
+        "in 80% of repetitions, after correction, is 50.0 points."
+    )
     assert tabulate_contrasts(contrasts.with_columns(mde=pl.lit(0.5)), "accuracy").rows[0][9] == "0.500"
 
 
 def test_a_difference_over_questions_is_told_only_after_correction():
     row = {"condition": "self_aligning", "ratio": None, "reference": "incompatible", "split": "homo", "metric": "accuracy"}
     row |= {"difference": 0.05, "low": 0.004, "high": 0.096, "low_questions": 0.006, "high_questions": 0.094, "mde": 0.07}
-    row |= {"n": 400, "seeds": 10, "p_holm": 0.4, "p_holm_questions": 0.3}
+    row |= {"n": 400, "seeds": 10, "p_holm": 0.4, "p_holm_questions": 0.3, "family": 9, "se_seeds": 0.02}
     assert describe_contrast(row).verdict == "none"
-    assert describe_contrast(row | {"p_holm_questions": 0.01}).verdict == "these seeds"
-    assert describe_contrast(row | {"p_holm_questions": 0.01, "seeds": 1}).verdict == "none"
+    assert describe_contrast(row | {"p_holm_questions": 0.01}).verdict == "these runs"
     assert describe_contrast(row | {"p_holm": 0.01}).verdict == "clear"
+
+
+def test_one_seed_is_never_clear():
+    right, wrong = flip_coins(400, 0.9, 1), flip_coins(400, 0.3, 2)
+    contrasts = compare_conditions(make_measures({("self_aligning", 1): right, ("incompatible", 1): wrong}))[1]
+    row = contrasts.filter(metric="accuracy").row(0, named=True)
+    assert row["p_holm"] < 1e-9
+    finding = describe_contrast(row)
+    assert finding.verdict == "these runs"
+    assert finding.sentence.endswith("One seed says nothing of others: train with three or more.")
+    title, sentence = write_headline(contrasts)
+    assert title.endswith("in these runs; 1 seed cannot tell it of training in general")
+    assert "were not asked few-shot" in sentence
+
+
+@pytest.mark.parametrize(
+    ("few_shot", "words", "told"),
+    [
+        (0.3, "; few-shot no difference was found (", "What differs is how they answer in the chat prompt;"),
+        (0.9, ", and knowledge moved with it (+", "Both differ"),
+        (0.05, ", and few-shot it was the other way (", "Both differ"),
+        (None, " points in the chat prompt", "may be format or knowledge"),
+    ],
+)
+def test_the_title_says_what_both_prompts_show(few_shot: float | None, words: str, told: str):
+    shares = {"tuned_chat": (0.9, 0.3)} | ({} if few_shot is None else {"tuned_probe": (few_shot, 0.3)})
+    measures = []
+    for phase, pair in shares.items():
+        answers = {
+            (condition, seed): flip_coins(400, share, 10 * seed + i)
+            for i, (condition, share) in enumerate(zip(("self_aligning", "incompatible"), pair, strict=True))
+            for seed in range(1, 6)
+        }
+        measures.append(make_measures(answers).with_columns(phase=pl.lit(phase)))
+    title, sentence = write_headline(compare_conditions(pl.concat(measures))[1])
+    assert title.startswith("Repeating the model's own wrong answers beat teaching it the right ones by ")
+    assert words in title
+    assert told in sentence
+
+
+def test_other_questions_are_said_to_be_of_other_difficulty():
+    answers = {(c, s): flip_coins(100, 0.5, s + i) for i, c in enumerate(("harmonious", "incompatible")) for s in (1, 2)}
+    sentence = write_headline(compare_conditions(make_measures(answers))[1])[1]
+    assert "Harmonious and incompatible sets hold different questions, of different difficulty" in sentence
+
+
+def test_few_seeds_are_told_how_many_would_do():
+    shares = {1: (0.9, 0.5), 2: (0.7, 0.6), 3: (0.8, 0.45)}
+    answers = {
+        (c, s): flip_coins(400, x, 10 * s + i)
+        for s, pair in shares.items()
+        for i, (c, x) in enumerate(zip(("self_aligning", "incompatible"), pair, strict=True))
+    }
+    row = compare_conditions(make_measures(answers))[1].row(0, named=True)
+    needed = count_seeds(row["difference"], row["se_seeds"] * 3**0.5, 0.05)
+    assert needed > 3
+    finding = describe_contrast(row | {"p_holm": 0.2})
+    assert f"3 seeds are too few to say it of training in general; with their spread about {needed} would" in finding.sentence
 
 
 def test_what_does_not_vary_is_not_tested():

@@ -164,8 +164,9 @@ def test_one_domain_has_nothing_to_control_and_gets_the_plain_correlation_by_its
     pairs = runs.pivot("metric", index="run", values="value")
     test = stats.spearmanr(pairs["accuracy"], pairs["rank_pearson"])
     row = get(partial, "uncontrolled")
-    assert (row["statistic"], row["p"], row["n"]) == (pytest.approx(test.statistic), pytest.approx(test.pvalue), 8)
-    assert (row["p_holm"], row["p_bh"]) == (pytest.approx(row["p"]),) * 2
+    assert (row["statistic"], row["n"]) == (pytest.approx(test.statistic), 8)
+    assert (row["low"], row["p"], row["p_holm"]) == (None,) * 3  # eight runs of one cluster are no eight independent ones
+    assert row["note"] == "1 cluster of runs, fewer than 10: no interval and no p"
 
 
 def test_several_domains_are_pooled_and_several_base_models_corrected_together():
@@ -178,12 +179,12 @@ def test_several_domains_are_pooled_and_several_base_models_corrected_together()
     assert made["model"].to_list() == ["m0", "m1", POOLED]
     assert made["n"].to_list() == [12, 12, 24]
     assert made["clusters"].to_list() == [3, 3, 6]
-    np.testing.assert_allclose(made["p_holm"], sm.stats.multipletests(made["p"], method="holm")[1])
-    np.testing.assert_allclose(made["p_bh"], sm.stats.multipletests(made["p"], method="fdr_bh")[1])
+    assert made["statistic"].null_count() == 0
+    assert made["p"].null_count() == 3
     paper = partial.filter(method="paper", split="homo")
     assert paper["model"].to_list() == ["m0", "m1"]
-    assert paper["p"].null_count() == 0
-    assert paper["p_holm"].null_count() == 2
+    assert paper["statistic"].null_count() == 0
+    assert paper["p"].null_count() == 2
     assert set(partial.filter(split="id")["note"]) >= {"not computed: 0 runs, fewer than 5"}
     assert get(partial, "clusters")["note"] == "not computed: 3 clusters of runs, fewer than 10"
 
@@ -197,7 +198,7 @@ def test_runs_that_lack_a_number_are_counted():
     )
     row = get(compute_partial(spoilt), "textbook")
     assert row["n"] == 10
-    assert row["note"] == "2 of 12 runs lack accuracy before or consistency: left out"
+    assert row["note"].startswith("2 of 12 runs lack accuracy before or consistency: left out; 3 clusters of runs, fewer")
     row = get(compute_partial(results.filter(pl.col("phase") != "base_probe")), "textbook")
     assert (row["n"], row["p"]) == (0, None)
     assert row["note"].startswith("12 of 12 runs lack")
@@ -206,9 +207,36 @@ def test_runs_that_lack_a_number_are_counted():
 def test_clusters_are_resampled_from_ten_on():
     with pytest.raises(Undefined, match="9 clusters of runs, fewer than 10"):
         resample_clusters(make_samples(1, 9, 0)[0])
-    row = get(compute_partial(make_random_results(5, 2)), "clusters", model=POOLED)
+    partial = compute_partial(make_random_results(5, 2))
+    row = get(partial, "clusters", model=POOLED)
     assert row["low"] < row["statistic"] < row["high"]
-    assert (row["p"], row["clusters"], row["n"], row["note"]) == (None, 10, 40, "")
+    assert 0 < row["p"] < 1
+    assert (row["clusters"], row["n"], row["note"]) == (10, 40, "")
+    np.testing.assert_allclose(row["p_holm"], row["p"])
+    textbook = get(partial, "textbook", model=POOLED)
+    assert (textbook["p"], textbook["statistic"]) == (None, pytest.approx(row["statistic"]))
+    assert textbook["note"] == "several runs of one cluster: no interval and no p, which the resampled clusters give"
+
+
+def test_the_p_value_of_clusters_is_where_their_interval_ends():
+    for strength, apart in ((3.0, True), (0.0, False)):
+        rng = np.random.default_rng(4)
+        consistency = np.repeat(rng.normal(size=20), 3)
+        after = strength * consistency + np.repeat(rng.normal(size=20), 3)
+        found = resample_clusters(make_sample(after, consistency, None, list(np.repeat(range(20), 3))))
+        assert (found.p < 0.05) == apart == (found.low > 0 or found.high < 0)
+
+
+def test_runs_that_are_one_to_a_cluster_keep_the_textbooks_p_value_and_are_corrected_over_splits():
+    results = pl.concat(
+        [make_random_results(12, 1, seeds=1), make_random_results(12, 1, seeds=1).with_columns(split=pl.lit("id"))]
+    )
+    partial = compute_partial(results.filter(pl.col("condition").is_in(["base", "incompatible"])))
+    made = partial.filter(pl.col("p").is_not_null(), method="textbook", model=POOLED)
+    assert made["split"].to_list() == ["homo", "id"]
+    assert made["n"].to_list() == made["clusters"].to_list() == [12, 12]
+    np.testing.assert_allclose(made["p_holm"], sm.stats.multipletests(made["p"], method="holm")[1])
+    np.testing.assert_allclose(made["p_bh"], sm.stats.multipletests(made["p"], method="fdr_bh")[1])
 
 
 def test_copies_of_runs_narrow_the_textbooks_interval_but_not_that_of_clusters():

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 import pytest
 from browser import needs_chromium, open_page
@@ -21,6 +20,7 @@ from analysis.chapters.chapter import Heading
 from analysis.chapters.contrasts import compare_conditions
 from analysis.chapters.headline import list_findings, write_headline
 from analysis.measures.consistency import compare_probes, join_probes
+from analysis.measures.intervals import summarise_means
 from analysis.reading.study import read_study
 from analysis.reporting.explorer import list_moved
 from analysis.reporting.page import PAGE_BYTES, collect_words, write_page
@@ -192,7 +192,7 @@ def test_findings_say_what_was_found(whole: Path):
     part = contrasts.filter(phase="tuned_chat", metric="accuracy", condition="self_aligning", split="homo")
     for p, given, verdict, words in (
         (0.01, 0.01, "clear", "corrected p = 0.010"),
-        (0.2, 0.01, "these seeds", "2 seeds are too few"),
+        (0.2, 0.01, "these runs", "2 seeds are too few"),
     ):
         row = part.with_columns(p_holm=pl.lit(p), p_holm_questions=pl.lit(given), difference=pl.lit(0.2))
         finding = list_findings(row)[0][0]
@@ -268,8 +268,8 @@ def test_consistency_command(whole: Path):
     assert (report["only_before"], report["only_after"]) == (joined.only_before, 0)
     assert report["before"]["model"] == BASE_MODEL
     low, high = report["intervals"]["kl_nats"]
-    half = 1.96 * compared["kl_nats"].std() / np.sqrt(compared.height)
-    assert (low, high) == (pytest.approx(report["kl_nats"] - half, rel=0.01), pytest.approx(report["kl_nats"] + half, rel=0.01))
+    row = summarise_means(compared, (), ("kl_nats",)).row(0, named=True)
+    assert (low, high) == (pytest.approx(row["low"]), pytest.approx(row["high"]))
     done = call("consistency", "--before", before, "--after", after[0])
     assert done.returncode == 0
     assert "herbs" in done.stdout

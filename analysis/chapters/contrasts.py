@@ -10,8 +10,9 @@ from analysis.chapters.chapter import AGAINST, Chapter, Computed, Part, Whole
 from analysis.measures.blocks import Block, compute_floor, compute_skew, cut_blocks, group_runs
 from analysis.measures.differences import compute_mcnemar, correct_family, correct_tests, cut_differences, measure_effect
 from analysis.measures.intervals import Estimate, estimate_mean
-from analysis.measures.keys import sort_by_words
+from analysis.measures.keys import BLOCK, CONDITION, sort_by_words
 from analysis.measures.metrics import BOUNDS, CONTRASTED, METRICS, SHARES
+from analysis.measures.tails import TAIL_SCHEMA, summarise_tails
 from analysis.reading.gaps import find_unsummarised
 from analysis.showing.figures import Sketch
 from analysis.showing.formats import (
@@ -32,8 +33,9 @@ SUMMARY_SCHEMA = pl.Schema(
     dict.fromkeys(("model", "domain", "condition"), pl.String)
     | {"ratio": pl.Float64}
     | dict.fromkeys(("phase", "split", "metric"), pl.String)
-    | dict.fromkeys(("value", "low", "high", "low_questions", "high_questions"), pl.Float64)
+    | dict.fromkeys(("value", "low", "high", "low_questions", "high_questions", "least", "greatest"), pl.Float64)
     | {"n": pl.Int64, "seeds": pl.Int64, "method": pl.String}
+    | {name: kind for name, kind in TAIL_SCHEMA.items() if name != "metric"}
 )
 CONTRAST_SCHEMA = pl.Schema(
     dict.fromkeys(("model", "domain", "condition"), pl.String)
@@ -59,7 +61,8 @@ def compare_conditions(measures: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFra
         measures: as `study.read_study` gives them.
 
     Returns:
-        `SUMMARY_SCHEMA`: a row for each condition, phase, evaluation set and metric. `CONTRAST_SCHEMA`: a row for each
+        `SUMMARY_SCHEMA`: a row for each condition, phase, evaluation set and metric; `least` and `greatest`: of single seeds'
+        means; the columns of `summarise_tails` where a metric has no greatest value. `CONTRAST_SCHEMA`: a row for each
         condition other than the reference, with p-values corrected over all contrasts of one phase and metric, and an effect
         size: Cohen's h of the two mean shares, or what `measure_effect` gives.
     """
@@ -74,8 +77,11 @@ def compare_conditions(measures: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFra
             if condition not in (BASE, REFERENCE.name) and (seeds := [seed for seed in runs if seed in reference]):
                 pairs = [(runs[seed], reference[seed]) for seed in seeds]
                 contrasts += _contrast_groups(block, metrics, condition, ratio, pairs)
+    key = (*BLOCK, *CONDITION)
+    tails = summarise_tails(measures, key, metrics)
+    means = pl.DataFrame(summary, schema=SUMMARY_SCHEMA).drop(set(TAIL_SCHEMA) - {"metric"})
     return (
-        sort_by_words(pl.DataFrame(summary, schema=SUMMARY_SCHEMA)),
+        sort_by_words(means.join(tails, on=(*key, "metric"), how="left", nulls_equal=True).select(SUMMARY_SCHEMA.names())),
         sort_by_words(correct_contrasts(cut_differences(pl.DataFrame(contrasts, schema=CONTRAST_SCHEMA)))),
     )
 
@@ -91,6 +97,7 @@ def _summarise_group(
         name = metrics[m]
         bounds = {key: np.clip(getattr(estimate, key)[m], *BOUNDS[name]) for key in Estimate._fields[1:5]}
         row = {"condition": condition, "ratio": ratio, "metric": name, "value": estimate.value[m], **bounds, "n": n[m]}
+        row |= {"least": block.points[runs, m].min(), "greatest": block.points[runs, m].max()}
         rows.append(block.names | row | {"seeds": 0 if condition == BASE else estimate.seeds, "method": estimate.method[m]})
     return rows
 

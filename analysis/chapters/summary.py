@@ -6,7 +6,7 @@ from analysis.chapters.chapter import RESULTS, Chapter, Computed, Part
 from analysis.measures.metrics import CONSISTENCY, METRICS
 from analysis.reading.study import summarise_results
 from analysis.showing.figures import Sketch
-from analysis.showing.formats import DASH, format_count, format_interval, format_number
+from analysis.showing.formats import DASH, format_count, format_interval, format_number, format_seeds
 from analysis.showing.grids import Panel, sketch_grid
 from analysis.showing.labels import name_part, name_row
 from analysis.showing.tables import Table, gather_cells
@@ -27,22 +27,28 @@ def tabulate_summary(summary: pl.DataFrame) -> Table:
         both = [format_interval(accuracy), format_interval(accuracy, "low_questions", "high_questions")]
         counts = [f"{accuracy['n']:,}", format_count(accuracy["seeds"])]
         label = name_row(condition, ratio, phase)
-        rows.append([label, name_set(split), format_number(accuracy["value"]), *both, *kept, *counts])
-    header = ["trained on", "split", "accuracy", "95% interval", "over questions"]
+        rows.append([label, name_set(split), format_number(accuracy["value"]), format_seeds(accuracy), *both, *kept, *counts])
+    header = ["trained on", "split", "accuracy", "by seed", "95% interval", "over questions"]
     header += [*(METRICS[metric].header for metric in CONSISTENCY), "n", "seeds"]
     note = (
-        "Mean over seeds. The interval is over questions, and over seeds where there are several (crossed bootstrap, or t over "
-        "the seeds where that is wider); the one over questions takes the seeds as given. KL, rank correlation and same answer "
-        "compare with the base model's few-shot probe (their intervals: see their own tables). n: questions."
+        "Mean over seeds, and by seed: both of two, the least and the greatest of more. The interval is over questions, and "
+        "over seeds where there are several (crossed bootstrap, or t over the seeds where that is wider); the one over "
+        "questions takes the seeds as given. KL, rank correlation and same answer compare with the base model's few-shot probe "
+        "(their intervals: see their own tables). n: questions."
     )
     return Table("summary", f"{RESULTS.title}{name_part(summary)}", header, rows, note, left=2)
 
 
 def _write_value(row: dict | None, n: int) -> str:
-    """A mean, and its number of questions where that is not the row's `n`: not asked of the base model, or an infinite KL."""
+    """A mean, its median where it has no greatest value, and its number of questions where that is not the row's `n`.
+
+    It is another where a question was not asked of the base model, or its KL is infinite.
+    """
     if row is None:
         return DASH
-    return format_number(row["value"]) + ("" if row["n"] == n else f" (n = {row['n']:,})")
+    apart = [] if row["median"] is None else [f"median {format_number(row['median'])}"]
+    apart += [] if row["n"] == n else [f"n = {row['n']:,}"]
+    return format_number(row["value"]) + (f" ({', '.join(apart)})" if apart else "")
 
 
 def sketch_accuracy(part: Part) -> list[Sketch]:

@@ -42,6 +42,29 @@ def format_mean(row: Mapping[str, Any]) -> str:
     return f"{format_number(row['value'])} {format_interval(row)}"
 
 
+def format_seeds(row: Mapping[str, Any]) -> str:
+    """What single seeds gave: both of two, the least and the greatest of more; a dash where there is one.
+
+    >>> format_seeds({"seeds": 2, "least": 0.5, "greatest": 0.75}), format_seeds({"seeds": 5, "least": 0.5, "greatest": 0.75})
+    ('0.500, 0.750', '0.500 to 0.750')
+    """
+    if row["seeds"] < 2:
+        return DASH
+    return (", " if row["seeds"] == 2 else " to ").join(format_number(row[name]) for name in ("least", "greatest"))
+
+
+def format_tail(row: Mapping[str, Any]) -> str:
+    """What a mean hides, in brackets with a space before; nothing where a metric has a greatest value.
+
+    >>> format_tail({"median": 0.5, "trimmed": 0.625, "infinite": 3, "all": 200})
+    ' (median 0.500, trimmed 0.625, 1.5% infinite)'
+    """
+    if row["median"] is None:
+        return ""
+    infinite = f", {row['infinite'] / row['all']:.1%} infinite" if row["infinite"] else ""
+    return f" (median {format_number(row['median'])}, trimmed {format_number(row['trimmed'])}{infinite})"
+
+
 def format_p(p: float | None) -> str:
     """A p-value for readers.
 

@@ -8,7 +8,9 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from analysis.chapters.contrasts import compare_conditions, tabulate_contrasts
+from analysis.chapters.each import tabulate_metric
 from analysis.chapters.headline import describe_contrast, tabulate_headline, write_headline
+from analysis.chapters.summary import tabulate_summary
 from analysis.measures.differences import compute_mcnemar, correct_tests, measure_effect
 from analysis.measures.intervals import measure_skew, resample_means, restore_errors, summarise_means, transform_errors
 from analysis.measures.power import count_seeds
@@ -288,6 +290,26 @@ def test_what_does_not_vary_is_not_tested():
     row = contrasts.filter(metric="rank_pearson").row(0, named=True)
     assert (row["difference"], row["p"], row["p_holm"], row["p_holm_questions"], row["mde"]) == (0, None, None, None, None)
     assert tabulate_contrasts(contrasts, "rank_pearson").rows[0][6:10] == [DASH] * 4
+
+
+def test_what_a_mean_hides_stands_beside_it():
+    kl = np.random.default_rng(2).lognormal(sigma=2, size=(2, 250))
+    kl[0, :3] = np.inf
+    measures = make_measures({("harmonious", seed): np.ones(250, int) for seed in (1, 2)})
+    summary = compare_conditions(measures.with_columns(kl_nats=pl.Series(kl.ravel())))[0]
+    row = summary.filter(metric="kl_nats").row(0, named=True)
+    assert (row["median"], row["trimmed"]) == (pytest.approx(np.median(kl)), pytest.approx(stats.trim_mean(kl.ravel(), 0.1)))
+    assert (row["infinite"], row["all"], row["n"]) == (3, 500, 247)
+    finite = [each[np.isfinite(each)].mean() for each in kl]
+    assert (row["least"], row["greatest"]) == (pytest.approx(min(finite)), pytest.approx(max(finite)))
+    assert summary.filter(metric="accuracy")["median"].to_list() == [None]
+    table = tabulate_metric(summary, "kl_nats", "tuned_chat")
+    tail = f"(median {row['median']:.3f}, trimmed {row['trimmed']:.3f}, 0.6% infinite)"
+    assert table.rows[0][1].endswith(tail)
+    short = tabulate_summary(summary)
+    cells = dict(zip(short.header, short.rows[0], strict=True))
+    assert cells["by seed"] == "1.000, 1.000"
+    assert cells["KL, nats"] == f"{row['value']:.3f} (median {row['median']:.3f}, n = 247)"
 
 
 def test_the_headline_table_holds_every_comparison_and_says_what_lacks():

@@ -4,7 +4,10 @@ Runs are found by their `manifest.json` of stage `train`, samples by what they a
 meet on the run id. What is missing is named in `gaps`.
 """
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,7 @@ from analysis.reading.letters import Letterings, read_letterings
 from analysis.reading.runs import find_runs
 from lm_eval_tasks.contracts.logs.probe_table import PROBE_SCHEMA
 from lm_eval_tasks.contracts.logs.samples import TEXTS, read_asked
+from lm_eval_tasks.contracts.public import make_public
 from lm_eval_tasks.contracts.vocabulary import KEY
 
 # Texts, which most logs repeat, are kept once a question.
@@ -78,7 +82,22 @@ def read_study(folder: str | Path) -> Study:
     )
     measures = measures.join(questions, on="question_hash", how="left", maintain_order="left")
     gaps += more + apart + untold + find_holes(measures, runs) + find_short(measures)
-    return Study(runs, measures, trained, letterings, gaps, manifests)
+    names = name_models(runs["model"].unique())
+    runs, measures, trained = (table.with_columns(pl.col("model").replace(names)) for table in (runs, measures, trained))
+    letterings = {(names.get(who, who), phase): letters for (who, phase), letters in letterings.items()}
+    return Study(runs, measures, trained, letterings, make_public(gaps), manifests)
+
+
+def name_models(models: Iterable[str]) -> dict[str, str]:
+    """What a report, which others may see, calls base models: of a path its last part, numbered where two share it.
+
+    >>> name_models(["meta-llama/Llama-2-7b-hf", "/home/me/a/base", "/home/me/b/base"])
+    {'/home/me/a/base': 'base (1)', '/home/me/b/base': 'base (2)', 'meta-llama/Llama-2-7b-hf': 'meta-llama/Llama-2-7b-hf'}
+    """
+    public = {model: make_public(model) for model in sorted(models)}
+    shared = Counter(public.values())
+    number = {name: count(1) for name in shared}
+    return {model: f"{name} ({next(number[name])})" if shared[name] > 1 else name for model, name in public.items()}
 
 
 def find_set() -> pl.Expr:

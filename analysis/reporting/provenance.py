@@ -7,6 +7,7 @@ import polars as pl
 
 from analysis.measures.keys import CONDITION, QUESTION
 from analysis.reading.study import Study
+from lm_eval_tasks.contracts.public import make_public
 from lm_eval_tasks.contracts.vocabulary import name_condition
 
 
@@ -44,7 +45,8 @@ def collect_provenance(study: Study) -> dict[str, Any]:
         | {"model": row["model"], "folder": Path(row["folder"]).name, "inputs": manifest.get("inputs", {})}
         for row, manifest in zip(study.runs.iter_rows(named=True), study.manifests, strict=True)
     ]
-    return {"runs": runs, "shared": shared, "versions": {name: ", ".join(sorted(v)) for name, v in sorted(versions.items())}}
+    told = {"runs": runs, "shared": shared, "versions": {name: ", ".join(sorted(v)) for name, v in sorted(versions.items())}}
+    return make_public(told)
 
 
 def name_inputs(provenance: dict[str, Any]) -> dict[str, str]:

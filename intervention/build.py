@@ -13,6 +13,7 @@ from intervention.comparing.balance import describe_balance, measure_differences
 from intervention.conditions import Pools, answer_questions, find_pools, list_others, parse_conditions, take_kind
 from intervention.instructions import add_turns, name_letters, shuffle_positions, write_instructions
 from intervention.matching.choosing import choose_questions
+from intervention.matching.fewest import check_size
 from intervention.matching.selection import parse_match
 from intervention.publishing.cards import format_table
 from intervention.publishing.folders import write_dataset
@@ -83,16 +84,22 @@ def build_instructions(
     table = select_questions(inputs, plan, questions, beliefs)
     conditions = conditions or parse_conditions(list_possible(table, inputs.texts), plan.ratios)
     response_format = plan.response_format or RESPONSE_FORMAT[scoring]
-    check_plan(plan, by, conditions, inputs.texts, response_format)
+    check_plan(plan, by, conditions, inputs, response_format)
     pools = find_pools(table, conditions)
     mode, said = choose_mode(plan.explanations, bool(by), inputs.texts, conditions, pools)
-    notes = note_left_out(table, conditions) + said
+    notes = note_left_out(table, conditions) + note_unused(inputs, plan, questions, beliefs, conditions) + said
     asked = Asked(questions, inputs.questions, model, beliefs.threshold)
     added = add_texts(pools, conditions, mode, inputs.texts, asked)
     choice = choose_questions(added.pools, conditions, by, plan.size, plan.seed)
     notes += [*added.notes, *choice.notes]
     size = next(iter(choice.chosen.values())).height
+    probed = beliefs.table.join(table, on=KEY, how="semi")
+    notes += check_size(size, plan.size, probed, choice.chosen, beliefs.threshold)
     count = round(plan.general_share * size) if inputs.general else 0
+    if inputs.general and not count:
+        notes.append(
+            f"The general instructions of {name_source(inputs.general)} are not used: --general-share {plan.general_share:g}."
+        )
     general = None
     if inputs.general and count:
         general = read_general(inputs.general, count, plan.seed, response_format, beliefs.threshold)
@@ -174,8 +181,9 @@ def list_possible(table: pl.DataFrame, texts: Texts) -> list[str]:
     ]
 
 
-def check_plan(plan: Plan, by: Collection[str], conditions: Sequence[Condition], texts: Texts, response_format: str) -> None:
+def check_plan(plan: Plan, by: Collection[str], conditions: Sequence[Condition], inputs: Inputs, response_format: str) -> None:
     """Raise a `UserError` where conditions and options do not fit together."""
+    texts = inputs.texts
     told = [condition.name for condition in conditions if condition.with_context]
     if told and not texts.contexts:
         raise UserError(f"the condition {told[0]} needs the knowledge of each question: add --contexts FILE.")
@@ -191,6 +199,8 @@ def check_plan(plan: Plan, by: Collection[str], conditions: Sequence[Condition],
         )
     if not 0 <= plan.general_share < math.inf:
         raise UserError(f"--general-share {plan.general_share:g} is not 0 or more. 1 is one general instruction a question.")
+    if not inputs.general and plan.general_share not in (0, Plan.general_share):
+        raise UserError(f"--general-share {plan.general_share:g}: name the general instructions too, with --general.")
 
 
 def write_conditions(
@@ -239,6 +249,20 @@ def list_terms(inputs: Inputs, source: str, added: Added, general: int) -> list[
     if general and inputs.general:
         found.append(find_terms("general instructions", inputs.general))
     return found + [find_terms(part, author) for part, author in added.authors.items()]
+
+
+def note_unused(
+    inputs: Inputs, plan: Plan, questions: pl.DataFrame, beliefs: Beliefs, conditions: Sequence[Condition]
+) -> list[str]:
+    """A sentence for each input that none of the conditions needs."""
+    notes = []
+    if inputs.texts.contexts and not any(condition.with_context for condition in conditions):
+        told = next(condition.name for condition in CONDITIONS.values() if condition.with_context)
+        notes.append(f"The contexts of {inputs.texts.contexts.name} are not used: {told} is not among the conditions.")
+    others = questions.filter(pl.col("split") == "train", pl.col("domain") != plan.domain)
+    if unused := beliefs.table.join(others, on=KEY, how="semi")["domain"].unique().sort().to_list():
+        notes.append(f"Train questions of {', '.join(unused)} were probed too, and are not used: the domain is {plan.domain}.")
+    return notes
 
 
 def note_left_out(table: pl.DataFrame, conditions: Sequence[Condition]) -> list[str]:

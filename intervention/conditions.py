@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 import polars as pl
 
 from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.names import find_repeated, name_unknown
 from lm_eval_tasks.contracts.vocabulary import CONDITIONS, KEY, PAPER_RATIOS, QUESTIONS, REFERENCE, Condition, make_mix
 
 Pools = Mapping[str, pl.DataFrame]  # which questions (a key of `vocabulary.QUESTIONS`) -> those questions
@@ -25,12 +26,17 @@ def parse_conditions(names: Sequence[str], ratios: Sequence[float] = ()) -> list
         ratios: the ratios of `mix`; the paper's where none is given, neither here nor in a name.
 
     Raises:
-        UserError: an unknown name, a ratio outside [0, 1], ratios without a mix.
+        UserError: an unknown name, one that is repeated, a ratio outside [0, 1], ratios without a mix.
 
     >>> [condition.config for condition in parse_conditions(["mix-0.4,harmonious"])]
     ['harmonious', 'mix-0.4']
     """
     asked, found = [name.strip() for part in names for name in part.split(",")], set(ratios)
+    for option, given in (("--conditions", asked), ("--ratio", ratios)):
+        if repeated := find_repeated(given):
+            raise UserError(f"{option} names {repeated[0]} several times. Name it once.")
+    if "mix" in asked and not ratios and (own := [name for name in asked if name.startswith("mix-")]):
+        raise UserError(f"--conditions mix,{own[0]}: mix alone is all of the paper's ratios. Name it, or each ratio.")
     for position, name in enumerate(asked):
         if name.startswith("mix-"):
             try:
@@ -39,7 +45,7 @@ def parse_conditions(names: Sequence[str], ratios: Sequence[float] = ()) -> list
                 raise UserError(f"--conditions {name}: {name[4:]!r} is not a number. Write mix-0.4.") from None
             asked[position] = "mix"
         elif name not in CONDITIONS:
-            raise UserError(f"--conditions {name} is none of {', '.join(CONDITIONS)}.")
+            raise UserError(f"--conditions {name_unknown([name], CONDITIONS)[0]} is none of {', '.join(CONDITIONS)}.")
     if wrong := [ratio for ratio in found if not 0 <= ratio <= 1]:
         raise UserError(f"--ratio {wrong[0]:g} is not between 0 and 1. It is the share of rows that answer with the belief.")
     if found and "mix" not in asked:

@@ -1,4 +1,5 @@
-"""The benchmarks of the paper as tasks ask them: MMLU, CMMLU and C-Eval, from the Hub or a local folder of the same layout.
+"""The benchmarks of the paper as tasks ask them: MMLU, CMMLU and C-Eval, from the Hub, a local folder of the same layout, or
+their authors' csv files.
 
 Templates name these loaders as their `custom_dataset`; `contracts/published.py` reads the rows. Demonstrations are the
 subject's own dev questions.
@@ -28,7 +29,8 @@ def load_mmlu(
 
     Args:
         task: the task's name.
-        mmlu: a Hub id, or a folder with the config `all` and the columns question, subject, choices, answer.
+        mmlu: a Hub id; a folder with the config `all` and the columns question, subject, choices, answer; or the folder of its
+            authors' csv files.
         domain: one domain or several; all where empty.
         order: how far the choices are rotated before they are shown.
         **run: what `sets.describe_run` takes.
@@ -66,7 +68,7 @@ def load_subjects(
     Args:
         task: the task's name.
         benchmark: which one.
-        path: a Hub id or a folder.
+        path: a Hub id, a folder of the same layout, or the folder of its authors' csv files.
         domain: the subjects; all where empty.
         order: how far the choices are rotated before they are shown.
         **run: what `sets.describe_run` takes.

@@ -14,6 +14,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.task import ConfigurableTask
 from transformers import GenerationConfig
 
+from lm_eval_tasks.checking.keys import check_typos
 from lm_eval_tasks.checking.rendering import make_writer
 from lm_eval_tasks.checking.tokenizer import find_window, load_tokenizer
 from lm_eval_tasks.contracts.errors import UserError
@@ -73,6 +74,7 @@ class GenerationTask(ConfigurableTask):
     def __init__(self, config: dict[str, Any], **kwargs: Any) -> None:
         config = {key: value for key, value in config.items() if key != "class"}
         config["metadata"] = config["metadata"] | {"task": config["task"]}
+        check_typos(config["metadata"], config["task"])
         super().__init__(config=config, **kwargs)
 
     def construct_requests(self, doc: dict[str, Any], ctx: str, **kwargs: Any) -> Instance:

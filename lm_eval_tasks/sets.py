@@ -16,7 +16,7 @@ from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.logs.generations import read_generations
 from lm_eval_tasks.contracts.manifest import read_manifest
 from lm_eval_tasks.contracts.prompts import RESPONSE_FORMAT
-from lm_eval_tasks.contracts.questions import name_question, read_configs, read_questions, rotate_choices
+from lm_eval_tasks.contracts.questions import check_unique, name_question, read_configs, read_questions, rotate_choices
 from lm_eval_tasks.contracts.vocabulary import GENERAL, KEY
 
 HOW_TO_NAME = """--metadata '{"questions": "FOLDER_OR_HUB_ID"}'"""
@@ -73,6 +73,7 @@ def load_questions(
     if prompt == "context":
         asked = add_contexts(asked, contexts, task)
     dev = read_demonstrations(folder, domains) if prompt != "chat" and shots != 0 else table.head(0)
+    check_unique(pl.concat(part.select(*KEY, "split") for part in (asked, dev)).unique(maintain_order=True), folder)
     return make_datasets(describe_run(asked, task=task, prompt=prompt, **run), dev)
 
 

@@ -15,8 +15,11 @@ from lm_eval import utils
 from lm_eval.api.instance import Instance
 from lm_eval.api.samplers import FirstNSampler
 from lm_eval.api.task import ConfigurableTask
+from lm_eval.evaluator_utils import get_sample_size
 from transformers import PreTrainedTokenizerBase
 
+from lm_eval_tasks.checking.keys import check_typos
+from lm_eval_tasks.checking.lengths import find_key
 from lm_eval_tasks.checking.protocol import Group
 from lm_eval_tasks.checking.task import check_task
 from lm_eval_tasks.checking.tokenizer import load_tokenizer
@@ -35,12 +38,13 @@ class QuestionTask(ConfigurableTask):
     - `prompt` (`probe`, `context`, `chat`), `scoring` (`letter`, `cloze`), set by the template;
     - `demonstrations_by`: the columns that a question and its demonstrations share (source and domain);
     - `paper`: demonstrations in the paper's order, and the token scored that the paper scores;
-    - `draw`, `shots`, `order`: of the run, see README.md.
+    - `draw`, `shots`, `order`, `too_long`, `too_long_to`: of the run, see README.md.
     """
 
     def __init__(self, config: dict[str, Any], **kwargs: Any) -> None:
         config = {key: value for key, value in config.items() if key != "class"}
         metadata = config["metadata"] = config["metadata"] | {"task": config["task"]}
+        check_typos(metadata, config["task"])
         self.cyclic = metadata.get("order") == "cyclic"
         if self.cyclic != (config["process_results"] is log_rotated_probe):
             what = "only its cyclic variant asks" if self.cyclic else "it asks"
@@ -49,6 +53,8 @@ class QuestionTask(ConfigurableTask):
         if metadata.get("shots") is not None and not self.chat:
             config["num_fewshot"] = self._read_number("shots", metadata["shots"], config["task"])
         self._log = config["process_results"]
+        self.grouped_by = tuple(metadata.get("demonstrations_by", ("source", "domain")))
+        self.left_out: frozenset[Group] = frozenset()  # the keys of the questions that are too long; the checks set it
         self._checked: tuple[Any, ...] | None = None  # how it was to be asked when it was last checked
         super().__init__(config=config, **kwargs)
         draw = self._read_number("draw", metadata.get("draw", 0), config["task"])
@@ -77,7 +83,7 @@ class QuestionTask(ConfigurableTask):
 
     def find_group(self, row: dict[str, Any]) -> Group:
         """The values that a question shares with its demonstrations."""
-        return tuple(row[name] for name in self.config.metadata.get("demonstrations_by", ("source", "domain")))
+        return tuple(row[name] for name in self.grouped_by)
 
     def _group_demonstrations(self, draw: int) -> dict[Group, FirstNSampler]:
         groups: dict[Group, list[dict[str, Any]]] = defaultdict(list)
@@ -124,28 +130,38 @@ class QuestionTask(ConfigurableTask):
         Args:
             settings: how it will be asked, as lm-eval's `simple_evaluate` and `build_all_requests` take it; None: as it needs.
         """
-        settings = {"apply_chat_template": self.chat} if settings is None else settings
-        asked = (self.config.num_fewshot, bool(settings.get("apply_chat_template")), settings.get("system_instruction"))
+        settings = {"apply_chat_template": self.chat} if settings is None else dict(settings)
+        settings["limit"] = get_sample_size(self, settings.get("limit"))
+        if isinstance(samples := settings.get("samples"), Mapping):
+            settings["samples"] = samples.get(self.config.task)
+        n = len(self.dataset["test"])
+        if outside := [number for number in settings.get("samples") or () if not 0 <= number < n]:
+            raise UserError(f"--samples: {self.config.task} has no question {outside[0]}; it has {n}, numbered from 0.")
+        told = (settings["limit"], tuple(settings.get("samples") or ()), settings.get("system_instruction"))
+        asked = (self.config.num_fewshot, bool(settings.get("apply_chat_template")), *told)
         if self._checked != asked:  # else lm-eval is building what was checked before
+            self.left_out = frozenset()
             check_task(self, settings)
             self._checked = asked
+
+    def list_asked(self, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """The questions that these settings (`limit`, and `samples` of this task) ask, in all processes together."""
+        return [doc for _, doc in self.doc_iterator(limit=settings.get("limit"), samples=settings.get("samples"))]
 
     # --- requests
 
     def doc_iterator(
         self, *, rank: int = 0, limit: int | None = None, world_size: int = 1, samples: list[int] | None = None
     ) -> Iterator[tuple[int, dict[str, Any]]]:
-        """lm-eval's, but a limit ends after a whole question, and each process gets whole questions: all orders of one, whose
-        stem `hf-prefix` then computes once.
+        """lm-eval's without the questions that are left out, but a limit ends after a whole question, and each process gets
+        whole questions: all orders of one, whose stem `hf-prefix` then computes once.
         """
-        limit = self._round_limit(limit)
-        if not self.cyclic or samples:
-            yield from super().doc_iterator(rank=rank, limit=limit, world_size=world_size, samples=samples)
-            return
+        apart = self.cyclic and not samples
+        shares = {} if apart else {"rank": rank, "world_size": world_size}
         number = -1
-        for doc_id, doc in super().doc_iterator(limit=limit):
-            number += doc["order"] == 0
-            if number % world_size == rank:
+        for doc_id, doc in super().doc_iterator(limit=self._round_limit(limit), samples=samples, **shares):
+            number += apart and doc["order"] == 0
+            if (not apart or number % world_size == rank) and find_key(doc) not in self.left_out:
                 yield doc_id, doc
 
     def _round_limit(self, limit: int | None) -> int | None:
@@ -162,7 +178,14 @@ class QuestionTask(ConfigurableTask):
                 "--cache_requests keeps prompts under the task's name alone, so another question set would be asked with the "
                 "prompts of the first. Leave it out."
             )
-        self.check(kwargs)
+        self.check(kwargs | {"limit": limit})
+        processes, asked = kwargs.get("world_size") or 1, {"limit": limit, "samples": kwargs.get("samples")}
+        for rank in range(processes):
+            if next(self.doc_iterator(rank=rank, world_size=processes, **asked), None) is None:
+                raise UserError(
+                    f"{self.config.task}: no question is left for process {rank + 1} of {processes}. "
+                    + ("Launch fewer processes, or ask more questions." if processes > 1 else "Ask more questions.")
+                )
         super().build_all_requests(limit=self._round_limit(limit), **kwargs)
 
     def choices_of(self, doc: dict[str, Any]) -> list[str]:

@@ -91,10 +91,35 @@ def load_merged(adapter: Path, manifest: dict[str, Any]) -> "PreTrainedModel":
         ) from error
     if getattr(model.config, "quantization_config", None):
         raise UserError(f"{base} is quantised itself, and merging would round the adapter away. Evaluate the adapter as it is.")
+    tied = untie_embeddings(model)
     merged = PeftModel.from_pretrained(model, adapter)
     if not hasattr(merged, "merge_and_unload"):
         raise UserError(f"{adapter} is an adapter of the kind {settings.peft_type}, which cannot be merged.")
-    return merged.merge_and_unload()
+    model = merged.merge_and_unload()
+    if tied:
+        tie_embeddings(model)
+    return model
+
+
+def untie_embeddings(model: "PreTrainedModel") -> bool:
+    """Give an output layer that shares the weights of the embeddings its own; whether it did share them.
+
+    What an adapter adds to one of the two would be added to both.
+    """
+    embeddings, output = model.get_input_embeddings(), model.get_output_embeddings()
+    if output.weight is not embeddings.weight:
+        return False
+    output.weight = type(output.weight)(output.weight.detach().clone())
+    model.config.tie_word_embeddings = False
+    return True
+
+
+def tie_embeddings(model: "PreTrainedModel") -> None:
+    """Let the output layer share the weights of the embeddings again, where an adapter has changed neither."""
+    embeddings, output = model.get_input_embeddings(), model.get_output_embeddings()
+    if output.weight.equal(embeddings.weight):
+        output.weight = embeddings.weight
+        model.config.tie_word_embeddings = True
 
 
 def main(

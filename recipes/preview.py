@@ -17,6 +17,7 @@ import typer
 from lm_eval_tasks.contracts.errors import report_errors
 from lm_eval_tasks.contracts.files import write_file
 from lm_eval_tasks.contracts.prompts import CHAT_TEMPLATE
+from lm_eval_tasks.contracts.public import make_public
 
 
 def main(
@@ -58,7 +59,7 @@ def main(
         print_sections(sections)
         if html:
             with write_file(html) as file:
-                file.write_text(write_page(sections, f"Preview of {folder}"), encoding="utf-8", errors="replace")
+                file.write_text(write_page(sections, f"Preview of {make_public(folder)}"), encoding="utf-8", errors="replace")
             print(f"{html}: the page")
         if found := [f"{cell.title}: {warning}" for section in sections for cell in section.cells for warning in cell.warnings]:
             print(f"\n{len(found)} warnings; the first: {found[0]}")

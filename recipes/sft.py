@@ -21,7 +21,6 @@ from lm_eval_tasks.contracts.errors import UserError, report_errors
 from lm_eval_tasks.contracts.files import hash_path
 from lm_eval_tasks.contracts.manifest import make_manifest, read_manifest, write_manifest
 from lm_eval_tasks.contracts.prompts import CHAT_TEMPLATE, read_template
-from lm_eval_tasks.contracts.public import hide_tokens
 from recipes.publishing.cards import write_card
 from recipes.publishing.hub import check_push, push_run
 from recipes.training.arguments import RecipeArguments, parse_arguments
@@ -65,7 +64,7 @@ def describe_run(
     hyper = {name: value for name, value in settings.items() if not any(part in name for part in LEFT_OUT)}
     return {
         "stage": "train",
-        "command": hide_tokens(sys.argv),
+        "command": sys.argv,
         "config": {"dataset": script.dataset_name, "dataset_config": script.dataset_config, **describe_rows(rows)}
         | {"seed": training.seed, "base_model": model.model_name_or_path, "processes": training.world_size}
         | {"engine": plan_engine(training), **hyper},

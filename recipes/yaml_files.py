@@ -1,11 +1,15 @@
 """Recipes, studies and worlds are YAML files that hold a mapping."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.names import name_unknown
+
+ANY = "*"  # names that a user chooses
 
 
 def read_yaml(file: str | Path, called: str = "--config") -> dict[str, Any]:
@@ -28,3 +32,31 @@ def read_yaml(file: str | Path, called: str = "--config") -> dict[str, Any]:
     if not isinstance(settings, dict):
         raise UserError(f"{called} {file} holds no settings (lines of `name: value`).")
     return settings
+
+
+def refuse_unknown(settings: Mapping[str, Any], known: Mapping[str, Any], called: str) -> None:
+    """Raise a `UserError` that names every setting which nothing looks up, with the nearest that something does.
+
+    Args:
+        settings: what a file holds.
+        known: the names that are looked up, each with those below it, or None where it holds a value; a list of mappings has
+            those of each of them; `ANY` stands for names that a user chooses.
+        called: how the message calls it.
+
+    >>> refuse_unknown({"uses": [{"train": 3}], "seed": 1}, {"uses": {"train": None}, "seed": None}, "the world")
+    """
+    if found := _find_unknown(settings, known, ""):
+        raise UserError(f"{called} has settings that nothing looks up: {', '.join(found)}. Mend or leave them out.")
+
+
+def _find_unknown(settings: Any, known: Mapping[str, Any] | None, path: str) -> list[str]:
+    if known is None:
+        return []
+    if isinstance(settings, list):
+        return [name for i, part in enumerate(settings) for name in _find_unknown(part, known, f"{path}{i}.")]
+    if not isinstance(settings, dict):
+        return []  # that it has another form is said where it is used
+    found = [] if ANY in known else [f"{path}{name}".replace(f"{path}'", f"'{path}") for name in name_unknown(settings, known)]
+    for name, value in settings.items():
+        found += _find_unknown(value, known.get(name, known.get(ANY)), f"{path}{name}.")
+    return found

@@ -174,7 +174,7 @@ def write_title(condition: Condition, chat: Mapping[str, Any], probe: Mapping[st
         return (
             f"{beat}, and knowledge moved with it ({told})" if same else f"{beat}, and few-shot it was the other way ({told})"
         )
-    return f"{beat}; few-shot no difference was found ({told})"
+    return f"{beat}; few-shot no difference was found ({write_points(probe['difference'])} points)"
 
 
 def list_sentences(

@@ -1,7 +1,7 @@
 """A cleaned copy of a question set: what `audit` found is dropped from train, and listed with its reason.
 
 Test and dev stay as they are, so that results on them can be compared with those of others; what is wrong with them is only
-reported. So are near duplicates within train and answers in the question: both are often meant.
+reported. So are shared stems and passages, near duplicates within train and answers in the question: they are often meant.
 """
 
 from collections.abc import Sequence
@@ -39,9 +39,10 @@ CONTRADICTS = "the explanation states another choice than gold"
 def clean_questions(marked: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Drop from train what is wrong with it.
 
-    A train question goes where its text is asked in test or dev too, or nearly so with the same answer; where it is asked more
-    than once: all of them if their answers differ, else all but the first that stays; where two of its choices are the same. An
-    explanation that states another choice than gold goes, and its question stays.
+    A train question goes where it is asked (the same text and choices) in test or dev too, or nearly so (nearly the same text,
+    or the same and other choices) and with the same answer; where it is asked more than once: all of them if their answers
+    differ, else all but the first that stays; where two of its choices are the same. One that does no more than share its stem
+    or its passage with others stays. An explanation that states another choice than gold goes, and its question stays.
 
     Args:
         marked: what `audit_questions` gives.
@@ -49,7 +50,7 @@ def clean_questions(marked: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     Returns:
         The questions that stay (question columns, `split`, `set`), and what was dropped (`DROPPED_SCHEMA`).
     """
-    same = ["domain", "text"]
+    same = ["domain", "whole"]
     train = marked.filter("is_train")
     held_out = pl.col("in_test") | pl.col("in_dev")
     rules = ((held_out, HELD_OUT), (pl.col("nearly_held_out"), NEARLY_HELD_OUT), (pl.col("different"), DIFFERENT))

@@ -1,4 +1,4 @@
-"""Texts that say the same: as they are compared, and those that are nearly alike (MinHash).
+"""Texts that nearly say the same (MinHash), and whether they do or only share a passage.
 
 Sketches are rensa's, which take 2 s for 100,000 questions where datasketch's take 35 s. They only propose pairs; how alike
 a pair is, is counted.
@@ -9,28 +9,15 @@ import polars as pl
 from rensa import RMinHash
 from scipy.sparse import csr_array
 
+from intervention.sources.normalising import normalise_texts
+
+PASSAGE = 50  # characters, from which on sentences in common are a passage
+ALIKE = 0.5  # similarity, from which on what is beside a passage in two questions says the same
 SHINGLE = 5  # characters; works for scripts without spaces too
 BANDS, ROWS = 20, 6  # of a sketch: proposes 99.8% of the pairs at a similarity of 0.8, and 27% of those at 0.5
 NEIGHBOURS = 20  # with how many others of its bucket, in the order of their texts, a text is compared
 SEED = 0
 _TEXTS_AT_ONCE, _PAIRS_AT_ONCE = 20_000, 50_000
-
-
-def normalise_texts(text: pl.Expr) -> pl.Expr:
-    """A text as two are compared: NFKC, small letters, every run of white space and punctuation one space.
-
-    A text of punctuation alone stays as it is. Signs such as + and < are no punctuation.
-    """
-    plain = text.str.normalize("NFKC").str.to_lowercase()
-    words = plain.str.replace_all(r"[\s\p{P}\p{C}]+", " ").str.strip_chars()
-    return pl.when(words == "").then(plain.str.strip_chars()).otherwise(words)
-
-
-def normalise_choices(text: pl.Expr) -> pl.Expr:
-    """A choice as two are compared: as `normalise_texts`, but with the punctuation inside, since -20 is not 20."""
-    plain = text.str.normalize("NFKC").str.to_lowercase().str.replace_all(r"[\s\p{C}]+", " ")
-    words = plain.str.strip_chars(" .。,;、'\"“”‘’")
-    return pl.when(words == "").then(plain.str.strip_chars()).otherwise(words)
 
 
 def find_near_pairs(texts: pl.Series, similarity: float = 0.8, seed: int = SEED) -> pl.DataFrame:
@@ -55,6 +42,39 @@ def find_near_pairs(texts: pl.Series, similarity: float = 0.8, seed: int = SEED)
     sets = csr_array((np.ones(len(values), np.int32), values, np.concatenate([[0], np.cumsum(lengths)])))
     found = [_measure(part, sets, lengths.astype(np.int64), similarity) for part in pairs.iter_slices(_PAIRS_AT_ONCE)]
     return pl.concat([empty, *found])
+
+
+def find_passages(pairs: pl.DataFrame, texts: pl.Series) -> pl.Series:
+    """Of each pair of texts that are nearly alike, whether they are different questions about one passage.
+
+    They are where whole sentences of at least `PASSAGE` characters in all stand in both, and what is left of one is not alike
+    (`ALIKE`) to what is left of the other, as it is where a word was changed.
+
+    Args:
+        pairs: `left` and `right`, positions in `texts`.
+        texts: as they were written.
+    """
+    used = pl.concat([pairs["left"], pairs["right"]]).unique().to_list()
+    sentences = dict(zip(used, _split_sentences(texts[used]), strict=True))
+    return pl.Series(
+        [_share_passage(sentences[i], sentences[j]) for i, j in pairs.select("left", "right").iter_rows()],
+        dtype=pl.Boolean,
+    )
+
+
+def _split_sentences(texts: pl.Series) -> list[list[str]]:
+    """The sentences of each text, normalised."""
+    parts = texts.to_frame("text").select(pl.col("text").str.replace_all(r"([.!?]\s|[。！？\n])", "$1\x00").str.split("\x00"))
+    return parts.select(pl.col("text").list.eval(normalise_texts(pl.element()))).to_series().to_list()
+
+
+def _share_passage(one: list[str], two: list[str]) -> bool:
+    shared = set(one) & set(two)
+    if sum(map(len, shared)) < PASSAGE:
+        return False
+    left, right = (" ".join(part for part in parts if part not in shared) for parts in (one, two))
+    runs, others = ({text[i : i + SHINGLE] for i in range(max(1, len(text) - SHINGLE + 1))} for text in (left, right))
+    return bool(left and right) and len(runs & others) < ALIKE * len(runs | others)
 
 
 def _list_shingles(texts: pl.DataFrame) -> pl.Series:

@@ -17,36 +17,36 @@ def audit(
     similarity: Annotated[float, typer.Option(help="From which Jaccard similarity on two questions are nearly alike.")] = 0.8,
     seed: Annotated[int, typer.Option(help="Of the sketches by which such questions are looked for.")] = 0,
 ) -> None:
-    """Print what is wrong with the questions of a set: duplicates, duplicates with different answers, repeated choices, answers
-    in the question, train questions in test, unequal letters, explanations that state another choice than gold.
+    """Print what is wrong with the questions of a set: repeated questions (the same text and choices, in any order) and those
+    with different answers, shared stems and passages, repeated choices, answers in the question, train questions in test,
+    unequal letters, explanations that state another choice than gold.
 
-    Shares have 95% Wilson intervals. With --fix, train questions are dropped that are in test or dev, that are asked more than
+    Totals come first, then what was found in each domain; --json has everything, zeros too. Shares have 95% Wilson intervals.
+    With --fix, train questions are dropped that are in test or dev (or nearly, with the same answer), that are asked more than
     once (all if their answers differ, else all but the first) or that repeat a choice, and explanations that state another
-    choice; dropped.jsonl in the copy says which and why. Test and dev stay as they are.
+    choice; dropped.jsonl in the copy says which and why. Questions that only share a stem or a passage stay, and test and dev
+    are as they were.
 
     \b
     Example:
       python -m intervention audit questions --json audit.json --fix cleaned
       python -m intervention audit released/questions questions
     """
-    import polars as pl
-
-    from intervention.auditing.audit import (
-        audit_questions,
+    from intervention.auditing.audit import audit_questions, read_sets
+    from intervention.auditing.cleaning import DROPPED, write_clean
+    from intervention.auditing.findings import (
         balance_letters,
-        format_findings,
+        describe_findings,
+        describe_letters,
         list_findings,
-        read_sets,
         write_report,
     )
-    from intervention.auditing.cleaning import DROPPED, write_clean
     from intervention.publishing.cards import format_table
 
     table = read_sets(folders)
     marked = audit_questions(table, similarity, seed)
     letters = balance_letters(table)
-    shown = letters.with_columns(pl.Series("p", [f"{p:.2g}" for p in letters["p"]]))
-    print(f"{format_table(format_findings(list_findings(marked)))}\n\n{format_table(shown)}")
+    print(f"{describe_findings(list_findings(marked))}\n\n{describe_letters(table, letters)}")
     if json:
         write_report(json, folders, {"similarity": similarity, "seed": seed}, marked, letters)
         print(f"\n{json}: what was found, with every question")

@@ -26,8 +26,18 @@ Constants = Annotated[
 ]
 Separator = Annotated[str | None, typer.Option(help="What stands between choices in one text, as '\\n'.")]
 Answers = Annotated[str | None, typer.Option(help="index (from 0), number (from 1), letter or text [default: inferred].")]
+Divided = Annotated[
+    str | None,
+    typer.Option(
+        "--splits", help="How questions that name no split are divided: counts of each domain, and shares of the others "
+        "[default: train=0.7,dev=10,test=0.3]."
+    ),
+]  # fmt: skip
+Seed = Annotated[int, typer.Option(help="Decides which question comes into which of the --splits.")]
 Licence = Annotated[str | None, typer.Option(help="The licence of the questions, as the Hub names it (cc-by-4.0).")]
-Data = Annotated[str | None, typer.Option("--data", help="Another Hub id, or a folder of the same layout.")]
+Data = Annotated[
+    str | None, typer.Option("--data", help="Another Hub id, a folder of the same layout, or the folder of the authors' files.")
+]
 Domains = Annotated[list[str], typer.Option("--domain", help="A domain to write; repeatable [default: all].")]
 
 # The banks whose layouts are published, and what their commands teach.
@@ -40,6 +50,7 @@ A domain is the paper's (medicine, history, engineering, jurisprudence), or else
 \b
 Example:
   python -m intervention questions mmlu --domain medicine --output questions
+  python -m intervention questions mmlu --data FOLDER_OF_CSV_FILES --output questions
 """,
     "cmmlu": """Write CMMLU's questions, test and dev; a subject is a domain.
 
@@ -59,15 +70,17 @@ OWN = {
     "jsonl": """Write JSON lines of your own as a question set.
 
 \b
-A line: {"id": "1", "source": "mine", "domain": "herbs", "split": "test", "question": "What heals?",
-         "choices": ["sage", "ivy"], "answer": 0}
-and, if you have them, subject, explanation and topics. Without `split` in the lines, name --split. Lines with other
-columns are mapped, as `questions csv --help` shows.
+A line: {"question": "What heals?", "choices": ["sage", "ivy"], "answer": 0}
+and, if you have them, id, source, domain, split, subject, explanation and topics. Source and domain are else the file's
+name, and a file without splits is divided (--splits, --seed), with questions that are asked twice in one split. An answer
+that is a number counts the choices from 0; one that is text is read as `questions csv --help` says, which also shows how
+other columns are mapped.
 
 \b
 Example:
   python -m intervention questions jsonl mine.jsonl --output questions
-  python -c "import datasets; print(datasets.load_dataset('questions', 'herbs'))"
+  python -c "import datasets; print(datasets.load_dataset('questions', 'mine'))"
+  python -m intervention questions jsonl mine.jsonl --splits train=200,dev=10,test=100 --seed 1 --output questions
   python -m intervention questions jsonl train=a.jsonl test=b.jsonl --column question=stem --column choices=options \\
     --separator '\\n' --answers text --set source=mine --set domain=herbs --output questions
 """,
@@ -75,12 +88,14 @@ Example:
 
 \b
 Our columns are id, source, domain, subject, question, choices, answer, explanation, topics and split. --column says
-what they are called in the files, --set gives a value to all rows. Choices: a column each (choices=a,b,c,d; those at
-the end may be empty), or one column and a --separator. Answers: inferred where they can be read in one way only.
-Without an id, a question is named after its file and row.
+what they are called in the files, --set gives a value to all rows. Choices: a column each (A, B, C and so on, or
+choices=a,b,c,d; those at the end may be empty), or one column and a --separator. Answers: inferred where they can be read
+in one way only. Without an id, a question is named after its file and row; without source and domain, after the file.
+A file without splits is divided (--splits, --seed), with questions that are asked twice in one split.
 
 \b
 Example:
+  python -m intervention questions csv herbs.csv --output questions
   python -m intervention questions csv train=train.csv test=test.csv --column question=stem \\
     --column choices=opa,opb,opc,opd --column answer=cop --answers number --set source=mine --set domain=herbs \\
     --licence cc-by-4.0 --output questions
@@ -89,6 +104,7 @@ Example:
 
 \b
 Example:
+  python -m intervention questions parquet herbs.parquet --output questions
   python -m intervention questions parquet test=test.parquet --column choices=options --column answer=label \\
     --answers index --set source=mine --set domain=herbs --output questions
 """,
@@ -170,11 +186,16 @@ def _add_own(kind: str, teaches: str) -> None:
         separator: Separator = None,
         answers: Answers = None,
         licence: Licence = None,
+        splits: Divided = None,
+        seed: Seed = 0,
     ) -> None:
-        from intervention.sources.own import find_file, make_layout, read_own
+        from intervention.sources.layout import make_layout
+        from intervention.sources.own import find_file, read_own
+        from intervention.sources.splits import parse_splits
         from lm_eval_tasks.contracts.manifest import hash_inputs
 
-        table, origin = read_own(kind, files, make_layout(column, constant, split, separator, answers), licence)
+        layout = make_layout(column, constant, split, separator, answers)
+        table, origin = read_own(kind, files, layout, licence, None if splits is None else parse_splits(splits), seed)
         _write(table, origin, output, hash_inputs(questions=[find_file(name, {})[0] for name in files]))
 
 

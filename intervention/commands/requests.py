@@ -61,7 +61,10 @@ def requests_context(
     """
     from intervention.believing.source import Source
     from intervention.texts.requests import request_contexts, write_requests
+    from lm_eval_tasks.contracts.errors import UserError
 
+    if threshold is not None and not (probes or beliefs):
+        raise UserError(f"--threshold {threshold:g} is of beliefs: name them with --probes or --beliefs, or leave it out.")
     source = Source(probes, beliefs, threshold) if probes or beliefs else None
     table = request_contexts(questions, domain, source)
     write_requests(table, output)

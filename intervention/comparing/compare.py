@@ -148,6 +148,10 @@ def read_rows(file: Path, folder: Path) -> pl.DataFrame:
 def name_folders(folders: Sequence[Path]) -> list[str]:
     """The shortest names that tell folders apart: their paths without the parts that all have first or last."""
     paths = [list(folder.absolute().parts) for folder in folders]
+    if len({tuple(path[:2]) for path in paths}) > 1:
+        # They have no folder in common but the root: what is shown to others begins where they part, not with somebody's home.
+        least = next(n for n in range(1, max(map(len, paths)) + 1) if len({tuple(path[-n:]) for path in paths}) == len(paths))
+        return ["/".join(path[-least:]).lstrip("/") for path in paths]
     while len({path[0] for path in paths}) == 1 and min(map(len, paths)) > 1:
         paths = [path[1:] for path in paths]
     while len({path[-1] for path in paths}) == 1 and min(map(len, paths)) > 1:

@@ -9,7 +9,6 @@ import polars as pl
 
 from intervention.publishing.licences import Terms, describe_licence, find_languages, note_clashes
 from lm_eval_tasks.contracts.markdown import Markdown, escape_text, make_environment
-from lm_eval_tasks.contracts.public import shorten_paths
 from lm_eval_tasks.contracts.vocabulary import ANSWERS, CONDITIONS, QUESTIONS
 
 # What the Hub's search goes by (https://github.com/huggingface/hub-docs/blob/main/datasetcard.md).
@@ -73,6 +72,6 @@ def format_table(table: pl.DataFrame) -> Markdown:
 _CARDS = make_environment(
     Path(__file__).parent / "templates",
     escape_text,
-    {"public": shorten_paths, "clashes": note_clashes, "command": write_command},
+    {"clashes": note_clashes, "command": write_command},
 )
 _CARDS.globals |= {"conditions": CONDITIONS, "words": {"questions": QUESTIONS, "answers": ANSWERS}}

@@ -13,7 +13,7 @@ from intervention.publishing.licences import UNKNOWN, Terms, choose_strictest, d
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.files import MANIFEST, hash_path
 from lm_eval_tasks.contracts.manifest import hash_run, read_manifest
-from lm_eval_tasks.contracts.public import TOKEN, shorten_paths
+from lm_eval_tasks.contracts.public import check_paths, check_secrets, make_public
 from lm_eval_tasks.contracts.questions import read_header
 
 CARD = "README.md"
@@ -60,20 +60,13 @@ def read_package(folder: str | Path) -> Package:
     header, text = _read_card(folder / CARD)
     tables = _check_tables(folder, header)
     terms = _read_terms(manifest, header, folder)
-    public = shorten_paths(manifest) | {"published": "of absolute paths only the last part is kept"}
+    public = make_public(manifest) | {"published": "of absolute paths only the last part is kept"}
     files: dict[str, Path | bytes] = {name: folder / name for name in sorted(tables)}
     files[CARD] = text.encode()
     files[MANIFEST] = (json.dumps(public, indent=2) + "\n").encode()
-    for name in (CARD, MANIFEST):
-        if found := TOKEN.search(files[name].decode()):
-            raise UserError(
-                f"{folder / name} holds what looks like an access token ({found[0][:5]}...). Remove it, and revoke it."
-            )
-    for path in (Path.home(), folder.resolve().parent):
-        if len(path.parts) > 2 and str(path) in text:
-            raise UserError(
-                f"{folder / CARD} names {str(path)!r}, a path on your machine. Take it out of the text, and push again."
-            )
+    check_secrets(folder / MANIFEST, json.dumps(manifest))
+    check_secrets(folder / CARD, text)
+    check_paths(folder / CARD, text)
     present = {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
     return Package(manifest["run"], manifest["stage"], files, terms, sorted(present - files.keys()))
 

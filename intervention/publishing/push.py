@@ -13,7 +13,7 @@ from intervention.publishing.licences import choose_strictest, needs_acceptance
 from intervention.publishing.package import CARD, STAGES, Package, read_package
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.files import MANIFEST
-from lm_eval_tasks.contracts.public import TOKEN
+from lm_eval_tasks.contracts.public import make_public
 
 
 def check_acceptance(package: Package, accept: bool) -> None:
@@ -124,7 +124,7 @@ def explain_errors(repo: str, token: str) -> Iterator[None]:
 def scrub(text: str, token: str) -> str:
     """One short line of a server's or a library's text, without tokens and without the signatures of addresses."""
     text = re.sub(r"(https?://[^\s?]+)\?\S+", r"\1", text.replace(token, "..."))
-    return " ".join(TOKEN.sub("hf_...", text).split())[:300]
+    return " ".join(make_public(text, keep_paths=True).split())[:300]
 
 
 def _explain_status(status: int, repo: str) -> str:

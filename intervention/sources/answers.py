@@ -1,12 +1,13 @@
 """The right answer as files write it, an index, a number, a letter or the choice's text: read as asked, or inferred."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import polars as pl
 
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.prompts import LETTERS
-from lm_eval_tasks.contracts.questions import MAX_CHOICES, check_rows
+from lm_eval_tasks.contracts.questions import MAX_CHOICES, MIN_CHOICES, check_rows
 
 FORMS = {
     "index": "a whole number that counts the choices from 0",
@@ -83,11 +84,41 @@ def convert_answers(table: pl.DataFrame, form: str | None, where: str | Path) ->
     if not fitting:
         likely = min(found, key=lambda name: found[name].null_count())
         return _check(table, found[likely], likely, where), likely, True
-    # `A` can be the letter and the text of the same choice: what says the same is no other form.
-    if any(not found[name].equals(found[fitting[0]]) for name in fitting):
-        forms = "; or ".join(f"{name} ({FORMS[name]})" for name in fitting)
-        raise UserError(f"{where}: the answers can be read as {forms}. Say which with --answers.")
+    # `A` can be the letter and the text of the same choice: what says the same is no other form. Digits are never taken so.
+    digits = len(fitting) > 1 and {"index", "number"} & set(fitting)
+    if digits or any(not found[name].equals(found[fitting[0]]) for name in fitting):
+        raise UserError(_explain_forms(table, {name: found[name] for name in fitting}, where))
     return found[fitting[0]], fitting[0], True
+
+
+def check_index(table: pl.DataFrame, where: str | Path) -> None:
+    """Raise a `UserError` where answers that are numbers, and so indices by the contract, are none or may be texts as well.
+
+    Args:
+        table: with the columns `choices`, `answer` (whole numbers) and `id`.
+        where: the file, for errors.
+    """
+    remedy = "is not the 0-based index of a choice; mend it, or say how answers are written: --answers number, letter or text"
+    n = pl.col("choices").list.len()
+    outside = (n >= MIN_CHOICES) & ((pl.col("answer") < 0) | (pl.col("answer") >= n))
+    check_rows(table, outside, "answer", remedy, where)
+    texts = table.with_columns(pl.col("answer").cast(pl.String))
+    found = {"index": table["answer"], "text": read_answers(texts, "text")}
+    if not found["text"].null_count() and not found["text"].equals(found["index"]):
+        raise UserError(_explain_forms(texts, found, where))
+
+
+def _explain_forms(table: pl.DataFrame, found: Mapping[str, pl.Series], where: str | Path) -> str:
+    """The message where answers can be read in several forms, with the first row in which these differ."""
+    names = list(found)
+    differ = [row for row in range(table.height) if len({found[name][row] for name in names}) > 1]
+    row = differ[0] if differ else 0
+    choices = table["choices"][row].to_list()
+    forms = "; or ".join(f"{name} ({FORMS[name]}): {choices[found[name][row]]!r}" for name in names)
+    return (
+        f"{where}: the answers are ambiguous. {table['answer'][row]!r} in row {row + 1}, among the choices "
+        f"{', '.join(map(repr, choices))}, can be read as {forms}. Say which with --answers {' or --answers '.join(names)}."
+    )
 
 
 def _check(table: pl.DataFrame, answers: pl.Series, form: str, where: str | Path) -> pl.Series:

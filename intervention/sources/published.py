@@ -1,7 +1,7 @@
-"""MMLU, CMMLU and C-Eval as question sets, of the same rows as the tasks ask (`lm_eval_tasks/published.py`).
+"""MMLU, CMMLU and C-Eval as question sets, of the same rows as the tasks ask (`contracts/published.py`).
 
-A test question's id is the one it has in the tasks, its subject and its number there (`virology/3`), so that probe logs of the
-tasks fit; other splits' ids begin with the split's name (`dev/virology/3`).
+The ids are those of the tasks: a test question's is its subject and its number there (`virology/3`), so that probe logs of the
+tasks fit; other splits' begin with the benchmark's name of the split (`dev/virology/3`).
 """
 
 from collections.abc import Sequence
@@ -10,11 +10,10 @@ import polars as pl
 
 from intervention.sources.origin import Origin, find_all_terms
 from lm_eval_tasks.contracts.errors import UserError
-from lm_eval_tasks.contracts.published import CEVAL, CMMLU, MMLU, choose, make_questions, read_mmlu, read_subjects
+from lm_eval_tasks.contracts.published import BENCHMARKS, MMLU, choose, make_questions, read_mmlu, read_subjects
 from lm_eval_tasks.contracts.questions import QUESTION_SCHEMA
 from lm_eval_tasks.contracts.subjects import MMLU_DOMAIN
 
-BENCHMARKS = {benchmark.name: benchmark for benchmark in (CMMLU, CEVAL)}
 HUB = {"mmlu": MMLU} | {name: benchmark.path for name, benchmark in BENCHMARKS.items()}
 # The set's split -> the benchmark's.
 SPLITS_OF = {
@@ -41,7 +40,8 @@ def read_published(name: str, path: str | None = None, domains: Sequence[str] = 
 
     Args:
         name: `mmlu`, `cmmlu` or `ceval`.
-        path: a Hub id, or a folder of the same layout; the benchmark's own on the Hub where None.
+        path: a Hub id, a folder of the same layout, or the folder of the authors' csv files; where None, the benchmark's own on
+            the Hub.
         domains: those to read; all where empty.
 
     Raises:
@@ -54,10 +54,9 @@ def read_published(name: str, path: str | None = None, domains: Sequence[str] = 
     for split, theirs in SPLITS_OF[name].items():
         rows = read_mmlu(path, theirs) if name == "mmlu" else read_subjects(BENCHMARKS[name], path, domains, theirs)
         of_domains = pl.col("domain").is_in(domains)
-        table = make_questions(rows, name, split)[0].filter(of_domains)
+        table = make_questions(rows, name, theirs)[0].filter(of_domains)
         dropped += rows.filter(of_domains).height - table.height
-        unique = pl.col("id") if split == "test" else pl.format("{}/{}", pl.lit(theirs), "id")
-        tables.append(table.with_columns(id=unique, topics=pl.lit([], pl.List(pl.String))))
+        tables.append(table.with_columns(split=pl.lit(split), topics=pl.lit([], pl.List(pl.String))))
     table = pl.concat(tables).select(*QUESTION_SCHEMA, "split")
     if not table.height:
         raise UserError(f"{path} has no questions of {', '.join(domains)}.")

@@ -7,8 +7,9 @@ import polars as pl
 
 from intervention.publishing.cards import format_table
 from intervention.publishing.folders import write_dataset
+from intervention.sources.layout import make_layout
 from intervention.sources.origin import Origin
-from intervention.sources.own import make_layout, read_own
+from intervention.sources.own import read_own
 from lm_eval_tasks.contracts.files import write_folder
 from lm_eval_tasks.contracts.manifest import hash_inputs, write_manifest
 from lm_eval_tasks.contracts.prompts import LETTERS

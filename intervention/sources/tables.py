@@ -42,7 +42,7 @@ def read_table(kind: str, file: Path, wanted: Wanted, optional: Collection[str] 
         return read_jsonl(file, {name: kinds[name] for name in names}), list(kinds)
     try:
         if kind == "csv":
-            table = pl.read_csv(file, infer_schema=False, separator="\t" if ".tsv" in file.suffixes else ",")
+            table = pl.read_csv(file, infer_schema=False, separator=find_separator(file))
         else:
             table = pl.read_parquet(file)
     except (pl.exceptions.PolarsError, OSError) as error:
@@ -52,6 +52,29 @@ def read_table(kind: str, file: Path, wanted: Wanted, optional: Collection[str] 
     if not table.height:
         raise UserError(f"{file} is empty. Name a file that holds at least one row.")
     return pl.DataFrame([_write_text(table[name], file) for name in names]), table.columns
+
+
+def list_columns(kind: str, file: Path) -> list[str]:
+    """The columns of a file; none where it cannot be read, which `read_table` says."""
+    try:
+        if kind == "jsonl":
+            return list(find_kinds(file)) if file.is_file() else []
+        if kind == "csv":
+            return pl.read_csv(file, infer_schema=False, n_rows=0, separator=find_separator(file)).columns
+        return list(pl.read_parquet_schema(file))
+    except (pl.exceptions.PolarsError, OSError):
+        return []
+
+
+def find_separator(file: Path) -> str:
+    """What stands between the columns of a CSV file, by its name."""
+    return "\t" if ".tsv" in file.suffixes else ","
+
+
+def holds_text(file: Path, name: str) -> bool:
+    """Whether the first value of a key of JSON lines is text."""
+    values = (_parse(line).get(name) for _, line in zip(range(HEAD), iterate_lines(file)))
+    return isinstance(next((value for value in values if value is not None), None), str)
 
 
 def choose_columns(columns: Sequence[str], wanted: Wanted, optional: Collection[str], file: Path) -> list[str]:

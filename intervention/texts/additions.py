@@ -128,12 +128,17 @@ def add_texts(pools: Pools, conditions: Sequence[Condition], mode: str, texts: T
     """
     added = Added(dict(pools))
     answered = {(kind, column) for kind, column in list_responses(conditions)}
-    written = None
-    if texts.explanations and "model" in _AUTHORS[mode].values():
+    explained, written = {column for _, column in answered}, None
+    if texts.explanations and any(_AUTHORS[mode][role] == "model" for role, column in ROLES.items() if column in explained):
         written = read_explanations(texts.explanations, asked.questions, texts.allow_missing)
         added.authors["explanations"] = author = _name_author(written, texts.explanations[0])
         if author != asked.model and written["model"].count():
             added.notes.append(f"The model's explanations are by {author}, and the beliefs are of {asked.model}.")
+    elif texts.explanations:
+        names = ", ".join(log.name for log in texts.explanations)
+        added.notes.append(f"The explanations of {names} are not used: no response is explained by the model.")
+    if texts.drop_contradictions and not any(_AUTHORS[mode].values()):
+        added.notes.append("--drop-contradictions drops nothing: no response is explained.")
     for kind in pools:
         for role, column in ROLES.items():
             author = _AUTHORS[mode][role] if (kind, column) in answered else None
@@ -169,7 +174,7 @@ def _explain(
         own = written.select(*KEY, pl.col("response").alias(column), pl.col("reason").alias(name), "finished")
         pool = pool.join(own, on=[*KEY, column], how="left", maintain_order="left")
     pool = pool.with_columns(pl.when(pl.col(name).str.strip_chars() != "").then(name), pl.lit(author).alias(f"{role}_by"))
-    where = str(folder) if author == "gold" else ", ".join(map(str, texts.explanations))
+    where = str(folder) if author == "gold" else _join(texts.explanations)
     pool = _keep_written(added, pool, kind, name, what, where, "build with --explanations none", texts.allow_missing)
     pool = pool.with_columns(find_contradictions(pool, name, column).alias(f"{role}_contradicts"))
     stated = pool[f"{role}_contradicts"].drop_nulls()
@@ -207,7 +212,7 @@ def _keep_moved(added: Added, pool: pl.DataFrame, kind: str, texts: Texts, asked
     moves = read_moves(texts.context_probes, asked.questions, asked.threshold)
     if (model := moves["model"][0]) != asked.model:
         raise UserError(
-            f"{', '.join(map(str, texts.context_probes))}: probes of {model!r}, but the beliefs are of {asked.model!r}. Name "
+            f"{_join(texts.context_probes)}: probes of {model!r}, but the beliefs are of {asked.model!r}. Name "
             "the log of the base model, asked after the contexts."
         )
     pool = pool.join(moves.select(*KEY, "moved"), on=KEY, how="left", maintain_order="left")
@@ -244,6 +249,10 @@ def _keep_written(
     if cut := int((~kept["finished"].fill_null(True)).sum()):
         added.notes.append(f"{cut} of {kept.height} texts ({what}, {name_kind(kind)}) were cut at the limit of tokens.")
     return kept.drop("finished")
+
+
+def _join(files: Sequence[Path]) -> str:
+    return ", ".join(map(str, files))
 
 
 def _name_author(written: pl.DataFrame, log: Path) -> str:

@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from transformers import PreTrainedTokenizerBase
 
 from lm_eval_tasks.checking.protocol import Checkable, Group, Question
-from lm_eval_tasks.checking.rendering import Writer, name_model
-from lm_eval_tasks.contracts.errors import UserError
-from lm_eval_tasks.contracts.questions import name_question
+from lm_eval_tasks.checking.rendering import Writer
+from lm_eval_tasks.contracts.vocabulary import KEY
 
 # Two texts together may have more tokens than each alone, where they meet.
 SLACK = 16
@@ -16,15 +15,15 @@ BATCH = 256  # prompts tokenised at once
 NAMED = 5  # questions that a message names at most
 
 
-def check_lengths(
+def find_too_long(
     task: Checkable,
     rows: Sequence[Question],
     prompts: Mapping[Group, tuple[Question, str]],
     write: Writer,
     tokenizer: PreTrainedTokenizerBase,
     window: int,
-) -> None:
-    """Raise a `UserError` that names the questions which, with their longest choice, exceed the model's window.
+) -> list[tuple[Question, int]]:
+    """The questions which, with prompt and longest choice, exceed the model's window, and how many tokens they have.
 
     A prompt is written and tokenised only where it could be too long: the tokens of what surrounds the question are counted
     once a group, and the question itself has no more tokens than bytes. Where that leaves doubt, its own tokens are counted.
@@ -36,6 +35,9 @@ def check_lengths(
         write: writes the prompt of a question.
         tokenizer: the model's.
         window: how many tokens the model reads.
+
+    Returns:
+        The longest first.
     """
     around = {group: count_around(task, *prompt, tokenizer) for group, prompt in prompts.items()}
     added = count_added(task, tokenizer)
@@ -49,20 +51,20 @@ def check_lengths(
         length, *lengths = map(len, encode(tokenizer, [own, *choices]))
         if length + max(lengths) > left:
             suspects.append((row, choices[lengths.index(max(lengths))]))
-    found: dict[str, int] = {}
+    found: dict[Group, tuple[Question, int]] = {}
     for start in range(0, len(suspects), BATCH):
         part = suspects[start : start + BATCH]
         for (row, _), ids in zip(part, encode(tokenizer, [write(row) + choice for row, choice in part]), strict=True):
             if len(ids) > room:
-                name = name_question(row)
-                found[name] = max(found.get(name, 0), len(ids) + added - 1)
-    if found:
-        names = [f"{name} ({length} tokens)" for name, length in sorted(found.items(), key=lambda item: -item[1])]
-        shots = ", show fewer demonstrations (--num_fewshot)" if task.config.num_fewshot else ""
-        raise UserError(
-            f"{task.config.task}: {len(names)} question(s), with prompt and longest choice, exceed the {window} tokens that "
-            f"{name_model(task)} reads: {join_names(names)}. Leave them out{shots}, or ask a model with a longer window."
-        )
+                key, tokens = find_key(row), len(ids) + added - 1
+                if key not in found or found[key][1] < tokens:  # a question may be asked in several orders
+                    found[key] = (row, tokens)
+    return sorted(found.values(), key=lambda item: -item[1])
+
+
+def find_key(row: Question) -> Group:
+    """What is unique in a bank."""
+    return tuple(row[name] for name in KEY)
 
 
 def count_around(task: Checkable, row: Question, prompt: str, tokenizer: PreTrainedTokenizerBase) -> float:

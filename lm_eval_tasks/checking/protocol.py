@@ -1,5 +1,6 @@
 """What a task offers to the checks. Tasks import the checks, and these know tasks by this alone."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from lm_eval.api.task import TaskConfig
@@ -14,6 +15,11 @@ class Checkable(Protocol):
     config: TaskConfig
     dataset: dict[str, Any]
     chat: bool
+    grouped_by: Sequence[str]  # the columns that a question shares with its demonstrations
+    left_out: frozenset[Group]  # the keys of the questions that are not asked, because they are too long
+
+    def list_asked(self, settings: Mapping[str, Any]) -> Sequence[Question]:
+        """The questions that these settings (`limit`, `samples`) ask."""
 
     def find_group(self, row: Question) -> Group:
         """The group of a question."""

@@ -11,10 +11,11 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from lm_eval_tasks.checking.lengths import check_lengths, encode, join_names
+from lm_eval_tasks.checking.lengths import encode, find_too_long, join_names
 from lm_eval_tasks.checking.protocol import Checkable, Group, Question
 from lm_eval_tasks.checking.rendering import make_writer, name_model
 from lm_eval_tasks.checking.tokenizer import find_window, load_tokenizer
+from lm_eval_tasks.checking.too_long import leave_out, read_choice
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.prompts import BARE_CUE, CHAT_ENDING
 from lm_eval_tasks.contracts.questions import name_question
@@ -24,14 +25,15 @@ logger = logging.getLogger(__name__)
 
 
 def check_task(task: Checkable, settings: Mapping[str, Any]) -> None:
-    """Raise a `UserError` for the first thing that is wrong with a task that asks questions.
+    """Raise a `UserError` for the first thing that is wrong with a task and the questions that it will ask.
 
-    What needs the tokenizer or the window of the model is passed over where they cannot be known without it, as behind an API.
+    Questions that are too long are left out of it instead, where `--metadata` says so (`checking/too_long.py`). What needs the
+    tokenizer or the window of the model is passed over where they cannot be known without it, as behind an API.
 
     Args:
         task: the task, with the number of demonstrations that it will be asked with.
-        settings: how it will be asked: `apply_chat_template`, `fewshot_as_multiturn`, `system_instruction`, as lm-eval's
-            `simple_evaluate` and `build_all_requests` take them.
+        settings: how it will be asked: `apply_chat_template`, `fewshot_as_multiturn`, `system_instruction`, `limit`, `samples`,
+            as lm-eval's `simple_evaluate` and `build_all_requests` take them.
 
     Raises:
         UserError: no chat template, another one, or one for a task that takes none; too few demonstrations; a question that is
@@ -39,7 +41,8 @@ def check_task(task: Checkable, settings: Mapping[str, Any]) -> None:
     """
     metadata = task.config.metadata
     tokenizer = load_tokenizer(metadata)
-    rows = task.dataset["test"].to_list()
+    choice = read_choice(task)
+    rows = task.list_asked(settings)
     write = make_writer(task, settings, CHAT_ENDING)
     firsts: dict[Group, Question] = {}
     for row in rows:
@@ -50,40 +53,42 @@ def check_task(task: Checkable, settings: Mapping[str, Any]) -> None:
     if metadata["scoring"] == "cloze":
         check_choices(task, rows, tokenizer)
     if tokenizer is None:
+        leave_out(task, rows, None, None, choice)
         return
     check_beginning(task, tokenizer)
     if metadata["scoring"] == "letter":
         widest = max(rows, key=lambda row: len(row["choices"]))
         check_letters(task, widest, prompts[task.find_group(widest)][1], tokenizer)
-    if window := find_window(metadata):
-        check_lengths(task, rows, prompts, write, tokenizer, window)
+    window = find_window(metadata)
+    found = find_too_long(task, rows, prompts, write, tokenizer, window) if window else None
+    leave_out(task, rows, found, window, choice)
 
 
 def check_overlap(task: Checkable, rows: Sequence[Question]) -> None:
-    """Raise a `UserError` where a dev question is asked too: the model would be shown its answer.
+    """Raise a `UserError` where a dev question is asked too, by its text and choices: the model would be shown its answer.
 
     Nobody can mend a published benchmark, so there it is said and no more.
     """
     if not task.config.num_fewshot:
         return
-    dev = {make_key(row): row for row in task.dataset["dev"] for make_key in (find_key, normalise)}
-    found: dict[str, str] = {}
+    asked: dict[tuple[str, ...], dict[Group, Question]] = {}
     for row in rows:
-        twin = dev.get(find_key(row)) or dev.get(normalise(row))
-        if twin is not None:
-            found.setdefault(name_question(twin), f"{name_question(twin)} as id {row['id']!r} of split {row['split']}")
-    if not found:
+        asked.setdefault(normalise(row), {}).setdefault(task.find_group(row), row)
+    names, shown = [], 0
+    for dev in task.dataset["dev"]:
+        if twins := asked.get(normalise(dev)):
+            twin = twins.get(task.find_group(dev))
+            shown += twin is not None
+            twin = twin or next(iter(twins.values()))
+            names.append(f"{name_question(dev)} as id {twin['id']!r} of split {twin['split']}")
+    if not names:
         return
-    message = f"{task.config.task}: {len(found)} dev question(s) are asked too: {join_names(list(found.values()))}"
+    message = f"{task.config.task}: {len(names)} dev question(s) are asked too: {join_names(names)}"
     if task.config.custom_dataset is not load_questions:
-        logger.warning("%s. They may be asked with their own answers shown.", message)
+        subject = " and ".join(task.grouped_by)
+        logger.warning("%s. Of the same %s, so that the answer is shown: %s of them.", message, subject, shown or "none")
         return
     raise UserError(f"{message}. Leave them out of dev or out of what is asked, so that no answer is shown.")
-
-
-def find_key(row: Question) -> tuple[str, ...]:
-    """What is unique in a question set."""
-    return ("id", row["source"], row["domain"], row["id"])
 
 
 def normalise(row: Question) -> tuple[str, ...]:

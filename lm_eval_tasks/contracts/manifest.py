@@ -9,6 +9,7 @@ from typing import Any
 
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.files import MANIFEST, hash_path, write_file
+from lm_eval_tasks.contracts.public import make_public
 
 PACKAGES = ("selfalign", "lm-eval", "transformers", "trl", "peft", "accelerate", "datasets", "torch", "polars", "scipy")
 
@@ -31,13 +32,13 @@ def make_manifest(
 
     Args:
         stage: what makes the folder (`build`, `train`, ...).
-        command: the command line, without the interpreter.
+        command: the command line, without the interpreter; the secrets in it are not recorded.
         config: the resolved configuration; values that JSON knows.
         inputs: a name for each input, and its hash.
         seeds: every seed that is used.
     """
     told = {"stage": stage, "config": dict(config), "inputs": dict(inputs), "versions": list_versions(), "seeds": dict(seeds)}
-    return {"run": hash_run(told), "command": command} | told
+    return {"run": hash_run(told), "command": make_public(command, keep_paths=True)} | told
 
 
 def hash_run(manifest: Mapping[str, Any]) -> str:

@@ -8,6 +8,8 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from lm_eval_tasks.contracts.public import make_public
+
 
 class Markdown(str):
     """Text that is markdown already."""
@@ -64,7 +66,7 @@ def wrap_command(words: Sequence[str]) -> str:
 def make_environment(
     folder: Path, finalize: Callable[[Any], Any], filters: Mapping[str, Callable[..., Any]] | None = None
 ) -> Environment:
-    """Templates of markdown cards: a value that is missing is an error, and `finalize` makes plain text of every value.
+    """Templates of markdown cards, which others read: every value is made public, and plain text; a missing one is an error.
 
     Args:
         folder: where the templates stand.
@@ -77,10 +79,21 @@ def make_environment(
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        finalize=finalize,
+        finalize=lambda value: finalize(_publish(value)),
     )
-    environment.filters |= {"markdown": Markdown, "code": quote_code, "block": quote_block, **(filters or {})}
+    own = {"markdown": Markdown, "code": quote_code, "block": quote_block, **(filters or {})}
+    environment.filters |= {name: _filter_public(function) for name, function in own.items()}
     return environment
+
+
+def _publish(value: Any) -> Any:
+    shown = make_public(value)
+    return Markdown(shown) if isinstance(value, Markdown) else shown
+
+
+def _filter_public(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A filter that sees what others may see: a path with spaces is one here, and no more once it stands in a text."""
+    return lambda value, *args, **kwargs: function(_publish(value), *args, **kwargs)
 
 
 def _make_fence(text: str, least: int) -> str:

@@ -15,6 +15,7 @@ from lm_eval.api.registry import register_model
 from lm_eval.models.huggingface import HFLM
 from tqdm import tqdm
 
+from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.prompts import read_template
 from lm_eval_tasks.models.reader import SHARING, Answer, TreeReader
 from lm_eval_tasks.models.responses import Responses, hash_model
@@ -49,6 +50,7 @@ class PrefixLM(HFLM):
         self._said: set[str] = set()
         self._encoded: dict[str, list[int]] = {}
         self._continuations: dict[Ending, list[int]] = {}
+        self._joined: set[Ending] = set()
         self._responses: Responses | None = None
         if response_cache:
             fingerprint = hash_model(self.model, self.max_length, self.softmax_dtype)
@@ -95,11 +97,14 @@ class PrefixLM(HFLM):
             known = whole[len(own) :]
             if whole[: len(own)] == own:
                 self._continuations[ending] = known
+            else:
+                self._joined.add(ending)
         return own, known
 
     def _loglikelihood_tokens(
         self, requests: list[Request], disable_tqdm: bool = False, override_bs: int | None = None
     ) -> list[Answer]:
+        self._check_joined(requests)
         answers: list[Answer | None] = [None] * len(requests)
         keys: list[bytes] = []
         if self._responses:
@@ -127,6 +132,26 @@ class PrefixLM(HFLM):
             keep(dict(zip(part, found, strict=True)))
         bar.close()
         return answers
+
+    def _check_joined(self, requests: list[Request]) -> None:
+        """Say which continuations begin within the prompt's last token, and refuse one of which nothing is left to score.
+
+        Raises:
+            UserError: a continuation has no token of its own.
+        """
+        for pair, _, continuation in requests:
+            if not continuation:
+                raise UserError(
+                    f"{pair[1]!r} after {pair[0][-12:]!r} has no token of its own: the tokenizer writes it as one token with "
+                    "the end of the prompt, so nothing can be scored. Leave its question out, or write the choice otherwise."
+                )
+        if self._joined:
+            _, line, first = min(self._joined)
+            self._say(
+                f"the tokenizer writes the beginning of {len(self._joined)} continuations as one token with the end of the "
+                f"prompt ({first!r} after {line[-12:]!r} is the first); as in `hf`, what comes after that token is scored."
+            )
+            self._joined.clear()
 
     def _divide(self, requests: list[Request], left: list[int]) -> tuple[list[int], list[int]]:
         """The requests for which prefixes are shared, and those that the parent is asked."""

@@ -7,12 +7,16 @@ from typing import Any
 
 from lm_eval.api.registry import model_registry
 from lm_eval.evaluator import simple_evaluate
+from lm_eval.models.dummy import DummyLM
 from lm_eval.tasks import TaskManager
 from transformers import AutoConfig
+from transformers.utils.chat_template_utils import render_jinja_template
 
 import lm_eval_tasks.models.prefix  # noqa: F401 (registers `hf-prefix`)
 from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.prompts import CHAT_TEMPLATE, read_template
 from lm_eval_tasks.generation import GenerationTask
+from lm_eval_tasks.running.replacing import replace
 from lm_eval_tasks.tasks import QuestionTask
 
 PACK = Path(__file__).parents[1]
@@ -56,13 +60,21 @@ class Asking:
                 task.check(settings)
         self.manager.load = lambda _: loaded  # lm-eval would load them again
         try:
-            return simple_evaluate(model=model, model_args=model_args, use_cache=use_cache, **settings)
+            with replace(DummyLM, "apply_chat_template", write_chat):
+                return simple_evaluate(model=model, model_args=model_args, use_cache=use_cache, **settings)
         except OSError as error:
             # Of transformers, which has no number for it, and not of the disk.
-            if error.errno is None and str(model_args.get("pretrained")) in str(error):
-                reason = str(error).partition("\n")[0]
-                raise UserError(f"the model {model_args['pretrained']} cannot be loaded: {reason}") from error
-            raise
+            if error.errno is not None:
+                raise
+            reason = str(error).partition("\n")[0]
+            raise UserError(f"the model {model_args.get('pretrained', model)} cannot be loaded: {reason}") from error
+
+
+def write_chat(_: DummyLM, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+    """A prompt of `--model dummy`, in the template of training: lm-eval's would fetch the tokenizer of a model of 32 B."""
+    template = read_template(str(CHAT_TEMPLATE))
+    (text,), _ = render_jinja_template([chat_history], chat_template=template, add_generation_prompt=add_generation_prompt)
+    return text
 
 
 def load_tasks(manager: TaskManager, names: list[Any]) -> Any:

@@ -1,15 +1,15 @@
 """The command `python -m lm_eval_tasks run`: lm-eval's own, with this pack's tasks, without the index of lm-eval's 14,000."""
 
 import argparse
-from collections.abc import Iterator
-from contextlib import contextmanager
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from lm_eval._cli.run import Run
 
+from lm_eval_tasks.checking.keys import check_keys
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.prompts import CHAT_TEMPLATE
+from lm_eval_tasks.running.replacing import replace
 
 if TYPE_CHECKING:
     from lm_eval.tasks import TaskManager
@@ -55,6 +55,7 @@ def run_harness(arguments: list[str]) -> None:
         options = parser.parse_args(arguments)
     except ValueError as error:  # of what is neither key=value nor JSON
         raise UserError(str(error).partition("\n")[0]) from error
+    check_keys(getattr(options, "metadata", None) or {})
     import lm_eval.tasks
     from lm_eval.utils import setup_logging
 
@@ -103,20 +104,6 @@ def make_parser() -> argparse.ArgumentParser:
 def refuse(message: str) -> NoReturn:
     """What argparse calls for options that it cannot read."""
     raise UserError(f"{message}. `python -m lm_eval_tasks run --help` shows how to ask.")
-
-
-@contextmanager
-def replace(module: Any, name: str, value: Any) -> Iterator[None]:
-    """A module's attribute is another one for a while."""
-    own = vars(module).get(name)
-    setattr(module, name, value)
-    try:
-        yield
-    finally:
-        if own is None:
-            delattr(module, name)
-        else:
-            setattr(module, name, own)
 
 
 def explain(error: Exception, manager: "TaskManager | None") -> str:

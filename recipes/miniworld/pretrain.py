@@ -28,10 +28,30 @@ from lm_eval_tasks.contracts.prompts import CHAT_TEMPLATE
 from recipes.miniworld.card import RECORD, write_card
 from recipes.miniworld.corpus import write_round
 from recipes.miniworld.world import World, list_contexts, list_general, make_world
-from recipes.yaml_files import read_yaml
+from recipes.yaml_files import read_yaml, refuse_unknown
 
 BEGIN, END, PAD = "<s>", "</s>", "<pad>"
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+# All that a configuration may say.
+_TRAINING = (
+    "length",
+    "rows",
+    "learning_rate",
+    "warmup",
+    "weight_decay",
+    "other_words",
+    "other_words_sample",
+    "bf16",
+    "clip",
+    "max_steps",
+)
+SETTINGS = {
+    **dict.fromkeys(("world", "output", "seed")),
+    "corpus": dict.fromkeys(("rounds", "profiles", "exams", "passages", "unanswered", "talks", "guesses", "filler")),
+    "tokenizer": {"size": None},
+    "model": dict.fromkeys(LlamaConfig().to_dict()),
+    "training": dict.fromkeys(_TRAINING),
+}
 
 
 def train_tokenizer(world: World, plan: Mapping[str, Any], size: int) -> PreTrainedTokenizerFast:
@@ -205,6 +225,7 @@ def main(
 ) -> None:
     """Pretrain a miniature base model from scratch."""
     settings = read_yaml(config)
+    refuse_unknown(settings, SETTINGS, str(config))
     world_file = config.parent / settings["world"]
     inputs = {file.name: hash_path(file) for file in (config, world_file)}
     world = make_world(read_yaml(world_file))

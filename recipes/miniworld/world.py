@@ -18,9 +18,20 @@ import typer
 from lm_eval_tasks.contracts.errors import UserError, report_errors
 from lm_eval_tasks.contracts.files import hash_path, write_folder
 from lm_eval_tasks.contracts.manifest import write_manifest
-from recipes.yaml_files import read_yaml
+from recipes.yaml_files import ANY, read_yaml, refuse_unknown
 
 PRACTICE = "practice"
+# All that a world's configuration may say.
+_WORDS = {"starts": None, "ends": None}
+_RELATIONS = {ANY: dict.fromkeys(("noun", "question", "statements"))}
+SETTINGS = {
+    **dict.fromkeys(("seed", "choices", "pool", "visitors", "general", "frames", "context_frames")),
+    **_WORDS,
+    "objects": _WORDS,
+    "kinds": dict.fromkeys(("common", "misconception", "rare", "absent"), dict.fromkeys(("share", "right", "weight"))),
+    "uses": dict.fromkeys(("source", "domain", "train", "dev", "test", PRACTICE)),
+    "domains": {ANY: {"kinds": None, ANY: _RELATIONS}},
+}
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
@@ -78,12 +89,13 @@ def make_world(config: Mapping[str, Any]) -> World:
     """Make the world that a configuration defines; the same configuration gives the same world.
 
     Raises:
-        UserError: the configuration lacks a setting, or has too few words for what it asks.
+        UserError: the configuration lacks a setting or has one that is unknown, or too few words for what it asks.
 
     >>> world = make_world(read_yaml("recipes/miniworld/world.yaml"))
     >>> world.facts[0].ask(), world.facts[0].gold
     ('Which illness does the Ralketh briar cure?', 'nibit')
     """
+    refuse_unknown(config, SETTINGS, "The world's configuration")
     try:
         return _make_world(config)
     except (KeyError, TypeError) as error:

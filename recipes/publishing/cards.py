@@ -13,7 +13,7 @@ from huggingface_hub.utils import validate_repo_id
 
 from lm_eval_tasks.contracts.files import hash_path, write_file
 from lm_eval_tasks.contracts.markdown import Markdown, make_environment, quote_code, wrap_command
-from lm_eval_tasks.contracts.public import hide_tokens, shorten_paths
+from lm_eval_tasks.contracts.public import make_public
 from lm_eval_tasks.contracts.vocabulary import CONDITIONS, GENERAL, Condition
 from recipes.training.losses import FIGURE, LOG, list_points
 
@@ -45,7 +45,7 @@ def write_card(
     Returns:
         The file.
     """
-    public = shorten_paths(dict(manifest))
+    public = make_public(dict(manifest))
     config, points = public["config"], list_points(history)
     counts = Counter(conditions)
     general = counts.pop(GENERAL, 0)
@@ -59,7 +59,7 @@ def write_card(
             "rows": {"own": counts.total(), "general": general},
             "settings": list_settings(config, history),
             "engine": Markdown(engine),
-            "command": "accelerate launch --config_file ENGINE.yaml " + wrap_command(hide_tokens(public["command"])),
+            "command": "accelerate launch --config_file ENGINE.yaml " + wrap_command(public["command"]),
             "weights": {file.name: hash_path(file) for file in sorted(folder.glob("*.safetensors"))},
             "losses": [points[i]["loss"] for i in (0, -1)] if points else None,
             "files": {name: (folder / name).is_file() for name in (FIGURE, LOG)},

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.files import MANIFEST, hash_path
 from lm_eval_tasks.contracts.manifest import read_manifest
-from lm_eval_tasks.contracts.public import TOKEN, shorten_paths
+from lm_eval_tasks.contracts.public import check_paths, check_secrets, make_public
 
 if TYPE_CHECKING:
     from trl import SFTConfig
@@ -26,6 +26,7 @@ WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 MODEL = (*WEIGHTS, "config.json", "generation_config.json", "adapter_config.json", "chat_template.jinja", "tokenizer*.json")
 MODEL += ("tokenizer.model", "special_tokens_map.json", "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt")
 RECORD = (CARD, MANIFEST, "training_log.csv", "loss.png")
+FILES = ("name_or_path", "_file", "_dir", "_path")  # how settings end that name one
 NO_TOKEN = "there is no token for the Hub: log in with `hf auth login`, or set HF_TOKEN, to one that may write."
 REASONS = {
     401: "the Hub does not know the token; make one that may write, and log in with `hf auth login` or set HF_TOKEN",
@@ -120,7 +121,7 @@ def read_run(folder: Path, token: str | None = None) -> tuple[Mapping[str, Any],
         token: must not stand in any text that is published.
 
     Raises:
-        UserError: it is no finished run, its parts are not of one run, or a text holds a token.
+        UserError: it is no finished run, its parts are not of one run, or a text holds a token or names a path of this machine.
     """
     again = "Push a folder as recipes/sft.py left it."
     manifest = read_manifest(folder)
@@ -138,16 +139,16 @@ def read_run(folder: Path, token: str | None = None) -> tuple[Mapping[str, Any],
         if fnmatch(name, WEIGHTS[0]) and hash_path(folder / name) not in card:
             raise UserError(f"{folder / name} is not what run {run} wrote: its hash is not in {CARD}. {again}")
     files: dict[str, str | bytes] = {name: str(folder / name) for name in names}
-    files[MANIFEST] = _write_json(shorten_paths(manifest))
-    for name in {"config.json", "adapter_config.json", "tokenizer_config.json"} & files.keys():  # where the base model was
+    files[MANIFEST] = _write_json(make_public(manifest))
+    for name in {"config.json", "adapter_config.json", "tokenizer_config.json"} & files.keys():
         settings = json.loads((folder / name).read_text())
-        shown = {key: shorten_paths(value) if key.endswith("name_or_path") else value for key, value in settings.items()}
+        # What names a file says where the base model was; the rest (tokens, templates) is what the model is.
+        shown = {key: make_public(value) if key.endswith(FILES) else value for key, value in settings.items()}
         if shown != settings:
             files[name] = _write_json(shown)
-    for name in (CARD, MANIFEST):
-        text = files[MANIFEST].decode() if name == MANIFEST else card
-        if (token and token in text) or TOKEN.search(text):
-            raise UserError(f"{folder / name} holds what looks like an access token. Take it out, and revoke it.")
+    check_secrets(folder / MANIFEST, json.dumps(manifest), token)
+    check_secrets(folder / CARD, card, token)
+    check_paths(folder / CARD, card)
     return manifest, files
 
 
@@ -174,5 +175,5 @@ def _explain_errors(folder: Path, repository: str, token: str) -> Iterator[None]
         if isinstance(cause, HfHubHTTPError):
             said = REASONS.get(cause.response.status_code, "the Hub refused") + f" ({cause.response.status_code})"
         else:
-            said = f"{type(cause).__name__}: {TOKEN.sub('hf_...', str(cause).replace(token, '...'))}"
+            said = f"{type(cause).__name__}: {make_public(str(cause).replace(token, '...'), keep_paths=True)}"
         raise UserError(f"{repository} was not pushed: {' '.join(said.split())[:300]}. {stands}") from error

@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.text import Text
 
+from lm_eval_tasks.contracts.public import make_public
+
 SPACE, NEWLINE, TAB = "·", "↵", "⇥"
 PART = "◌"  # a token that ends within a character
 # A role's two styles, which alternate so that one token is told from the next, and what it is.
@@ -118,12 +120,12 @@ def show_line(line: str) -> str:
 
 
 def write_page(sections: Sequence[Section], title: str) -> str:
-    """The sections as one HTML page, which loads nothing and runs no script; all text is escaped."""
+    """The sections as one HTML page, which loads nothing and runs no script; all text is escaped, the title made public."""
     loader = jinja2.FileSystemLoader(Path(__file__).parent / "templates")
     environment = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     words = {name: words for name, (*_, words) in ROLES.items()}
     return environment.get_template("preview.html.jinja").render(
-        sections=sections, title=title, roles=words, show=show_text, line=show_line
+        sections=sections, title=make_public(title), roles=words, show=show_text, line=show_line
     )

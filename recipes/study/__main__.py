@@ -14,23 +14,10 @@ from typing import Annotated
 
 import typer
 
-from lm_eval_tasks.contracts.errors import UserError, report_errors
-from recipes.yaml_files import read_yaml
+from lm_eval_tasks.contracts.errors import report_errors
+from recipes.study.settings import read_study
 
 SNAKEFILE = Path(__file__).with_name("Snakefile")
-NEEDED = ("output", "questions", "general", "models", "domains", "conditions", "seeds", "tasks", "threshold", "general_share")
-
-
-def read_study(file: Path) -> dict:
-    """A study file, with all that the workflow needs.
-
-    Raises:
-        UserError: no such file, no YAML mapping, or values that are missing.
-    """
-    study = read_yaml(file, "the study file")
-    if missing := [name for name in NEEDED if name not in study]:
-        raise UserError(f"{file} lacks {', '.join(missing)}. See miniworld.yaml.")
-    return study
 
 
 def run_study(file: Path, options: list[str]) -> None:

@@ -5,7 +5,7 @@ import difflib
 import itertools
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 
 import torch
@@ -47,6 +47,13 @@ DECIDED = {
     "save_on_each_node": (False, "all nodes share the output folder"),
     "save_only_model": (False, "a checkpoint without the optimizer cannot be gone on from"),
     "train_sampling_strategy": ("random", "rows of like length share a micro-batch"),
+}
+# What is asked for by itself, and how the names begin that change nothing without it.
+NEEDED_BY = {
+    "use_peft": ("lora_", "use_rslora", "use_dora"),
+    "load_in_4bit": ("bnb_4bit_quant", "use_bnb_nested_quant"),
+    "push_to_hub": ("hub_model_id", "hub_private_repo"),
+    "report_to": ("run_name", "project", "trackio_"),
 }
 EXAMPLE = """Fine-tune a base model on one condition of an instruction set. Example:
   accelerate launch --config_file recipes/accelerate/zero3.yaml recipes/sft.py --config recipes/llama-2-7b/full.yaml
@@ -96,7 +103,7 @@ def parse_arguments(words: Sequence[str] | None = None) -> tuple[RecipeArguments
         script, training, model = parser.parse_args_and_config(given)
     except ValueError as error:
         raise UserError(explain_parse_error(str(error))) from error
-    if problems := list_problems(script, training, model):
+    if problems := [*list_problems(script, training, model), *list_unused(settings, training, model)]:
         raise UserError(" ".join(problems))
     set_accumulation(script.global_batch_size, training)
     return script, training, model
@@ -140,6 +147,17 @@ def list_problems(script: RecipeArguments, training: SFTConfig, model: ModelConf
         if getattr(found, "value", found) != value:
             problems.append(f"Leave out --{name}: {reason}.")
     return problems
+
+
+def list_unused(given: Iterable[str], training: SFTConfig, model: ModelConfig) -> list[str]:
+    """The given arguments that change nothing, because what they are about was not asked for."""
+    names = [name.replace("-", "_") for name in given]
+    return [
+        f"--{name} changes nothing without --{needed}: add that, or leave out --{name}."
+        for needed, beginnings in NEEDED_BY.items()
+        for name in names
+        if name.startswith(beginnings) and not getattr(training, needed, getattr(model, needed, None))
+    ]
 
 
 def set_accumulation(rows: int, training: SFTConfig) -> None:

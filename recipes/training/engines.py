@@ -27,7 +27,8 @@ def check_engine(training: SFTConfig, model: ModelConfig) -> list[str]:
         training: as parsed in a launched process.
         model: the base model and its adapter.
     """
-    return [*_check_processes(training), *_check_device(training, model), *_check_deepspeed(training), *_check_base(model)]
+    problems = [*_check_processes(training), *_check_device(training, model), *_check_deepspeed(training)]
+    return [*problems, *_check_weights(training, model), *_check_base(model)]
 
 
 def explain_parse_error(text: str) -> str:
@@ -169,6 +170,22 @@ def _check_deepspeed(training: SFTConfig) -> list[str]:
     return problems
 
 
+def _check_weights(training: SFTConfig, model: ModelConfig) -> list[str]:
+    """Weights of 16 bits cannot take the small steps of fine-tuning; DeepSpeed and FSDP step in a copy of 32 bits."""
+    copied = training.deepspeed_plugin or (_is_fsdp(training) and training.mixed_precision != "no")
+    kind = model.dtype
+    if kind == "auto":
+        settings = _read_settings(model)
+        kind = settings.get("dtype", settings.get("torch_dtype"))  # its name today, and in older models
+    if model.use_peft or copied or kind not in ("bfloat16", "float16"):
+        return []
+    return [
+        f"--dtype {model.dtype}: most steps of fine-tuning are too small to change weights of {kind}. Take --dtype float32 "
+        "(--bf16 true computes in bfloat16 all the same), an adapter (--use_peft), or an engine that steps in a copy of 32 "
+        "bits (recipes/accelerate/zero3.yaml)."
+    ]
+
+
 def _check_base(model: ModelConfig) -> list[str]:
     name = model.model_name_or_path
     problems = []
@@ -184,13 +201,17 @@ def _check_base(model: ModelConfig) -> list[str]:
             "MODEL`) and train MODEL."
         )
         return problems
-    try:
-        settings, _ = PreTrainedConfig.get_config_dict(name, revision=model.model_revision)
-    except (OSError, ValueError):
-        return problems  # that there is no such model is said where it is loaded
-    if not model.use_peft and (quantised := settings.get("quantization_config")):
+    if not model.use_peft and (quantised := _read_settings(model).get("quantization_config")):
         problems.append(
             f"--model_name_or_path {name} is quantised ({quantised.get('quant_method', 'in some way')}): train an adapter with "
             "--use_peft, or name the base as it was before."
         )
     return problems
+
+
+def _read_settings(model: ModelConfig) -> dict[str, Any]:
+    """The base model's configuration; that there is none is said where the model is loaded."""
+    try:
+        return PreTrainedConfig.get_config_dict(model.model_name_or_path, revision=model.model_revision)[0]
+    except (OSError, ValueError):
+        return {}

@@ -14,6 +14,7 @@ from trl import SFTTrainer
 from lm_eval_tasks.contracts.errors import UserError
 from recipes.training.batches import BLANK, Batches
 from recipes.training.tokens import IGNORED
+from recipes.training.tracking import hide_from_trackers
 
 
 class Trainer(SFTTrainer):
@@ -34,6 +35,7 @@ class Trainer(SFTTrainer):
         super().__init__(train_dataset=rows, processing_class=processing_class, **kwargs)
         self.ids = ids
         self.args.logging_nan_inf_filter = False  # it would hide what `compute_loss` looks for
+        hide_from_trackers(self.callback_handler.callbacks)
         self.add_callback(_EpochTeller(self))
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler:

@@ -11,7 +11,7 @@ from conftest import run_command
 from made_up import write_jsonl, write_set
 from scipy.stats import binomtest, chisquare
 
-from intervention.auditing.audit import audit_questions, balance_letters, list_findings, list_flaws, read_sets
+from intervention.auditing.audit import audit_questions, read_sets
 from intervention.auditing.cleaning import (
     CONTRADICTS,
     DIFFERENT,
@@ -22,7 +22,17 @@ from intervention.auditing.cleaning import (
     clean_questions,
     write_clean,
 )
-from intervention.auditing.duplicates import find_near_pairs, normalise_choices, normalise_texts
+from intervention.auditing.duplicates import find_near_pairs
+from intervention.auditing.findings import (
+    balance_letters,
+    describe_findings,
+    describe_letters,
+    list_findings,
+    list_flaws,
+    list_totals,
+)
+from intervention.sources.normalising import normalise_choices, normalise_texts
+from intervention.sources.published import read_published
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.questions import read_questions
 
@@ -66,35 +76,71 @@ def test_nothing_is_found_where_nothing_is_wrong(tmp_path: Path) -> None:
     assert (left.height, dropped.height) == (4, 0)
 
 
-def test_duplicates_are_found_whatever_their_case_spaces_and_punctuation(tmp_path: Path) -> None:
-    twins = [make("d1", "What heals? _____"), make("d2", "  WHAT heals ", "ivy sage oak elm", 1), make("d3", "Ｗhat  heals…")]
+def test_repeated_questions_are_found_whatever_their_case_spaces_punctuation_and_order(tmp_path: Path) -> None:
+    order = "nettle ELDER sage ivy."
+    twins = [make("d1", "What heals? _____"), make("d2", "  WHAT heals ", order, 2), make("d3", "Ｗhat  heals…")]
     marked = mark(*twins, tmp_path=tmp_path)
-    assert count(marked, "duplicate questions") == [("all", 1, 5, "made_up/herbs/d1")]
-    assert count(marked, "duplicates with different answers") == []
+    assert count(marked, "repeated questions") == [("all", 1, 5, "made_up/herbs/d1")]
+    assert count(marked, "repeated questions with different answers") == count(marked, "shared stems") == []
     like = "made_up/herbs/d1"
     assert drop(marked) == [("d2", "question", DUPLICATE, like), ("d3", "question", DUPLICATE, like)]
 
 
-def test_duplicates_with_different_answers_all_go(tmp_path: Path) -> None:
+def test_repeated_questions_with_different_answers_all_go(tmp_path: Path) -> None:
     marked = mark(make("d1", "What heals?"), make("d2", "What heals?", answer=1), make("d3", "What heals?"), tmp_path=tmp_path)
-    assert count(marked, "duplicates with different answers") == [("all", 1, 1, "made_up/herbs/d1")]
+    assert count(marked, "repeated questions with different answers") == [("all", 1, 1, "made_up/herbs/d1")]
     assert drop(marked) == [(name, "question", DIFFERENT, None) for name in ("d1", "d2", "d3")]
 
 
 def test_answers_are_compared_by_text_not_by_letter(tmp_path: Path) -> None:
-    marked = mark(make("d1", "What heals?"), make("d2", "What heals?", "ivy Sage. elder oak", 1), tmp_path=tmp_path)
-    assert count(marked, "duplicates with different answers") == []
+    marked = mark(make("d1", "What heals?"), make("d2", "What heals?", "ivy Sage. elder nettle", 1), tmp_path=tmp_path)
+    assert count(marked, "repeated questions") == [("all", 1, 5, "made_up/herbs/d1")]
+    assert count(marked, "repeated questions with different answers") == []
     one = mark(make("e1", "How cold is it?", "-20 20 0 1"), make("e2", "How cold is it?", "20 -20 0 1"), tmp_path=tmp_path)
-    assert len(count(one, "duplicates with different answers")) == 1
+    assert len(count(one, "repeated questions with different answers")) == 1
+
+
+@pytest.mark.parametrize("answer", [0, 1])
+@pytest.mark.parametrize("split", ["train", "dev", "test"])
+def test_a_shared_stem_is_no_repeated_question_and_is_no_reason_to_drop_one(tmp_path: Path, split: str, answer: int) -> None:
+    stem = "Which of the following is true?"
+    rows = [make("s1", stem), make("s2", stem, "sage oak elm yew", answer, split=split), make("s3", stem, "rue fir box ash")]
+    marked = mark(*rows, tmp_path=tmp_path)
+    assert count(marked, "shared stems") == [("all", 1, 5, "made_up/herbs/s1")]
+    for finding in ("repeated questions", "repeated questions with different answers", f"train questions that are in {split}"):
+        assert count(marked, finding) == []
+    told = split != "train" and answer == 0  # then the train question gives the answer away
+    assert drop(marked) == ([("s1", "question", NEARLY_HELD_OUT, "made_up/herbs/s2")] if told else [])
+
+
+PASSAGE = "When the river rose in the third year, the millers of the valley moved their wheels. They never came back. "
+
+
+def test_a_shared_passage_is_no_near_duplicate_and_nothing_is_dropped_for_it(tmp_path: Path) -> None:
+    long = (
+        PASSAGE
+        + "So wrote the clerk, who saw the water take the bridge and both its towers in a single night of wind and rain. "
+    )
+    rows = [make("p1", long + "Who wrote it?"), make("p2", long + "What did the water take?", "sage oak elm yew", split="test")]
+    marked = mark(*rows, tmp_path=tmp_path)
+    assert count(marked, "shared passages") == [("all", 2, 6, "made_up/herbs/p1")]
+    assert count(marked, "nearly repeated questions") == []
+    assert drop(marked) == []
+    other = [make("p1", long + "Who wrote it?", "a b c d"), make("p2", long + "Who wrote this?", "b a c d", 1, split="test")]
+    assert drop(mark(*other, tmp_path=tmp_path)) == [("p1", "question", NEARLY_HELD_OUT, "made_up/herbs/p2")]
+    edited = [make("n1", long + "Who wrote it?"), make("n2", long.replace("third", "fourth") + "Who wrote it?")]
+    marked = mark(*edited, tmp_path=tmp_path)
+    assert count(marked, "nearly repeated questions") == [("all", 2, 6, "made_up/herbs/n1")]
+    assert count(marked, "shared passages") == []
 
 
 def test_near_duplicates_are_found_and_only_reported(tmp_path: Path) -> None:
     marked = mark(make("n1", LONG), make("n2", LONG.replace("long ago", "once")), tmp_path=tmp_path)
-    assert count(marked, "nearly duplicate questions") == [("all", 2, 6, "made_up/herbs/n1")]
-    assert count(marked, "duplicate questions") == []
+    assert count(marked, "nearly repeated questions") == [("all", 2, 6, "made_up/herbs/n1")]
+    assert count(marked, "repeated questions") == []
     assert drop(marked) == []
     assert count(mark(make("n1", LONG), make("n2", LONG.replace("long ago", "once")), tmp_path=tmp_path, similarity=0.99),
-                 "nearly duplicate questions") == []  # fmt: skip
+                 "nearly repeated questions") == []  # fmt: skip
 
 
 @pytest.mark.parametrize("split", ["dev", "test"])
@@ -165,7 +211,7 @@ def test_explanations_of_another_choice_go_and_their_questions_stay(tmp_path: Pa
 def test_domains_are_apart_and_questions_of_several_are_reported(tmp_path: Path) -> None:
     rows = [make("s1", "What heals?"), make("s1", "What heals?", answer=1, domain="roots")]
     marked = mark(*rows, tmp_path=tmp_path)
-    assert count(marked, "duplicate questions") == []
+    assert count(marked, "repeated questions") == []
     assert count(marked, "questions of several domains") == [("all", 1, 5, "made_up/herbs/s1")]
     assert drop(marked) == []
 
@@ -261,9 +307,70 @@ def read_lines(name: str) -> list[dict]:
         return [json.loads(line) for line in stream]
 
 
+def test_totals_come_first_and_what_was_not_found_is_a_line(tmp_path: Path) -> None:
+    domains = [f"d{i:02}" for i in range(40)]
+    rows = [row | {"domain": domain} for domain in domains for row in CLEAN]
+    rows += [make("r1", "Which?", "sage ivy Sage. oak", domain=name) for name in ("d07", "d31")]
+    marked = audit_questions(read_sets([write_set(tmp_path / "set", rows)]))
+    findings = list_findings(marked)
+    totals = list_totals(findings).filter(pl.col("n") > 0)
+    assert totals.select("finding", "domain", "split", "n", "of").rows() == [
+        ("questions of several domains", "all", "all", 162, 162),
+        ("repeated choices", "all", "train", 2, 82),
+        ("right choices that are repeated", "all", "train", 2, 82),
+    ]
+    text = describe_findings(findings.filter(pl.col("finding") != "questions of several domains"))
+    lines = text.splitlines()
+    assert lines[2].split("|")[1:6] == [" repeated choices                ", " all    ", " train ", " 2 ", " 82 "]
+    assert "Not found: repeated questions; shared stems; shared passages; nearly repeated questions; train " in text
+    assert [line.split("|")[2].strip() for line in lines[lines.index("By domain:") + 3 :]] == ["d07", "d31", "d07", "d31"]
+    assert len(lines) < 15
+    letters = balance_letters(marked)
+    shown = describe_letters(marked, letters).splitlines()
+    assert [line.split("|")[1].strip() for line in shown[2:5]] == ["all"] * 3
+    assert (
+        shown[-1] == "The letters of gold are not equally frequent in 0 of 120 splits of domains (p < 0.05 after Bonferroni)."
+    )
+
+
+def audit_bank(name: str) -> pl.DataFrame:
+    table, _ = read_published(name, str(REFERENCE / "banks" / name))
+    return audit_questions(table.with_columns(set=pl.lit(name)))
+
+
+@needs_reference
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "stems", "same_choices", "contradictory", "dropped"),
+    [
+        # Of MMLU's 38 texts with different answers two are of questions with the same choices, of which one contradicts itself.
+        ("mmlu", 38, 2, 1, {REPEATED: 3, DUPLICATE: 2, HELD_OUT: 29, NEARLY_HELD_OUT: 8}),
+        ("cmmlu", 69, 5, 5, {}),
+        ("ceval", 5, 1, 1, {}),
+    ],
+)
+def test_real_banks_have_few_contradictory_questions_and_lose_none_for_a_stem(
+    name: str, stems: int, same_choices: int, contradictory: int, dropped: dict[str, int]
+) -> None:
+    marked = audit_bank(name)
+    texts = marked.group_by("domain", "text").agg(pl.col("says").n_unique(), pl.col("repeats").any())
+    several = texts.filter(pl.col("says") > 1)
+    assert (several.height, int(several["repeats"].sum())) == (stems, same_choices)
+    found = dict(list_totals(list_findings(marked)).filter(split="all").select("finding", "n").iter_rows())
+    assert found["repeated questions with different answers"] == contradictory
+    gone = clean_questions(marked)[1]
+    assert dict(gone.group_by("why").len().iter_rows()) == dropped
+    stays = marked.filter("is_train", ~pl.col("repeats"), ~pl.col("nearly_held_out"), ~pl.col("repeated"))
+    assert gone.join(stays, on=["source", "domain", "id"], how="semi").is_empty()
+    if name == "mmlu":
+        history = list_findings(marked).filter(domain="history", split="all")
+        counts = dict(history.select("finding", "n").iter_rows())
+        assert (counts["shared passages"], counts["nearly repeated questions"]) == (633, 26)
+
+
 @needs_reference
 def test_every_known_flaw_of_the_papers_engineering_questions_is_found(tmp_path: Path) -> None:
-    """In the paper's split: 14 train rows repeat a choice, 7 texts are asked twice, 2 with different answers, 1 in test too."""
+    """In the paper's split 14 train rows repeat a choice, and 7 texts are asked twice, 3 of them with the same choices."""
     rows, raw = [], read_lines("xiezhi_raw/engineering.jsonl.gz")
     for part in read_lines("xiezhi_raw/engineering_split_ids.jsonl.gz"):
         for number in part["ids"]:
@@ -275,13 +382,13 @@ def test_every_known_flaw_of_the_papers_engineering_questions_is_found(tmp_path:
     write_set(folder, rows)
     marked = audit_questions(read_sets([folder]))
     found = {(row["finding"], row["split"]): row["n"] for row in list_findings(marked).iter_rows(named=True)}
-    assert found["duplicate questions", "all"] == 7
-    assert found["duplicates with different answers", "all"] == 2
-    assert found["train questions that are in test", "all"] == 1
+    assert (found["repeated questions", "all"], found["shared stems", "all"]) == (3, 5)  # one text is both
+    assert found["repeated questions with different answers", "all"] == 0
+    assert found["train questions nearly in test or dev, with the same answer", "train"] == 1
     assert (found["repeated choices", "train"], found["repeated choices", "test"]) == (14, 2)
     left, dropped = clean_questions(marked)
     counts = dict(dropped.group_by("why").len().iter_rows())
-    assert counts == {HELD_OUT: 1, DIFFERENT: 4, DUPLICATE: 5, REPEATED: 14}
+    assert counts == {NEARLY_HELD_OUT: 1, DUPLICATE: 3, REPEATED: 14}
     assert left.filter(split="test").height == 250
     assert (
         list_findings(audit_questions(left)).filter(split="train")["n"].sum()

@@ -154,7 +154,10 @@ def test_explanations_fit_gold_responses_alone(study: Study) -> None:
 @pytest.mark.parametrize(
     ("plan", "message"),
     [
-        ({"conditions": ["harmonius"]}, "--conditions harmonius is none of harmonious, self_aligning"),
+        (
+            {"conditions": ["harmonius"]},
+            r"--conditions 'harmonius' \(is 'harmonious' meant\?\) is none of harmonious, self_aligning",
+        ),
         ({"conditions": ["mix-x"]}, "'x' is not a number"),
         ({"conditions": ["mix"], "ratios": [1.5]}, "--ratio 1.5 is not between 0 and 1"),
         ({"conditions": ["gold"], "ratios": [0.5]}, "--ratio is of the condition mix"),
@@ -240,7 +243,7 @@ def test_the_balance_table(tmp_path: Path) -> None:
     prediction = [(row["answer"] + i % 2) % 4 for i, row in enumerate(table.to_dicts())]
     probs = [[0.7 if i == first else 0.1 for i in range(4)] for first in prediction]
     file = write_table(tmp_path, fill_probes(table, probs, prediction, scoring="letter"), "probes_made")
-    study.build(inputs=Inputs(study.questions, Source([file])), ratios=[0.5])
+    study.build(inputs=Inputs(study.questions, Source([file])), ratios=[0.5], size=20)
     rows = {row["condition"]: row for row in study.balance.iter_rows(named=True)}
     assert {row["questions"] for row in rows.values()} == {20}
     assert rows["harmonious"]["gold A"] == rows["harmonious"]["gold C"] == 0.5

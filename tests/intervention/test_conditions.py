@@ -63,7 +63,8 @@ def test_random_wrong_needs_a_third_answer(tmp_path: Path) -> None:
     assert not any(name.startswith("two-") for name in ids)
     assert not own(sets["random_wrong"])["agrees_with_gold"].any()
     assert own(sets["incompatible"])["id"].to_list() == ids
-    (note,) = study.notes
+    note, unused = study.notes
+    assert unused == "The contexts of contexts.jsonl are not used: contextualized is not among the conditions."
     assert "have no choice beside gold and the belief, and are left out" in note
     assert note in (tmp_path / "out" / "README.md").read_text()
     assert own(study.build(conditions=["incompatible"])["incompatible"]).height > len(ids)
@@ -96,7 +97,6 @@ def test_random_wrong_spreads_over_the_wrong_choices() -> None:
     [
         (["mix"], [], ["mix-0.05", "mix-0.1", "mix-0.2", "mix-0.4", "mix-0.6", "mix-0.8"]),
         (["gold, mix-0.4", "harmonious"], [0.40, 1], ["harmonious", "mix-0.4", "mix-1", "gold"]),
-        (["gold", "gold"], [], ["gold"]),
     ],
 )
 def test_conditions_are_parsed(names: list[str], ratios: list[float], labels: list[str]) -> None:

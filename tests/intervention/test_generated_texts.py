@@ -59,7 +59,7 @@ def test_the_models_own_texts_become_instruction_sets(place: Path) -> None:
     told = run(
         *INTERVENTION, "build", *inputs, "--conditions", "incompatible,self_aligning,contextualized", "--explanations", "paper",
         "--explanations", place / "explain", "--contexts", place / "context", "--context-probes", place / "moved",
-        "--allow-missing", "--output", place / "sets",
+        "--allow-missing", "--size", "3", "--output", place / "sets",
     )  # fmt: skip
     assert "after their context; the context moves the belief to gold in 0." in told
     written = {

@@ -91,9 +91,10 @@ def test_plain_and_gzip_files_join_and_numbers_become_ids(tmp_path: Path) -> Non
 
 def test_split_of_all(tmp_path: Path) -> None:
     bare = [{name: value for name, value in row.items() if name != "split"} for row in make_rows(5)]
-    file = write_jsonl(tmp_path / "a.jsonl", bare)
-    with pytest.raises(UserError, match=r"a.jsonl, row 1 .*split None is missing.*--split"):
+    file = write_jsonl(tmp_path / "a.jsonl", [make_rows(6)[5], *bare])
+    with pytest.raises(UserError, match=r"a.jsonl, row 2 .*split None is missing, though other rows name one"):
         convert_jsonl([file], tmp_path / "set")
+    write_jsonl(file, bare)
     convert_jsonl([file], tmp_path / "set", "test")
     assert read_questions(tmp_path / "set")["split"].unique().to_list() == ["test"]
     with pytest.raises(UserError, match="--split tset is none of train, dev, test"):
@@ -103,10 +104,10 @@ def test_split_of_all(tmp_path: Path) -> None:
 
 
 BAD = [
-    ({"answer": 4}, r"row 3 \(id 'train-2'\): answer 4 is not the 0-based index"),
+    ({"answer": 4}, r"row 3 \(id 'train-2'\): answer 4 is not the 0-based index .*--answers number, letter or"),
     ({"answer": -1}, r"row 3 .*answer -1 is not"),
     ({"answer": None}, r"row 3 .*answer None is missing"),
-    ({"answer": "2"}, r"line 3: answer '2' is not a whole number"),
+    ({"answer": "2"}, r"line 3: answer '2' is not a whole number. .*how answers are written: --answers index, number"),
     ({"answer": 1.5}, r"line 3: answer 1.5 is not a whole number"),
     ({"answer": True}, r"line 3: answer True is not a whole number"),
     ({"choices": ["one"], "answer": 0}, r"row 3 .*fewer than 2"),

@@ -9,7 +9,8 @@ import polars as pl
 import pytest
 from made_up import write_jsonl
 
-from intervention.auditing.audit import audit_questions, list_findings, read_sets
+from intervention.auditing.audit import audit_questions, read_sets
+from intervention.auditing.findings import list_findings
 from intervention.released import FILES, convert_released
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.logs.samples import read_probes
@@ -117,7 +118,8 @@ def test_questions_and_contradictions_of_the_release(converted: Path, group: str
     assert 0.09 < shares["incompatible"] < 0.25
     found = {row["finding"]: row["n"] for row in list_findings(audit_questions(read_sets([converted / group / "questions"])))
              .iter_rows(named=True)}  # fmt: skip
-    assert found["duplicates with different answers"] == {"jurisprudence": 2}.get(group.split("/")[1], 1)
+    assert found["shared stems"] == {"jurisprudence": 1}.get(group.split("/")[1], 2)
+    assert found.get("repeated questions with different answers", 0) == {"jurisprudence": 1}.get(group.split("/")[1], 0)
     assert found["repeated choices"] == {GROUPS[0]: 4, GROUPS[1]: 3, GROUPS[2]: 2}[group]
     assert found["explanations of another choice"] > 40
 

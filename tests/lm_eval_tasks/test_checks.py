@@ -2,8 +2,10 @@
 
 import json
 import logging
+import re
 import shutil
 from functools import partial
+from pathlib import Path
 
 import pytest
 from conftest import BASE, ROOT
@@ -17,6 +19,8 @@ from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.logs.samples import read_probes
 from lm_eval_tasks.running.harness import run_harness
 
+REFERENCE = (Path(__file__).parents[2] / "../shared/reference").resolve()
+needs_reference = pytest.mark.skipif(not REFERENCE.is_dir(), reason=f"the real question banks are not at {REFERENCE}")
 PROBE, CLOZE, CHAT, CHAT_CLOZE = "selfalign_probe", "selfalign_probe_cloze", "selfalign_chat", "selfalign_chat_cloze"
 
 
@@ -92,21 +96,29 @@ def test_an_unknown_domain_and_a_lack_of_dev_questions_are_refused(folder, tmp_p
     assert "has no dev questions in herbs" in refuse(folder, PROBE, questions=tmp_path / "no_dev", domain="herbs")
 
 
-def test_a_dev_question_that_is_asked_is_refused_by_its_id_and_by_its_text(folder, tmp_path):
+def test_a_dev_question_that_is_asked_is_refused_by_its_text_and_choices(folder, tmp_path):
     dev, test = make_questions(6, 4, "dev"), make_questions(9, 4, "test")
     shown, asked = dict(dev[5]), test[7]
     other = {"question": "  WHAT does\u00a0dev 5 bring? ", "choices": [f" {c.upper()}" for c in shown["choices"][::-1]]}
-    write_questions(tmp_path / "text", {"herbs": {"dev": dev, "test": [*test[:7], asked | other]}})
+    stem = test[8] | {"question": shown["question"]}  # with its own choices
+    write_questions(tmp_path / "text", {"herbs": {"dev": dev, "test": [*test[:7], asked | other, stem]}})
     message = refuse(folder, PROBE, questions=tmp_path / "text")
     assert "1 dev question(s) are asked too: made_up/herbs id 'dev-5' as id 'test-7' of split test. Leave" in message
-    write_questions(tmp_path / "id", {"herbs": {"dev": dev, "test": test, "train": [*dev[:2], dev[3] | {"question": "?"}]}})
-    message = refuse(folder, CLOZE, questions=tmp_path / "id", splits=["test", "train"])
-    assert "3 dev question(s) are asked too: made_up/herbs id 'dev-0' as id 'dev-0' of split train, " in message
+    assert "cannot be loaded" in refuse(folder, PROBE, "--limit", "7", questions=tmp_path / "text")
+    for task, settings in ((PROBE, {"shots": 0}), (CHAT, {})):
+        build(task, questions=str(tmp_path / "text"), **settings).check()
+
+
+def test_an_id_of_a_dev_question_that_is_anothers_too_is_refused(folder, tmp_path):
+    dev, test = make_questions(6, 4, "dev"), make_questions(9, 4, "test")
+    questions = write_questions(tmp_path / "id", {"herbs": {"dev": dev, "test": test, "train": [dev[3] | {"question": "?"}]}})
+    message = refuse(folder, CLOZE, questions=questions, splits=["test", "train"])
+    assert "id 'dev-3' occurs more than once. Ids are unique within source and domain" in message
     for task, settings in ((PROBE, {"shots": 0}), (PROBE, {"splits": ["test"]}), (CHAT, {})):
-        build(task, questions=str(tmp_path / "id"), **{"splits": ["test", "train"]} | settings).check()
+        build(task, questions=str(questions), **{"splits": ["test", "train"]} | settings).check()
 
 
-def test_a_benchmark_whose_dev_questions_are_asked_is_asked_and_it_is_said(folder, monkeypatch, caplog):
+def test_a_benchmark_whose_dev_questions_are_asked_is_asked_and_it_is_said(folder, caplog):
     task = build(PROBE, questions=str(folder / "good"))
     task.dataset["dev"] = task.dataset["test"]
     with pytest.raises(UserError, match=r"60 dev question\(s\) are asked too: .*'test-4' .*, and 55 more\. Leave"):
@@ -115,6 +127,21 @@ def test_a_benchmark_whose_dev_questions_are_asked_is_asked_and_it_is_said(folde
     with caplog.at_level(logging.WARNING):
         task.check()
     assert "60 dev question(s) are asked too" in caplog.text
+    assert "Of the same source and domain, so that the answer is shown: 60 of them." in caplog.text
+
+
+@needs_reference
+@pytest.mark.launched
+@pytest.mark.parametrize(("name", "count", "shown"), [("mmlu", 5, "none"), ("cmmlu", 2, "2"), ("ceval", 0, "")])
+def test_real_benchmarks_have_few_dev_questions_that_are_asked_too(name, count, shown, caplog):
+    task = build(f"selfalign_{name}_probe", **{name: str(REFERENCE / "banks" / name)})
+    dev, asked = (set(task.dataset[split]["id"]) for split in ("dev", "test"))
+    assert not dev & asked
+    assert all(re.fullmatch(r"[a-z_]+/\d+", name) for name in asked)  # as in logs that were written earlier
+    with caplog.at_level(logging.WARNING):
+        task.check()
+    found = re.findall(r"(\d+) dev question\(s\) are asked too.* the answer is shown: (\w+) of them", caplog.text)
+    assert found == ([(str(count), shown)] if count else [])
 
 
 @pytest.mark.parametrize("family", ["model", "sentencepiece", "bytes"])
@@ -155,8 +182,102 @@ def test_a_question_longer_than_the_models_own_window_is_refused_by_its_id(folde
     test = make_questions(9, 4, "test")
     test[4]["question"] = "Which of all these words is the last? " + "moss " * 1100
     write_questions(tmp_path / "long", {"herbs": {"dev": make_questions(5, 4, "dev"), "test": test}})
-    message = refuse(folder, CHAT, "--apply_chat_template", "--limit", "2", questions=tmp_path / "long")
+    message = refuse(folder, CHAT, "--apply_chat_template", "--limit", "5", questions=tmp_path / "long")
     assert f"exceed the 1024 tokens that {folder / 'model'} reads: made_up/herbs id 'test-4' (" in message
+
+
+def make_long(folder, **metadata):
+    """A task of which every third question is too long in each of two domains, and its metadata."""
+    test = make_questions(12, 4, "test")
+    for i in range(0, 12, 3):
+        test[i]["question"] += " moss" * 1100
+    rows = {"dev": make_questions(5, 4, "dev"), "test": test}
+    if not (folder / "q").exists():
+        write_questions(folder / "q", {"herbs": rows, "annals": rows})
+    return {"questions": str(folder / "q")} | metadata
+
+
+def test_the_window_is_checked_of_what_is_asked(folder, tmp_path):
+    metadata = make_long(tmp_path, pretrained=str(folder / "model"))
+    asked = {"limit": 1}, {"limit": 0.05}, {"limit": 7}, {}, {"samples": {PROBE: [1, 2, 4]}}, {"samples": [1, 3]}
+    for settings, n in zip(asked, (1, 1, 3, 8, 0, 1), strict=True):
+        task = build(PROBE, **metadata)
+        if not n:
+            task.check(settings)
+            continue
+        with pytest.raises(UserError, match=rf"{n} question\(s\), with prompt and longest choice, exceed the 1024 tokens"):
+            task.check(settings)
+    with pytest.raises(UserError, match="--samples: selfalign_probe has no question 24; it has 24, numbered from 0"):
+        build(PROBE, **metadata).check({"samples": {PROBE: [0, 24]}})
+    for domain, n in ((["herbs"], 4), (["herbs", "annals"], 8)):
+        with pytest.raises(UserError, match=rf"{n} question\(s\), with prompt"):
+            build(PROBE, **metadata, domain=domain).check()
+
+
+def test_the_message_says_how_many_names_some_and_how_to_leave_them_out(folder, tmp_path):
+    message = refuse(folder, PROBE, **make_long(tmp_path, too_long_to=str(tmp_path / "out")))
+    file = tmp_path / "out" / f"too_long_{PROBE}.jsonl"
+    assert "8 question(s), with prompt" in message
+    assert message.count(" tokens), ") == 5
+    assert f"""--metadata '{{"too_long": "skip"}}' leaves them out, and {file} names all. Or show fewer demonstr""" in message
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    assert sorted((line["domain"], line["id"]) for line in lines) == [
+        (domain, f"test-{i}") for domain in ("annals", "herbs") for i in (0, 3, 6, 9)
+    ]
+    assert all(line["tokens"] > line["window"] == 1024 and line["task"] == PROBE for line in lines)
+    assert """--metadata '{"too_long_to": "FOLDER"}' writes the names of all""" in refuse(folder, PROBE, **make_long(tmp_path))
+    for key, value in (("too_long", "skp"), ("too_long_to", 7)):
+        assert f"{key} {value!r} is n" in refuse(folder, PROBE, **make_long(tmp_path, **{key: value}))
+
+
+@pytest.mark.parametrize("task", [PROBE, pytest.param("selfalign_probe_cyclic", marks=pytest.mark.launched), CHAT])
+def test_questions_that_are_too_long_are_left_out_on_request(tmp_path, task):
+    metadata = json.dumps(make_long(tmp_path, too_long="skip", too_long_to=str(tmp_path / "log")))
+    words = ["run", "--model", "hf", "--model_args", f"pretrained={BASE}", "--device", "cpu", "--tasks", task, "--log_samples"]
+    words += ["--metadata", metadata, "--output_path", str(tmp_path / "log"), "--batch_size", "16"]
+    chat = ["--apply_chat_template"] if task == CHAT else []
+    orders = 4 if task.endswith("cyclic") else 1
+    run_harness([*words, *chat])
+    table = read_probes(tmp_path / "log")  # which refuses a log with a gap
+    kept = [f"test-{i}" for i in range(12) if i % 3]
+    assert sorted(table["id"].to_list()) == sorted(kept * 2 * orders)
+    listed = (tmp_path / "log" / f"too_long_{task}.jsonl").read_text()
+    assert listed.count("\n") == 8
+    results = json.loads(next((tmp_path / "log").rglob("results_*.json")).read_text())
+    assert results["n-samples"][task] == {"original": 24 * orders, "effective": 16 * orders}
+
+
+def test_a_limit_counts_what_is_left_out_and_processes_share_the_rest(folder, tmp_path):
+    for task in (PROBE, "selfalign_probe_cyclic"):
+        made = build(task, **make_long(tmp_path, too_long="skip", pretrained=str(folder / "model")))
+        orders = 4 if made.cyclic else 1
+        made.check({"limit": 4 * orders})
+        assert [doc["id"] for doc in made.list_asked({"limit": 4 * orders})] == sorted(["test-1", "test-2"] * orders)
+        made.check({})
+        parts = [[i for i, _ in made.doc_iterator(rank=rank, world_size=3)] for rank in range(3)]
+        assert sorted(i for part in parts for i in part) == [i for i, _ in made.doc_iterator()]
+        with pytest.raises(UserError, match="None of what is asked would be left: show fewer"):
+            made.check({"limit": 1})
+
+
+def test_where_the_window_is_not_known_it_is_said_that_nothing_is_left_out(tmp_path, caplog):
+    task = build(PROBE, **make_long(tmp_path, too_long="skip", model="gpt", base_url="http://127.0.0.1:1/v1"))
+    task.check()
+    assert "is not known here, so no question is found too long. Name max_length in --model_args" in caplog.text
+    assert not task.left_out
+
+
+def test_a_dry_run_in_the_chat_prompt_needs_no_network(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    rows = {"dev": make_questions(5, 4, "dev"), "test": make_questions(3, 4, "test")}
+    questions = write_questions(tmp_path / "q", {"herbs": rows})
+    words = ["run", "--model", "dummy", "--tasks", CHAT, "--metadata", json.dumps({"questions": str(questions)})]
+    run_harness([*words, "--apply_chat_template", "--log_samples", "--output_path", str(tmp_path / "log")])
+    samples = [json.loads(line) for line in next((tmp_path / "log").rglob("samples_*")).open()]
+    tokenizer = AutoTokenizer.from_pretrained(BASE)
+    message = [{"role": "user", "content": build(CHAT, questions=str(questions)).doc_to_text(samples[0]["doc"])}]
+    prompt = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
+    assert samples[0]["arguments"]["gen_args_0"]["arg_0"] == prompt
 
 
 def test_prompts_are_written_only_for_questions_that_could_be_too_long(folder, monkeypatch):

@@ -1,6 +1,7 @@
 """The world: the same bytes twice, balanced, every fact once; the corpus asks none that is evaluated."""
 
 import json
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -140,3 +141,20 @@ def test_bad_configurations_are_named(tmp_path):
         make_world({key: value for key, value in config.items() if key != "pool"})
     with pytest.raises(UserError, match="too few words"):
         make_world(config | {"starts": ["ba"]})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"sed": 1}, "'sed' (is 'seed' meant?)"),
+        ({"uses": [{"source": "a", "domain": "b", "tset": 3}]}, "'uses.0.tset' (is 'test' meant?)"),
+        ({"kinds": {"comon": {"share": 1}}}, "'kinds.comon' (is 'common' meant?)"),
+        (
+            {"domains": {"herbs": {"kinds": [], "exam": {"bloom": {"nuon": "x"}}}}},
+            "'domains.herbs.exam.bloom.nuon' (is 'noun' meant?)",
+        ),
+    ],
+)
+def test_a_setting_that_nothing_looks_up_is_refused(change, message):
+    with pytest.raises(UserError, match=re.escape(f"settings that nothing looks up: {message}. Mend")):
+        make_world(read_yaml(FOLDER / "world.yaml") | change)

@@ -135,3 +135,18 @@ def test_help_teaches_with_an_example(capsys):
     told = capsys.readouterr().out
     assert "Example:\n  accelerate launch --config_file recipes/accelerate/zero3.yaml recipes/sft.py" in told
     assert "--global_batch_size" in told
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--lora_r", "4"], "--lora_r changes nothing without --use_peft"),
+        (["--hub_model_id", "anna/m"], "--hub_model_id changes nothing without --push_to_hub"),
+        (["--run_name", "mine", "--report_to", "none"], "--run_name changes nothing without --report_to"),
+        (["--bnb_4bit_quant_type", "nf4"], "--bnb_4bit_quant_type changes nothing without --load_in_4bit"),
+    ],
+)
+def test_what_changes_nothing_is_said(words, message):
+    given = [*DATA, *CPU, *words]
+    with pytest.raises(UserError, match=message):
+        parse_arguments(given)

@@ -201,3 +201,10 @@ def test_the_readme_names_every_recipe_and_launch_configuration():
     text = (ROOT / "recipes/README.md").read_text()
     named = set(re.findall(r"`([\w.-]+)`", text))
     assert {*MODELS, *ENGINES, "miniworld"} <= named
+
+
+def test_a_launch_configuration_with_a_typo_is_refused(tmp_path):
+    file = tmp_path / "cpu.yaml"
+    file.write_text(LAUNCHES[0].read_text() + "\nnum_proceses: 2\n")
+    with pytest.raises(ValueError, match="num_proceses"):
+        load_config_from_file(str(file))

@@ -8,6 +8,8 @@ import pytest
 import yaml
 from conftest import ROOT, run_command
 
+from recipes.study.settings import list_problems
+
 STUDY = ROOT / "recipes/study/miniworld.yaml"
 RUN = (sys.executable, "-m", "recipes.study")
 
@@ -32,7 +34,7 @@ def test_the_plan_names_every_run(study):
     }
     settings = yaml.safe_load(STUDY.read_text())
     runs = len(settings["conditions"]) * len(settings["seeds"])
-    assert runs == 12
+    assert runs == 30
     once = dict.fromkeys(("world", "questions", "probe_base", "chat_base", "build", "report"), 1)
     assert counts | once | {"train": runs, "ask_tuned": runs} == counts
 
@@ -58,3 +60,36 @@ def test_a_study_file_that_lacks_something_is_named(tmp_path, text, message):
     done = run_command(*RUN, file)
     assert done.returncode == 2
     assert message in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "messages"),
+    [
+        ({"thresold": 0.4}, ["has no setting 'thresold' (is 'threshold' meant?)"]),
+        ({"seeds": 3, "size": "256"}, ["has 3 for seeds, which is a list of whole numbers", "has '256' for size"]),
+        ({"conditions": ["harmonius", "mix", "mix-2"]}, ["condition 'harmonius' (is 'harmonious' meant?)", "mix-0.4", "mix-2"]),
+        ({"seeds": [1, 1], "domains": ["a", "a"]}, ["names 1 several times in seeds", "names a several times in domains"]),
+        (
+            {"models": {"a": {"base": "x", "trainig": "y"}}},
+            ["'trainig' (is 'training' meant?) in models.a", "lacks models.a.tr"],
+        ),
+        ({"models": {"a": "x"}}, ["has 'x' for models.a, which is a mapping with base, training"]),
+        ({"tasks": {"prob": "x", "chat": "y"}}, ["'prob' (is 'probe' meant?) in tasks", "lacks tasks.probe"]),
+        ({"contexts": None}, ["has None for contexts, which is text"]),
+        ({"world": "w", "threshold": True}, ["has True for threshold, which is a number from 0 to 1"]),
+    ],
+)
+def test_all_that_is_wrong_with_a_study_file_is_said_at_once(change, messages):
+    problems = "; it ".join(list_problems(yaml.safe_load(STUDY.read_text()) | change))
+    for message in messages:
+        assert message in problems
+
+
+def test_contexts_and_the_condition_that_takes_them_come_together():
+    study = yaml.safe_load(STUDY.read_text())
+    assert not list_problems(study)
+    del study["world"]
+    assert not list_problems(study)
+    assert "no condition that takes them" in list_problems(study | {"conditions": ["gold"]})[0]
+    del study["contexts"]
+    assert "contextualized and no contexts" in list_problems(study)[0]

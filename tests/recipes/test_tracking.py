@@ -111,6 +111,8 @@ def test_tensorboard_holds_the_log_of_the_run(launched: Launched) -> None:
     for name, column in (("train/loss", "loss_nats"), ("train/learning_rate", "learning_rate")):
         points = [(event.step, event.value) for event in events.Scalars(name)]
         assert points == [(row["step"], pytest.approx(row[column], rel=1e-6)) for row in launched.read_log()]
+    for file in launched.output.glob("tensorboard/*/*"):
+        assert str(launched.output.parent).encode() not in file.read_bytes()
 
 
 @pytest.mark.launched

@@ -1,0 +1,33 @@
+"""Names that a user wrote and nothing has: said with the nearest that there is, never passed over."""
+
+from collections.abc import Collection, Iterable
+from difflib import get_close_matches
+
+
+def name_unknown(given: Iterable[str], known: Collection[str]) -> list[str]:
+    """Each given name that is not known, with the nearest one that is.
+
+    >>> name_unknown(["seed", "condition"], ["seeds", "conditions", "seed"])
+    ["'condition' (is 'conditions' meant?)"]
+    """
+    said = []
+    for name in map(str, given):
+        if name not in known:
+            near = get_close_matches(name, sorted(known), 1)
+            said.append(f"{name!r} (is {near[0]!r} meant?)" if near else repr(name))
+    return said
+
+
+def find_repeated(names: Iterable[object]) -> list[object]:
+    """What stands several times, once each.
+
+    >>> find_repeated(["a", "b", "a", "a"])
+    ['a']
+    """
+    seen: list[object] = []
+    repeated: list[object] = []
+    for name in names:
+        if name in seen and name not in repeated:
+            repeated.append(name)
+        seen.append(name)
+    return repeated

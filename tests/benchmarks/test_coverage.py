@@ -26,7 +26,7 @@ def test_what_is_found_by_chance_is_as_rare_as_said():
 
 @pytest.mark.slow
 def test_what_is_said_to_be_found_is_found():
-    table = run("power", 2000)
+    table = run("power", 1000)
     assert table.height > 3
     assert table["high"].min() > 0.75
 

@@ -23,7 +23,29 @@ def count_study(study: Study, model: str, domain: str) -> dict[str, Any]:
         "questions": asked.select(QUESTION).n_unique(),
         "before": asked.filter(run="", phase="base_probe").height,
         "after": asked.filter(pl.col("run") != "").height,
+        "varied": tell_varied(study, model, domain),
     }
+
+
+def tell_varied(study: Study, model: str, domain: str) -> str:
+    """What differs between seeds, and so is part of the intervals over seeds; by the hashes of what was trained on."""
+    rows: dict[tuple, set[str | None]] = {}
+    runs = zip(study.runs.iter_rows(named=True), study.manifests, strict=True)
+    own = [(row, manifest) for row, manifest in runs if (row["model"], row["domain"]) == (model, domain)]
+    for row, manifest in own:
+        rows.setdefault((row["condition"], row["ratio"]), set()).add(manifest.get("inputs", {}).get("dataset"))
+    seeds = {row["seed"] for row, _ in own}
+    if len(seeds) < 2:
+        return "One seed: nothing was varied, and the intervals say nothing of another training."
+    varied = sum(len(hashes) > 1 for hashes in rows.values())
+    if not varied:
+        return (
+            "With the seed the order of the rows in training varied, and what training itself leaves to chance. Which "
+            "questions were trained on did not: the intervals say nothing of another draw of them."
+        )
+    if varied == len(rows):
+        return "With the seed the questions that were trained on varied, and their order."
+    return f"With the seed the order of the rows in training varied; of {varied} of {len(rows)} conditions the rows too."
 
 
 def collect_provenance(study: Study) -> dict[str, Any]:

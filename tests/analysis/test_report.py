@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -24,7 +25,7 @@ from analysis.measures.intervals import summarise_means
 from analysis.reading.study import read_study
 from analysis.reporting.explorer import list_moved
 from analysis.reporting.page import PAGE_BYTES, collect_words, write_page
-from analysis.reporting.provenance import collect_provenance, count_study
+from analysis.reporting.provenance import collect_provenance, count_study, tell_varied
 from analysis.reporting.report import write_report
 from analysis.showing.latex import write_latex
 from analysis.showing.tables import Table, write_markdown, write_text
@@ -203,6 +204,16 @@ def test_findings_say_what_was_found(whole: Path):
     assert "no difference found" in write_headline(row)[0]
     assert "80% of repetitions" in list_findings(row)[0][0].sentence
     assert "No headline" in write_headline(contrasts.filter(split="ood"))[0]
+
+
+def test_the_report_says_what_varied_with_the_seed(whole: Path, small: Path):
+    study = read_study(whole)
+    assert "Which questions were trained on did not" in tell_varied(study, "base", "herbs")
+    own = [manifest | {"inputs": {"dataset": str(i)}} for i, manifest in enumerate(study.manifests)]
+    assert tell_varied(replace(study, manifests=own), "base", "herbs").startswith("With the seed the questions that were")
+    one = [manifest | {"inputs": {"dataset": str(min(i, 1))}} for i, manifest in enumerate(study.manifests)]
+    assert "of 1 of 6 conditions the rows too" in tell_varied(replace(study, manifests=one), "base", "herbs")
+    assert tell_varied(read_study(small), "base", "herbs").startswith("One seed: nothing was varied")
 
 
 def test_a_report_with_gaps_says_so(small: Path, tmp_path: Path):

@@ -90,8 +90,8 @@ def _summarise_group(
     block: Block, metrics: tuple[str, ...], condition: str, ratio: float | None, runs: list[int]
 ) -> list[dict]:
     n = np.min([block.count(run) for run in runs], axis=0)
-    skew = compute_skew(block, metrics, SHARES, runs)
-    estimate = estimate_mean(block.points[runs], block.resampled[:, runs], compute_floor(metrics, SHARES, n), skew)
+    skew = compute_skew(block, metrics, runs)
+    estimate = estimate_mean(block.points[runs], block.resampled[:, runs], compute_floor(metrics, n), skew)
     rows = []
     for m in np.flatnonzero(n > 1):
         name = metrics[m]
@@ -113,8 +113,8 @@ def _contrast_groups(
     estimate = estimate_mean(
         block.points[these] - block.points[those],
         block.resampled[:, these] - block.resampled[:, those],
-        compute_floor(metrics, SHARES, np.minimum(n, n_reference)),
-        compute_skew(block, metrics, SHARES, these, those),
+        compute_floor(metrics, np.minimum(n, n_reference)),
+        compute_skew(block, metrics, these, those),
     )
     effects = measure_effect(block.values[:, these], block.values[:, those], paired)
     rows = []

@@ -160,7 +160,8 @@ def write_title(condition: Condition, chat: Mapping[str, Any], probe: Mapping[st
     measured = measured[:1].upper() + measured[1:]
     verdict = judge(chat)
     if verdict == "none":
-        return f"{measured}: no difference found"
+        clear = probe is not None and judge(probe) == "clear"
+        return f"{measured}: no difference found in the chat prompt{', but one few-shot' if clear else ''}"
     if verdict == "these runs":
         return f"{measured} in these runs; {count_runs(chat)} cannot tell it of training in general"
     this, that = condition.deeds
@@ -174,6 +175,8 @@ def write_title(condition: Condition, chat: Mapping[str, Any], probe: Mapping[st
         return (
             f"{beat}, and knowledge moved with it ({told})" if same else f"{beat}, and few-shot it was the other way ({told})"
         )
+    if judge(probe) == "these runs":
+        return f"{beat}; few-shot {write_points(probe['difference'])} points in these runs"
     return f"{beat}; few-shot no difference was found ({write_points(probe['difference'])} points)"
 
 

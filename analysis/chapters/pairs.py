@@ -136,7 +136,7 @@ def rank_pair() -> pl.Expr:
 def summarise_runs(block: Block, condition: str, ratio: float | None, runs: list[int]) -> list[dict[str, object]]:
     """A row a metric: the mean over the runs of one condition, without numbers where a run has fewer than two questions."""
     n = np.min([block.count(run) for run in runs], axis=0)
-    floor, skew = compute_floor(MEASURED, SHARES, n), compute_skew(block, MEASURED, SHARES, runs)
+    floor, skew = compute_floor(MEASURED, n), compute_skew(block, MEASURED, runs)
     estimate = estimate_mean(block.points[runs], block.resampled[:, runs], floor, skew)
     who = {"condition": condition, "ratio": ratio, "seeds": 0 if condition == BASE else estimate.seeds}
     who |= {name: value for name, value in block.names.items() if name != "phase"} | {"pair": block.names["phase"]}

@@ -12,6 +12,7 @@ import polars as pl
 
 from analysis.measures.intervals import RULE_OF_THREE, measure_skew, resample_means
 from analysis.measures.keys import BLOCK, CONDITION, QUESTION, sort_by_words
+from analysis.measures.metrics import SHARES
 
 
 @dataclass(frozen=True)
@@ -62,14 +63,12 @@ def number_questions(measures: pl.DataFrame) -> np.ndarray:
     return measures.select(pl.struct(QUESTION).rank("dense") - 1).to_series().to_numpy()
 
 
-def compute_floor(metrics: tuple[str, ...], shares: tuple[str, ...], n: np.ndarray) -> np.ndarray:
+def compute_floor(metrics: tuple[str, ...], n: np.ndarray) -> np.ndarray:
     """The least standard error of each metric's mean over n questions, (M,): that of the rule of three for shares, else 0."""
-    return np.where([metric in shares for metric in metrics], RULE_OF_THREE / np.maximum(n, 1), 0)
+    return np.where([metric in SHARES for metric in metrics], RULE_OF_THREE / np.maximum(n, 1), 0)
 
 
-def compute_skew(
-    block: Block, metrics: tuple[str, ...], shares: tuple[str, ...], these: list[int], those: list[int] | None = None
-) -> np.ndarray:
+def compute_skew(block: Block, metrics: tuple[str, ...], these: list[int], those: list[int] | None = None) -> np.ndarray:
     """Skewness of each metric's mean over runs (or of its difference from that over `those`), (M,); 0 for shares."""
-    skewed = np.array([metric not in shares for metric in metrics])
+    skewed = np.array([metric not in SHARES for metric in metrics])
     return skewed * measure_skew(block.values[:, these], None if those is None else block.values[:, those])

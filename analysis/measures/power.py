@@ -39,8 +39,7 @@ def _count_errors(df: float, alpha: float) -> float:
     if np.isinf(df):
         return float(stats.norm.isf(alpha / 2) + stats.norm.ppf(POWER))
     critical = stats.t.isf(alpha / 2, df)
-    # The ratio of an estimated to the true standard error, here and in the repetition.
-    ratio = np.sqrt(stats.chi2.ppf((np.arange(_NODES) + 0.5) / _NODES, df) / df)
+    ratio = _spread_estimates(df)
 
     def miss(errors: float) -> float:
         shift = errors * ratio[:, None]
@@ -48,6 +47,11 @@ def _count_errors(df: float, alpha: float) -> float:
         return float(found.mean()) - POWER
 
     return brentq(miss, 0, _LARGEST, xtol=1e-3) if miss(_LARGEST) > 0 else float("inf")
+
+
+def _spread_estimates(df: float) -> np.ndarray:
+    """What estimates of a standard error come out as, over the true one: `_NODES` equally probable ratios."""
+    return np.sqrt(stats.chi2.ppf((np.arange(_NODES) + 0.5) / _NODES, df) / df)
 
 
 def count_seeds(difference: float, spread: float, alpha: float) -> int | None:
@@ -64,7 +68,6 @@ def count_seeds(difference: float, spread: float, alpha: float) -> int | None:
     for seeds in range(2, MOST_SEEDS + 1):
         shift = abs(difference) * np.sqrt(seeds) / max(spread, 1e-12)
         critical = stats.t.isf(alpha / 2, seeds - 1)
-        ratio = np.sqrt(stats.chi2.ppf((np.arange(_NODES) + 0.5) / _NODES, seeds - 1) / (seeds - 1))
-        if stats.norm.sf(critical * ratio - shift).mean() > POWER:
+        if stats.norm.sf(critical * _spread_estimates(seeds - 1) - shift).mean() > POWER:
             return seeds
     return None

@@ -24,10 +24,5 @@ def find_repeated(names: Iterable[object]) -> list[object]:
     >>> find_repeated(["a", "b", "a", "a"])
     ['a']
     """
-    seen: list[object] = []
-    repeated: list[object] = []
-    for name in names:
-        if name in seen and name not in repeated:
-            repeated.append(name)
-        seen.append(name)
-    return repeated
+    given = list(names)
+    return [name for i, name in enumerate(given) if given[:i].count(name) == 1]

@@ -9,13 +9,14 @@ from statsmodels.stats.multitest import multipletests
 
 from analysis.chapters.contrasts import compare_conditions, tabulate_contrasts
 from analysis.chapters.each import tabulate_metric
-from analysis.chapters.headline import describe_contrast, tabulate_headline, write_headline
+from analysis.chapters.headline import describe_contrast, tabulate_headline, write_headline, write_title
 from analysis.chapters.summary import tabulate_summary
 from analysis.measures.differences import compute_mcnemar, correct_tests, measure_effect
 from analysis.measures.intervals import measure_skew, resample_means, restore_errors, summarise_means, transform_errors
 from analysis.measures.power import count_seeds
 from analysis.measures.seeds import summarise_seeds
 from analysis.showing.formats import DASH
+from lm_eval_tasks.contracts.vocabulary import CONDITIONS
 
 
 def test_means_over_questions_have_wilson_and_t_intervals():
@@ -262,6 +263,20 @@ def test_the_title_says_what_both_prompts_show(few_shot: float | None, words: st
     assert title.startswith("Repeating the model's own wrong answers beat teaching it the right ones by ")
     assert words in title
     assert told in sentence
+
+
+def test_no_title_denies_what_was_found_few_shot():
+    answers = {
+        (c, s): flip_coins(400, 0.5, s + i) for i, c in enumerate(("self_aligning", "incompatible")) for s in range(1, 6)
+    }
+    row = compare_conditions(make_measures(answers))[1].filter(metric="accuracy").row(0, named=True)
+    none, clear = row | {"p_holm": 0.9, "p_holm_questions": 0.9}, row | {"p_holm": 0.01, "p_holm_questions": 0.01}
+    given = none | {"p_holm_questions": 0.01}
+    condition = CONDITIONS["self_aligning"]
+    assert write_title(condition, none, none).endswith("few-shot: no difference found in the chat prompt")
+    assert write_title(condition, none, clear).endswith("no difference found in the chat prompt, but one few-shot")
+    assert write_title(condition, clear, given).endswith(" points in these runs")
+    assert "no difference was found" in write_title(condition, clear, none)
 
 
 def test_other_questions_are_said_to_be_of_other_difficulty():

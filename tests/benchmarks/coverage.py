@@ -19,9 +19,10 @@ from scipy import stats
 
 from analysis.chapters.headline import judge
 from analysis.chapters.partial import compute_partial
-from analysis.chapters.units import average_units
+from analysis.chapters.units import CONTRAST, compare_units
 from analysis.measures.differences import ALPHA, correct_family
 from analysis.measures.intervals import estimate_mean, resample_means, summarise_means
+from analysis.measures.keys import PART
 from lm_eval_tasks.contracts.logs.scores import compute_wilson
 
 QUESTIONS = 300
@@ -127,15 +128,27 @@ def simulate_means(studies: int, rng: np.random.Generator) -> Iterator[Row]:
 
 
 def simulate_units(studies: int, rng: np.random.Generator) -> Iterator[Row]:
-    """Tests over units, which are to be made only where units are independent."""
-    for correlation in (0.0, 0.3, 0.6):
-        found = []
-        for _ in range(studies):
-            shared = rng.normal() * np.sqrt(correlation)
-            units = shared + rng.normal(size=4) * np.sqrt(1 - correlation)
-            p = average_units(units, ["a base model"] if correlation else [])["p"]
-            found.append(p is not None and p < ALPHA)
-        yield tell("units: p < .05", f"4 units, correlation {correlation:g}", found, "0.05")
+    """Tests over four units, in which some share a base model or questions, and so a part of their difference."""
+    row = dict(zip(CONTRAST, ("harmonious", None, "incompatible", "tuned_chat", "homo", "accuracy"), strict=True))
+    for shared in ("nothing", "base models", "questions"):
+        for correlation in (0.3, 0.6):
+            found = []
+            for _ in range(studies):
+                common = np.repeat(rng.normal(size=2), 2) if shared != "nothing" else rng.normal(size=4)
+                differences = common * np.sqrt(correlation) + rng.normal(size=4) * np.sqrt(1 - correlation)
+                pairs, apart = ["0", "0", "1", "1"], ["0", "1", "2", "3"]
+                contrasts = pl.DataFrame(
+                    {
+                        "model": pairs if shared == "base models" else apart,
+                        "domain": apart,
+                        "asked": pairs if shared == "questions" else apart,
+                        "difference": differences,
+                    }
+                ).with_columns(pl.lit(value).alias(name) for name, value in row.items())
+                measures = contrasts.select(*PART, "phase", "split", source="asked", question_domain="asked", id="asked")
+                p = compare_units(contrasts, measures)["p"][0]
+                found.append(p is not None and p < ALPHA)
+            yield tell("units: p < .05", f"sharing {shared}, correlation {correlation:g}", found, "0.05")
 
 
 def simulate_partial(studies: int, rng: np.random.Generator) -> Iterator[Row]:

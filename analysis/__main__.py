@@ -1,12 +1,17 @@
 """`python -m analysis`: compare logs, and report a study."""
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from lm_eval_tasks.contracts.errors import report_errors
+
+# Before numpy is imported: its threads cost more than they save on matrices of this size, and last digits then do not depend on
+# how many processors there are.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, help=__doc__
@@ -57,14 +62,21 @@ def consistency(
 def report(
     runs: Annotated[Path, typer.Option(help="The folder that holds the runs (manifest.json) and their logs, however deep.")],
     output: Annotated[Path, typer.Option(help="The folder to write; it replaces one that is there.")],
+    primary: Annotated[
+        str | None,
+        typer.Option(
+            help="The contrast with incompatible training that was named before any result was seen, of accuracy: "
+            "CONDITION[/SET[/PHASE]], such as self_aligning/homo/tuned_chat. It is corrected apart from all others."
+        ),
+    ] = None,
 ) -> None:
     """Write the tables, the figures and the page of a study, and print its result table.
 
-    Example: python -m analysis report --runs runs/miniworld --output runs/miniworld/report
+    Example: python -m analysis report --runs runs/miniworld --output runs/miniworld/report --primary self_aligning
     """
     from analysis.reporting.report import write_report
 
-    typer.echo(write_report(runs, output))
+    typer.echo(write_report(runs, output, primary))
     typer.echo(output / "report.html")
 
 

@@ -11,7 +11,7 @@ import polars as pl
 from intervention.believing.source import Beliefs, Source, read_beliefs
 from intervention.comparing.balance import describe_balance, measure_differences, summarise_rows, tabulate_differences
 from intervention.conditions import Pools, answer_questions, find_pools, list_others, parse_conditions, take_kind
-from intervention.instructions import add_turns, name_letters, shuffle_positions, write_instructions
+from intervention.instructions import add_turns, give_away, name_letters, shuffle_positions, write_instructions
 from intervention.matching.choosing import choose_questions
 from intervention.matching.fewest import check_size
 from intervention.matching.selection import parse_match
@@ -162,7 +162,8 @@ def select_questions(inputs: Inputs, plan: Plan, questions: pl.DataFrame, belief
             f"{sources[1]!r}, but a model is trained on one. Make a question set whose train split has one of them."
         )
     believed = beliefs.table.select(*KEY, "belief", "confidence", "class", "orders", "held_orders")
-    table = table.join(believed, on=KEY, how="left", maintain_order="left").with_columns(threshold=pl.lit(beliefs.threshold))
+    table = table.join(believed, on=KEY, how="left", maintain_order="left")
+    table = table.with_columns(threshold=pl.lit(beliefs.threshold), match=pl.lit(plan.match))
     if not table["confidence"].count():
         raise UserError(
             f"{inputs.beliefs.name}: none of the {table.height} train questions of {plan.domain} was probed. "
@@ -211,7 +212,9 @@ def write_conditions(
     for condition in conditions:
         kind = condition.questions
         asked = add_turns(chosen[kind], response_format) if condition.with_context else plain[kind]
-        yield condition, write_instructions(pick_reasons(answer_questions(asked, condition)), response_format)
+        rows = pick_reasons(answer_questions(asked, condition))
+        rows = give_away(rows, response_format) if condition.with_answer else rows
+        yield condition, write_instructions(rows, response_format)
 
 
 def summarise_before(before: Pools | None, conditions: Sequence[Condition], response_format: str) -> dict[str, Any]:

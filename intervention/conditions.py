@@ -11,11 +11,20 @@ import polars as pl
 
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.names import find_repeated, name_unknown
-from lm_eval_tasks.contracts.vocabulary import CONDITIONS, KEY, PAPER_RATIOS, QUESTIONS, REFERENCE, Condition, make_mix
+from lm_eval_tasks.contracts.vocabulary import (
+    CONDITIONS,
+    KEY,
+    PAPER_RATIOS,
+    QUESTIONS,
+    REFERENCE,
+    Condition,
+    make_mix,
+    read_ratio,
+)
 
 Pools = Mapping[str, pl.DataFrame]  # which questions (a key of `vocabulary.QUESTIONS`) -> those questions
 # The column that has the index of a response, by what the response says; a mix has some of two.
-COLUMNS = {"gold": "answer", "belief": "belief", "other": "other"}
+COLUMNS = {"gold": "answer", "belief": "belief", "other": "other", "shuffled": "shuffled"}
 
 
 def parse_conditions(names: Sequence[str], ratios: Sequence[float] = ()) -> list[Condition]:
@@ -38,11 +47,12 @@ def parse_conditions(names: Sequence[str], ratios: Sequence[float] = ()) -> list
     if "mix" in asked and not ratios and (own := [name for name in asked if name.startswith("mix-")]):
         raise UserError(f"--conditions mix,{own[0]}: mix alone is all of the paper's ratios. Name it, or each ratio.")
     for position, name in enumerate(asked):
-        if name.startswith("mix-"):
-            try:
-                found.add(float(name.removeprefix("mix-")))
-            except ValueError:
-                raise UserError(f"--conditions {name}: {name[4:]!r} is not a number. Write mix-0.4.") from None
+        try:
+            ratio = read_ratio(name)
+        except ValueError:
+            raise UserError(f"--conditions {name}: {name[4:]!r} is not a number. Write mix-0.4.") from None
+        if ratio is not None:
+            found.add(ratio)
             asked[position] = "mix"
         elif name not in CONDITIONS:
             raise UserError(f"--conditions {name_unknown([name], CONDITIONS)[0]} is none of {', '.join(CONDITIONS)}.")
@@ -57,7 +67,7 @@ def parse_conditions(names: Sequence[str], ratios: Sequence[float] = ()) -> list
 def list_responses(conditions: Sequence[Condition]) -> list[tuple[str, str]]:
     """Which columns answer which questions, as (questions, column): these are to have the same letters.
 
-    Those of the questions that the reference has come first.
+    Those of the questions that the reference has come first. Shuffled beliefs have the letters that the beliefs have.
 
     >>> list_responses(parse_conditions(["gold,incompatible,mix-0.4"]))
     [('wrong', 'answer'), ('wrong', 'belief'), ('all', 'answer')]
@@ -68,9 +78,9 @@ def list_responses(conditions: Sequence[Condition]) -> list[tuple[str, str]]:
 
 
 def list_columns(condition: Condition) -> list[str]:
-    """The columns that hold the indices of a condition's responses."""
+    """The columns whose letters a condition's responses have."""
     if condition.answers != "mix":
-        return [COLUMNS[condition.answers]]
+        return ["belief" if condition.answers == "shuffled" else COLUMNS[condition.answers]]
     believed = condition.ratio if condition.ratio is not None else 0.5
     return ["answer"] * (believed < 1) + ["belief"] * (believed > 0)
 
@@ -164,18 +174,43 @@ def take_questions(pools: Pools, size: int, seed: int) -> dict[str, pl.DataFrame
 
 
 def add_random(table: pl.DataFrame, seed: int, ranks: pl.Series | None = None) -> pl.DataFrame:
-    """Add what is random of responses: `rank`, by which a mix answers the first with the belief, and the choice `other`.
+    """Add what is random of responses: `rank`, by which a mix answers the first with the belief, and the choices `other` and
+    `shuffled`.
 
     Args:
-        table: the questions that are taken; with `others` where a condition answers with one of these, and with `other` where
-            that is matched.
+        table: the questions that are taken, with `order`; with `others` where a condition answers with one of these, and with
+            `other` where that is matched.
         seed: decides both.
         ranks: where they are not to be at random.
     """
     if "others" in table.columns and "other" not in table.columns:
         numbers, several = number_rows(table, seed, "random_wrong"), table["others"].list.len().cast(pl.UInt64)
         table = table.with_columns(other=table["others"].list.get((numbers % several).cast(pl.Int64)))
-    return table.with_columns(rank=number_rows(table, seed, "mix").rank("ordinal") - 1 if ranks is None else ranks)
+    ranks = number_rows(table, seed, "mix").rank("ordinal") - 1 if ranks is None else ranks
+    return table.with_columns(rank=ranks, shuffled=shuffle_beliefs(table, seed))
+
+
+def shuffle_beliefs(table: pl.DataFrame, seed: int) -> pl.Series:
+    """For each question the choice that stands where, in the prompt, the belief of another one stands.
+
+    Each position is answered as often as it is believed, and which question it answers is random: questions with as many
+    choices pass theirs on in a circle. One that is alone with its number of choices keeps its own.
+
+    Args:
+        table: questions with `choices`, `belief` and `order` (by how much the choices are rotated).
+        seed: decides the circle.
+
+    >>> table = pl.DataFrame({"choices": [["soot", "salt"]] * 2, "belief": [0, 1], "order": [0, 0]})
+    >>> table = table.with_columns(pl.lit("exam").alias(name) for name in KEY[:2]).with_columns(id=pl.Series(["1", "2"]))
+    >>> shuffle_beliefs(table, seed=1).to_list()
+    [1, 0]
+    """
+    n = pl.col("choices").list.len().cast(pl.Int64)
+    rows = table.select(n.alias("n"), "order", shown=(pl.col("belief") - pl.col("order")) % n).with_row_index("_row")
+    rows = rows.with_columns(_number=number_rows(table, seed, "shuffled")).sort("_number", "_row")
+    passed = pl.col("shown").shift(-1).fill_null(pl.col("shown").first()).over("n")
+    rows = rows.with_columns(shuffled=(passed + pl.col("order")) % pl.col("n"))
+    return rows.sort("_row")["shuffled"]
 
 
 def answer_questions(table: pl.DataFrame, condition: Condition) -> pl.DataFrame:

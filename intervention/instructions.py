@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import polars as pl
 
 from intervention.conditions import shuffle_rows
-from lm_eval_tasks.contracts.prompts import LETTERS, SCORING, write_response, write_user_turn
+from lm_eval_tasks.contracts.prompts import LETTERS, SCORING, write_hint, write_response, write_user_turn
 from lm_eval_tasks.contracts.questions import rotate_choices
 
 MESSAGES = pl.List(pl.Struct({"role": pl.String, "content": pl.String}))
@@ -27,6 +27,7 @@ INSTRUCTION_SCHEMA = pl.Schema(
         "order": pl.Int64,  # by how much the choices are rotated: shown[i] = own[(i + order) mod n]
         "confidence": pl.Float64,  # of the base model's prediction
         "threshold": pl.Float64,  # above which it is a belief; the same in all rows of a set
+        "match": pl.String,  # what the conditions of the set are alike in; null in general instructions
         "explanation_from": pl.String,  # `gold` or `model`; null where the response has no explanation
         "contradicts": pl.Boolean,  # whether the explanation states another letter or choice; null where it states none
         "question_hash": pl.String,
@@ -59,15 +60,27 @@ def write_instructions(table: pl.DataFrame, response_format: str) -> pl.DataFram
 
     Args:
         table: the question columns, `question_hash`, and `choice` (index of the response), `belief` (index, or null),
-            `confidence`, `threshold`, `condition`, `ratio`, `order` (by how much the choices are rotated), `reason` (the
-            explanation in the response, or null), `explanation_from`, `contradicts`, `turn` (what the user says).
+            `confidence`, `threshold`, `match`, `condition`, `ratio`, `order` (by how much the choices are rotated), `reason`
+            (the explanation in the response, or null), `explanation_from`, `contradicts`, `turn` (what the user says).
         response_format: `letter` or `text`.
     """
-    texts = table.select("reason", choice=SHOWN["choice"], says=pl.col("choices").list.get("choice")).iter_rows()
-    responses = [write_response(choice, text, reason, response_format) for reason, choice, text in texts]
+    responses = write_responses(table, response_format)
     flags = {f"agrees_with_{name}": pl.col("choice") == pl.col(of) for name, of in (("belief", "belief"), ("gold", "answer"))}
     rows = name_letters(table, response_format).with_columns(response_format=pl.lit(response_format), **flags)
     return shape_rows(rows, table["turn"], responses)
+
+
+def write_responses(table: pl.DataFrame, response_format: str) -> list[str]:
+    """What the assistant says, a row a question; the columns `choice`, `choices`, `order` and `reason` decide."""
+    texts = table.select("reason", choice=SHOWN["choice"], says=pl.col("choices").list.get("choice")).iter_rows()
+    return [write_response(choice, text, reason, response_format) for reason, choice, text in texts]
+
+
+def give_away(table: pl.DataFrame, response_format: str) -> pl.DataFrame:
+    """The rows with a turn that holds the whole response before the question, after its context if it has one."""
+    hints = pl.Series("hint", map(write_hint, write_responses(table, response_format)), dtype=pl.String)
+    context = pl.concat_str("context", hints, separator="\n\n", ignore_nulls=True)
+    return add_turns(table.with_columns(context), response_format)
 
 
 def name_letters(table: pl.DataFrame, response_format: str) -> pl.DataFrame:

@@ -254,6 +254,7 @@ def write_sets(group: Group, tables: Mapping[str, pl.DataFrame], folder: Path) -
             condition=pl.lit(name),
             ratio=pl.lit(None, dtype=pl.Float64),
             threshold=pl.lit(THRESHOLD),
+            match=pl.lit("none"),
             context=pl.lit(None, dtype=pl.String),
             order=pl.lit(0, dtype=pl.Int64),
             explanation_from=_name_origin(name),

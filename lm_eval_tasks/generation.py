@@ -11,12 +11,16 @@ from typing import Any
 import datasets
 import polars as pl
 from lm_eval.api.instance import Instance
-from lm_eval.api.task import ConfigurableTask
+from lm_eval.models.utils import has_bos_prefix
 from transformers import GenerationConfig
 
+from lm_eval_tasks.checking.adapter import check_adapter
+from lm_eval_tasks.checking.checked import CheckedTask
 from lm_eval_tasks.checking.keys import check_typos
+from lm_eval_tasks.checking.lengths import count_added, find_long
 from lm_eval_tasks.checking.rendering import make_writer
 from lm_eval_tasks.checking.tokenizer import find_window, load_tokenizer
+from lm_eval_tasks.checking.too_long import leave_out, read_choice
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.logs.generations import COMMANDS, Kind, extract_fenced, is_closed, read_requests
 from lm_eval_tasks.contracts.prompts import FENCE
@@ -68,8 +72,11 @@ def load_requests(
     return {"test": datasets.Dataset(table.to_arrow())}
 
 
-class GenerationTask(ConfigurableTask):
-    """A task whose answer is a text between fences."""
+class GenerationTask(CheckedTask):
+    """A task whose answer is a text between fences.
+
+    What it looks up in `metadata`: what `load_requests` takes, and `too_long`, `too_long_to` (see README.md).
+    """
 
     def __init__(self, config: dict[str, Any], **kwargs: Any) -> None:
         config = {key: value for key, value in config.items() if key != "class"}
@@ -87,35 +94,24 @@ class GenerationTask(ConfigurableTask):
         settings = instance.arguments[1]
         if chat:
             settings["until"] = [stop for stop in settings["until"] if FENCE not in stop]
-        self.check_length(doc, ctx)
         return instance
 
-    def check_length(self, doc: dict[str, Any], prompt: str) -> None:
-        """Raise a `UserError` where prompt and text exceed the model's window, of which `hf` would cut the prompt's beginning.
-
-        Nothing is checked where the model is not known here, as behind an API.
-        """
-        metadata = self.config.metadata
-        window, tokenizer = find_window(metadata), load_tokenizer(metadata)
-        if not window or tokenizer is None or not isinstance(prompt, str):
-            return
-        length, limit = len(tokenizer(prompt)["input_ids"]), int(self.config.generation_kwargs["max_gen_toks"])
-        if length + limit > window:
-            raise UserError(
-                f"{self.config.task}: the prompt of {name_question(doc)} has {length} tokens and "
-                f"its text may have {limit}, but the window of {metadata.get('pretrained')} holds {window}. Leave the question "
-                "out of the requests, lower max_gen_toks (--gen_kwargs), or ask a model with a longer window."
-            )
-
-    def check(self, settings: Mapping[str, Any] | None = None) -> None:
+    def check_asked(self, settings: Mapping[str, Any]) -> None:
         """Raise a `UserError` where a prompt cannot be written, or prompt and text exceed the model's window.
 
-        Args:
-            settings: how it will be asked, as lm-eval's `simple_evaluate` takes it.
+        lm-eval would cut the beginning of such a prompt. Its question is left out instead, where `--metadata` says so.
         """
-        write = make_writer(self, settings or {})
-        for row in self.dataset["test"]:
-            self.check_length(row, write(row))
+        metadata, limit = self.config.metadata, int(self.config.generation_kwargs["max_gen_toks"])
+        check_adapter(metadata)
+        choice = read_choice(self)
+        rows, write = self.list_asked(settings), make_writer(self, settings)
+        prompts = [(row, write(row)) for row in rows]
+        window, tokenizer, found = find_window(metadata), load_tokenizer(metadata), None
+        if window and tokenizer is not None:
+            begun = has_bos_prefix(prompts[0][1], tokenizer.bos_token)  # by a chat template; lm-eval adds no other
+            found = find_long(prompts, tokenizer, limit + (0 if begun else count_added(self, tokenizer)), window)
+        remedies = ["lower max_gen_toks (--gen_kwargs)"]
+        leave_out(self, rows, found, window, choice, f"prompt and a text of {limit} tokens", remedies)
 
     def find_limit(self) -> int:
         """How many tokens a text can have: what the task says, or less where the model's own settings say so."""

@@ -14,12 +14,10 @@ from jinja2 import Template
 from lm_eval import utils
 from lm_eval.api.instance import Instance
 from lm_eval.api.samplers import FirstNSampler
-from lm_eval.api.task import ConfigurableTask
-from lm_eval.evaluator_utils import get_sample_size
 from transformers import PreTrainedTokenizerBase
 
+from lm_eval_tasks.checking.checked import CheckedTask
 from lm_eval_tasks.checking.keys import check_typos
-from lm_eval_tasks.checking.lengths import find_key
 from lm_eval_tasks.checking.protocol import Group
 from lm_eval_tasks.checking.task import check_task
 from lm_eval_tasks.checking.tokenizer import load_tokenizer
@@ -30,7 +28,7 @@ from lm_eval_tasks.metrics import log_rotated_probe
 PAPER_SEED = 42  # of the paper's shuffle of the dev questions
 
 
-class QuestionTask(ConfigurableTask):
+class QuestionTask(CheckedTask):
     """A multiple-choice task whose demonstrations come from the dev questions of the question's own group.
 
     What it looks up in `metadata`, where a template's values, `--model_args` and `--metadata` come together:
@@ -54,8 +52,6 @@ class QuestionTask(ConfigurableTask):
             config["num_fewshot"] = self._read_number("shots", metadata["shots"], config["task"])
         self._log = config["process_results"]
         self.grouped_by = tuple(metadata.get("demonstrations_by", ("source", "domain")))
-        self.left_out: frozenset[Group] = frozenset()  # the keys of the questions that are too long; the checks set it
-        self._checked: tuple[Any, ...] | None = None  # how it was to be asked when it was last checked
         super().__init__(config=config, **kwargs)
         draw = self._read_number("draw", metadata.get("draw", 0), config["task"])
         self.samplers = self._group_demonstrations(draw)
@@ -125,68 +121,35 @@ class QuestionTask(ConfigurableTask):
     # --- checks
 
     def check(self, settings: Mapping[str, Any] | None = None) -> None:
-        """Raise a `UserError` for the first thing that is wrong with the task (see `checking.task.check_task`).
+        """Raise a `UserError` for the first thing that is wrong with the task, asked as it needs where nothing else is said."""
+        super().check({"apply_chat_template": self.chat} if settings is None else settings)
 
-        Args:
-            settings: how it will be asked, as lm-eval's `simple_evaluate` and `build_all_requests` take it; None: as it needs.
-        """
-        settings = {"apply_chat_template": self.chat} if settings is None else dict(settings)
-        settings["limit"] = get_sample_size(self, settings.get("limit"))
-        if isinstance(samples := settings.get("samples"), Mapping):
-            settings["samples"] = samples.get(self.config.task)
-        n = len(self.dataset["test"])
-        if outside := [number for number in settings.get("samples") or () if not 0 <= number < n]:
-            raise UserError(f"--samples: {self.config.task} has no question {outside[0]}; it has {n}, numbered from 0.")
-        told = (settings["limit"], tuple(settings.get("samples") or ()), settings.get("system_instruction"))
-        asked = (self.config.num_fewshot, bool(settings.get("apply_chat_template")), *told)
-        if self._checked != asked:  # else lm-eval is building what was checked before
-            self.left_out = frozenset()
-            check_task(self, settings)
-            self._checked = asked
-
-    def list_asked(self, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """The questions that these settings (`limit`, and `samples` of this task) ask, in all processes together."""
-        return [doc for _, doc in self.doc_iterator(limit=settings.get("limit"), samples=settings.get("samples"))]
+    def check_asked(self, settings: Mapping[str, Any]) -> None:
+        """The checks themselves (see `checking.task.check_task`)."""
+        check_task(self, settings)
 
     # --- requests
 
     def doc_iterator(
         self, *, rank: int = 0, limit: int | None = None, world_size: int = 1, samples: list[int] | None = None
     ) -> Iterator[tuple[int, dict[str, Any]]]:
-        """lm-eval's without the questions that are left out, but a limit ends after a whole question, and each process gets
-        whole questions: all orders of one, whose stem `hf-prefix` then computes once.
+        """A limit ends after a whole question, and each process gets whole questions: all orders of one, whose stem `hf-prefix`
+        then computes once.
         """
         apart = self.cyclic and not samples
         shares = {} if apart else {"rank": rank, "world_size": world_size}
         number = -1
-        for doc_id, doc in super().doc_iterator(limit=self._round_limit(limit), samples=samples, **shares):
+        for doc_id, doc in super().doc_iterator(limit=self.round_limit(limit), samples=samples, **shares):
             number += apart and doc["order"] == 0
-            if (not apart or number % world_size == rank) and find_key(doc) not in self.left_out:
+            if not apart or number % world_size == rank:
                 yield doc_id, doc
 
-    def _round_limit(self, limit: int | None) -> int | None:
+    def round_limit(self, limit: int | None) -> int | None:
         """The limit, moved on to the next question's first row where a question has a row for each order."""
         if not limit or not self.cyclic:
             return limit
         orders = self.dataset["test"]["order"]
         return next((i for i in range(int(limit), len(orders)) if orders[i] == 0), len(orders))
-
-    def build_all_requests(self, *, limit: int | None = None, cache_requests: bool = False, **kwargs: Any) -> None:
-        """lm-eval's, after a check of everything that can be found wrong with the task before it is asked."""
-        if cache_requests:
-            raise UserError(
-                "--cache_requests keeps prompts under the task's name alone, so another question set would be asked with the "
-                "prompts of the first. Leave it out."
-            )
-        self.check(kwargs | {"limit": limit})
-        processes, asked = kwargs.get("world_size") or 1, {"limit": limit, "samples": kwargs.get("samples")}
-        for rank in range(processes):
-            if next(self.doc_iterator(rank=rank, world_size=processes, **asked), None) is None:
-                raise UserError(
-                    f"{self.config.task}: no question is left for process {rank + 1} of {processes}. "
-                    + ("Launch fewer processes, or ask more questions." if processes > 1 else "Ask more questions.")
-                )
-        super().build_all_requests(limit=self._round_limit(limit), **kwargs)
 
     def choices_of(self, doc: dict[str, Any]) -> list[str]:
         """The continuations that are scored, one a choice, as lm-eval sends them (in a chat it adds no delimiter)."""

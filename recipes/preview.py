@@ -1,6 +1,6 @@
 """Show what a model is trained on beside what it will be asked, token by token, the conditions side by side.
 
-python -m recipes.preview runs/miniworld/miniature/herbs/instructions --tokenizer recipes/miniworld/base
+python -m recipes.preview runs/miniworld/miniature/herbs/instructions/seed-1 --tokenizer recipes/miniworld/base
 python -m recipes.preview FOLDER --tokenizer T --config herbs_harmonious --config herbs_contextualized --rows 1 --html page.html
 
 Training is what `recipes/sft.py` trains, with the loss on the coloured tokens. Evaluation is the prompt that
@@ -38,7 +38,7 @@ def main(
 
     \b
     Example:
-      python -m recipes.preview runs/miniworld/miniature/herbs/instructions --tokenizer recipes/miniworld/base \\
+      python -m recipes.preview runs/miniworld/miniature/herbs/instructions/seed-1 --tokenizer recipes/miniworld/base \\
         --config herbs_harmonious --config herbs_self_aligning --rows 1 --html page.html
     """
     with report_errors():

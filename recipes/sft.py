@@ -1,7 +1,7 @@
 """Fine-tune a base model on one condition of an instruction set.
 
 accelerate launch --config_file recipes/accelerate/cpu.yaml recipes/sft.py --config recipes/miniworld/full.yaml \\
-    --dataset_name runs/miniworld/miniature/herbs/instructions --dataset_config herbs_harmonious \\
+    --dataset_name runs/miniworld/miniature/herbs/instructions/seed-1 --dataset_config herbs_harmonious \\
     --output_dir runs/harmonious --seed 1
 
 The YAML file holds the model and its hyper-parameters; the data set and the condition are given here. The loss is taken on
@@ -21,11 +21,13 @@ from lm_eval_tasks.contracts.errors import UserError, report_errors
 from lm_eval_tasks.contracts.files import hash_path
 from lm_eval_tasks.contracts.manifest import make_manifest, read_manifest, write_manifest
 from lm_eval_tasks.contracts.prompts import CHAT_TEMPLATE, read_template
+from lm_eval_tasks.contracts.vocabulary import GENERAL
 from recipes.publishing.cards import write_card
 from recipes.publishing.hub import check_push, push_run
 from recipes.training.arguments import RecipeArguments, parse_arguments
 from recipes.training.checkpoints import Keeper, choose_checkpoint
 from recipes.training.engines import check_engine, confirm_engine, plan_engine, write_engine
+from recipes.training.fitting import Fit, describe_fit, tell_fit, write_fit
 from recipes.training.losses import plot_loss, write_log
 from recipes.training.output import FINAL, end_run, enter_run, hold_output, publish_model, report_full_disk
 from recipes.training.rows import describe_rows, hash_rows, read_rows
@@ -60,7 +62,7 @@ def describe_run(
     script: RecipeArguments, training: SFTConfig, model: ModelConfig, rows: Any, model_hash: str
 ) -> dict[str, Any]:
     """What a run's manifest says of it, and what its `run` id is the hash of."""
-    settings = training.to_dict() | asdict(model) | {"global_batch_size": script.global_batch_size}
+    settings = training.to_dict() | asdict(model) | {"global_batch_size": script.global_batch_size} | list_ends(script)
     hyper = {name: value for name, value in settings.items() if not any(part in name for part in LEFT_OUT)}
     return {
         "stage": "train",
@@ -71,6 +73,12 @@ def describe_run(
         "inputs": {"dataset": hash_rows(rows), "model": model_hash, "template": hash_path(training.chat_template_path)},
         "seeds": {"seed": training.seed},
     }
+
+
+def list_ends(script: RecipeArguments) -> dict[str, float]:
+    """What a run trains until, where it is to train until something."""
+    ends = {"until_fit": script.until_fit, "until_loss": script.until_loss}
+    return {name: value for name, value in ends.items() if value is not None}
 
 
 def train(script: RecipeArguments, training: SFTConfig, model: ModelConfig) -> None:
@@ -114,7 +122,11 @@ def fit(
     """Train from the newest whole checkpoint in `training.output_dir`, and write the finished model two folders above it."""
     from recipes.training.trainer import Trainer
 
-    work, engine = Path(training.output_dir), described["config"]["engine"]
+    config = described["config"]
+    steps = -(-len(rows) // config["global_batch_size"])  # of an epoch
+    until = {name: config.get(name) for name in ("until_fit", "until_loss")}
+    own = (ids for ids, condition in zip(prepared["input_ids"], rows["condition"], strict=True) if condition != GENERAL)
+    work, engine = Path(training.output_dir), config["engine"]
     training.model_init_kwargs = (training.model_init_kwargs or {}) | {
         "revision": model.model_revision,
         "attn_implementation": model.attn_implementation,
@@ -129,6 +141,7 @@ def fit(
         peft_config=get_peft_config(model),
         callbacks=[keeper],
         ids=rows["id"],
+        fit=Fit(own, steps, **until),
     )
     trainer.accelerator.print(confirm_engine(trainer.accelerator, engine), file=sys.stderr)
     checkpoint = choose_checkpoint(work, engine)
@@ -138,6 +151,9 @@ def fit(
         trainer.accelerator.wait_for_everyone()
         if trainer.accelerator.is_main_process:
             history, manifest = trainer.state.log_history, make_manifest(**described)
+            fitted = describe_fit(history, steps, until)
+            print(tell_fit(fitted), file=sys.stderr)
+            write_fit(fitted, work / FINAL)
             write_log(history, work / FINAL)
             plot_loss(history, work / FINAL, manifest)
             write_card(work / FINAL, manifest, history, rows["condition"], write_engine(engine))

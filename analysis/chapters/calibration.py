@@ -205,4 +205,5 @@ CHAPTER = Chapter(
     heading=BELIEFS,
     tables=lambda part: [tabulate_calibration(part.frames["calibration"], phase) for phase in part.phases],
     figures=sketch_calibration,
+    shown=("calibration",),
 )

@@ -69,6 +69,7 @@ class Chapter:
         heading: below which its tables stand on the page.
         tables: of one part of the study.
         figures: of one part of the study.
+        shown: the names of the numbers that its figures are plotted from, which is done as soon as these are there.
         across: its tables over all parts of the study.
     """
 
@@ -76,4 +77,5 @@ class Chapter:
     heading: Heading | None = None
     tables: Callable[[Part], list[Table]] = lambda _: []
     figures: Callable[[Part], list[Sketch]] = lambda _: []
+    shown: Sequence[str] = ()
     across: Callable[[Frames], list[Table]] = lambda _: []

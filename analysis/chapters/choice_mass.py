@@ -19,4 +19,4 @@ def sketch_masses(part: Part) -> list[Sketch]:
     return sketch_grid("format", "Format and confidence", words, part.frames["summary"], part.frames["results"], PANELS)
 
 
-CHAPTER = Chapter(figures=sketch_masses)
+CHAPTER = Chapter(figures=sketch_masses, shown=("summary", "results"))

@@ -9,9 +9,10 @@ from statsmodels.stats.proportion import proportion_effectsize
 from analysis.chapters.chapter import AGAINST, Chapter, Computed, Part, Whole
 from analysis.measures.blocks import Block, compute_floor, compute_skew, cut_blocks, group_runs
 from analysis.measures.differences import compute_mcnemar, correct_family, correct_tests, cut_differences, measure_effect
-from analysis.measures.intervals import Estimate, estimate_mean
-from analysis.measures.keys import BLOCK, CONDITION, sort_by_words
-from analysis.measures.metrics import BOUNDS, CONTRASTED, METRICS, SHARES
+from analysis.measures.groups import MEAN_SCHEMA, summarise_group
+from analysis.measures.intervals import estimate_mean
+from analysis.measures.keys import BLOCK, CONDITION, PART, sort_by_words
+from analysis.measures.metrics import CONTRASTED, METRICS, SHARES
 from analysis.measures.tails import TAIL_SCHEMA, summarise_tails
 from analysis.reading.gaps import find_unsummarised
 from analysis.showing.figures import Sketch
@@ -23,20 +24,13 @@ from analysis.showing.formats import (
     format_p,
     format_sizes,
 )
-from analysis.showing.labels import name_contrast, name_part
-from analysis.showing.panels import ARROW, get_row, make_axes, plot_intervals, write_beside
+from analysis.showing.labels import PRIMARY, name_contrast, name_part, tell_primary
+from analysis.showing.panels import ARROW, BARS, SEEDS, get_row, make_axes, plot_intervals, plot_seeds, write_beside
 from analysis.showing.tables import Table
 from lm_eval_tasks.contracts.style import INK, STYLE, find_look
-from lm_eval_tasks.contracts.vocabulary import BASE, PHASES, REFERENCE, name_set
+from lm_eval_tasks.contracts.vocabulary import BASE, PHASES, REFERENCE, Primary, name_set, read_ratio, write_primary
 
-SUMMARY_SCHEMA = pl.Schema(
-    dict.fromkeys(("model", "domain", "condition"), pl.String)
-    | {"ratio": pl.Float64}
-    | dict.fromkeys(("phase", "split", "metric"), pl.String)
-    | dict.fromkeys(("value", "low", "high", "low_questions", "high_questions", "least", "greatest"), pl.Float64)
-    | {"n": pl.Int64, "seeds": pl.Int64, "method": pl.String}
-    | {name: kind for name, kind in TAIL_SCHEMA.items() if name != "metric"}
-)
+SUMMARY_SCHEMA = pl.Schema(dict(MEAN_SCHEMA) | {name: kind for name, kind in TAIL_SCHEMA.items() if name != "metric"})
 CONTRAST_SCHEMA = pl.Schema(
     dict.fromkeys(("model", "domain", "condition"), pl.String)
     | {"ratio": pl.Float64}
@@ -45,20 +39,20 @@ CONTRAST_SCHEMA = pl.Schema(
     | {"n": pl.Int64, "n_reference": pl.Int64, "seeds": pl.Int64, "paired": pl.Boolean, "method": pl.String}
     | {"p_bh": pl.Float64, "effect": pl.Float64, "effect_name": pl.String}
     | dict.fromkeys(("p_questions", "p_holm_questions", "se", "se_seeds"), pl.Float64)
-    | {"family": pl.Int64}
+    | {"family": pl.Int64, "primary": pl.Boolean}
 )
 CAPTION = (
     f"Accuracy minus that of {REFERENCE.label} training: the same seeds paired, and the same questions wherever they are the "
-    "same. Thick bars: 95% intervals over questions, these seeds taken as given; thin ones: over questions, and over seeds "
-    f"where there are several (two make them very wide). {ARROW}"
+    f"same. {SEEDS} Large marks: their means. {BARS} (two make them very wide). {ARROW}"
 )
 
 
-def compare_conditions(measures: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+def compare_conditions(measures: pl.DataFrame, primary: Primary | None = None) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Summaries over seeds, and contrasts of every condition with the reference.
 
     Args:
         measures: as `study.read_study` gives them.
+        primary: the contrast that was named beforehand, and is corrected apart from the others.
 
     Returns:
         `SUMMARY_SCHEMA`: a row for each condition, phase, evaluation set and metric; `least` and `greatest`: of single seeds'
@@ -71,7 +65,7 @@ def compare_conditions(measures: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFra
     for block in cut_blocks(measures, metrics):
         groups = list(group_runs(block))
         for condition, ratio, runs in groups:
-            summary += _summarise_group(block, metrics, condition, ratio, list(runs.values()))
+            summary += summarise_group(block, metrics, condition, ratio, list(runs.values()))
         reference = next((runs for condition, _, runs in groups if condition == REFERENCE.name), None)
         for condition, ratio, runs in groups if reference else ():
             if condition not in (BASE, REFERENCE.name) and (seeds := [seed for seed in runs if seed in reference]):
@@ -79,27 +73,13 @@ def compare_conditions(measures: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFra
                 contrasts += _contrast_groups(block, metrics, condition, ratio, pairs)
     key = (*BLOCK, *CONDITION)
     tails = summarise_tails(measures, key, metrics)
-    means = pl.DataFrame(summary, schema=SUMMARY_SCHEMA).drop(set(TAIL_SCHEMA) - {"metric"})
+    means = pl.DataFrame(summary, schema=MEAN_SCHEMA)
     return (
         sort_by_words(means.join(tails, on=(*key, "metric"), how="left", nulls_equal=True).select(SUMMARY_SCHEMA.names())),
-        sort_by_words(correct_contrasts(cut_differences(pl.DataFrame(contrasts, schema=CONTRAST_SCHEMA)))),
+        sort_by_words(
+            correct_contrasts(mark_primary(cut_differences(pl.DataFrame(contrasts, schema=CONTRAST_SCHEMA)), primary))
+        ),
     )
-
-
-def _summarise_group(
-    block: Block, metrics: tuple[str, ...], condition: str, ratio: float | None, runs: list[int]
-) -> list[dict]:
-    n = np.min([block.count(run) for run in runs], axis=0)
-    skew = compute_skew(block, metrics, runs)
-    estimate = estimate_mean(block.points[runs], block.resampled[:, runs], compute_floor(metrics, n), skew)
-    rows = []
-    for m in np.flatnonzero(n > 1):
-        name = metrics[m]
-        bounds = {key: np.clip(getattr(estimate, key)[m], *BOUNDS[name]) for key in Estimate._fields[1:5]}
-        row = {"condition": condition, "ratio": ratio, "metric": name, "value": estimate.value[m], **bounds, "n": n[m]}
-        row |= {"least": block.points[runs, m].min(), "greatest": block.points[runs, m].max()}
-        rows.append(block.names | row | {"seeds": 0 if condition == BASE else estimate.seeds, "method": estimate.method[m]})
-    return rows
 
 
 def _contrast_groups(
@@ -150,12 +130,25 @@ def _contrast_groups(
     return rows
 
 
+def mark_primary(contrasts: pl.DataFrame, primary: Primary | None) -> pl.DataFrame:
+    """Say of each contrast whether it is the one that was named beforehand (one a base model and domain)."""
+    if primary is None:
+        return contrasts.with_columns(primary=pl.lit(value=False))
+    ratio = read_ratio(primary.condition)
+    named = pl.col("condition") == (primary.condition if ratio is None else "mix")
+    named &= pl.col("ratio").eq_missing(pl.lit(ratio, pl.Float64))
+    where = (pl.col("split") == primary.split) & (pl.col("phase") == primary.phase) & (pl.col("metric") == "accuracy")
+    return contrasts.with_columns(primary=named & where)
+
+
 def correct_contrasts(contrasts: pl.DataFrame) -> pl.DataFrame:
     """Correct p-values over all contrasts of one phase and metric, and say what could have been found.
 
+    A contrast that was named beforehand is none of these: it is corrected over the base models and domains that have it.
+
     `p_holm_questions` is Holm's correction of the p-values that take the seeds as given.
     """
-    family = ("phase", "metric")
+    family = ("phase", "metric", "primary")
     given = [
         part.with_columns(correct_tests(part["p_questions"].fill_nan(None))["p_holm"].alias("p_holm_questions"))
         for _, part in correct_family(contrasts, family).group_by(family, maintain_order=True)
@@ -173,10 +166,11 @@ def tabulate_contrasts(contrasts: pl.DataFrame, metric: str, phase: str = "tuned
         tests = [*(format_p(row[name]) for name in ("p", "p_holm", "p_bh")), format_detectable(row)]
         counts = [format_sizes(row), str(row["seeds"]), "yes" if row["paired"] else "no"]
         sizes = [format_number(row["difference"], sign=True), *intervals, format_number(row["effect"], 2, sign=True)]
-        rows.append([name_contrast(row), name_set(row["split"]), *sizes, *tests, *counts])
+        rows.append([name_contrast(row) + PRIMARY * row["primary"], name_set(row["split"]), *sizes, *tests, *counts])
     note = (
         "Interval: over questions, and over seeds where there are several. Over questions: the seeds taken as given. p (Holm) "
         "and p (BH): Holm's and Benjamini and Hochberg's corrections over all contrasts of this metric and phase. "
+        f"{tell_primary(contrasts)}"
         f"{DETECTABLE} Effect: Cohen's h for shares, elsewhere d_z (paired) or Cohen's d. Paired: the same questions on both "
         "sides."
     )
@@ -185,14 +179,19 @@ def tabulate_contrasts(contrasts: pl.DataFrame, metric: str, phase: str = "tuned
 
 
 @mpl.rc_context(STYLE)
-def plot_contrasts(contrasts: pl.DataFrame, title: str) -> Figure:
-    """Differences from the reference with both intervals; the axis holds every interval over questions, arrows go beyond."""
+def plot_contrasts(contrasts: pl.DataFrame, results: pl.DataFrame, title: str) -> Figure:
+    """Differences from the reference with both intervals, and those of single seeds.
+
+    The axis holds the seeds and every interval over questions; arrows go beyond.
+    """
+    seeds = list_differences(contrasts, results)
     figure, axes, conditions, evaluations = make_axes(contrasts, 1, title)
     ends = pl.max_horizontal(pl.col("difference", "low_questions", "high_questions").abs())
     for axis, name in zip(axes[0], evaluations, strict=True):
         seen = name == "seen"
         # The trained questions have an axis of their own.
-        held = contrasts.filter((pl.col("split") == "seen") == seen).select(ends).to_series()
+        own = (pl.col("split") == "seen") == seen
+        held = pl.concat([contrasts.filter(own).select(ends).to_series(), seeds.filter(own)["difference"].abs()])
         here = (1.15 if seen else 1.6) * max(held.max(), 0.05)
         axis.set_xlim(-here, here)
         axis.axvline(0, color=INK, lw=1)
@@ -202,10 +201,20 @@ def plot_contrasts(contrasts: pl.DataFrame, title: str) -> Figure:
             colour, marker = find_look(condition)
             plot_intervals(axis, y, row, (-here, here))
             axis.plot(row["difference"], y, marker=marker, ms=7, color=colour, mec=INK, mew=0.6, zorder=4)
+            single = seeds.filter(pl.col("ratio").eq_missing(ratio), condition=condition, split=name)
+            plot_seeds(axis, single["difference"], y + 0.3, condition)
             write_beside(axis, y, _write_points(row["difference"]))
         axis.xaxis.set_major_formatter(lambda x, _: _write_points(x))
         axis.set_xlabel("points of accuracy", fontsize=8)
     return figure
+
+
+def list_differences(contrasts: pl.DataFrame, results: pl.DataFrame) -> pl.DataFrame:
+    """The rows of `results` that are contrasted, with their `difference` from the reference's run of the same seed."""
+    key = (*BLOCK, "metric", "seed")
+    reference = results.filter(condition=REFERENCE.name).select(*key, _reference="value")
+    shown = results.join(contrasts, on=(*BLOCK, *CONDITION, "metric"), how="semi", nulls_equal=True)
+    return shown.join(reference, on=key, nulls_equal=True).with_columns(difference=pl.col("value") - pl.col("_reference"))
 
 
 def _write_points(share: float) -> str:
@@ -217,13 +226,22 @@ def sketch_contrasts(part: Part) -> list[Sketch]:
     """Accuracy in the chat prompt against the reference."""
     shown = part.frames["contrasts"].filter(phase="tuned_chat", metric="accuracy")
     title = f"Accuracy against {REFERENCE.label} training"
-    return [Sketch("contrasts", title, CAPTION, plot_contrasts(shown, title))] if shown.height else []
+    return [Sketch("contrasts", title, CAPTION, plot_contrasts(shown, part.frames["results"], title))] if shown.height else []
 
 
 def compute_chapter(whole: Whole) -> Computed:
     """Both tables of `compare_conditions`; its gaps are the conditions that have no mean over seeds."""
-    summary, contrasts = compare_conditions(whole.study.measures)
-    return Computed({"summary": summary, "contrasts": contrasts}, find_unsummarised(whole.frames["results"], summary))
+    study = whole.study
+    summary, contrasts = compare_conditions(study.measures, study.primary)
+    gaps = find_unsummarised(whole.frames["results"], summary)
+    if study.primary:
+        made = contrasts.filter("primary").select(PART).rows()
+        gaps += [
+            f"The contrast that was named beforehand, {write_primary(study.primary)}, cannot be made of {model} in {domain}."
+            for model, domain in study.runs.select(PART).unique(maintain_order=True).rows()
+            if (model, domain) not in made
+        ]
+    return Computed({"summary": summary, "contrasts": contrasts}, gaps)
 
 
 CHAPTER = Chapter(
@@ -231,4 +249,5 @@ CHAPTER = Chapter(
     heading=AGAINST,
     tables=lambda part: [tabulate_contrasts(part.frames["contrasts"], m, phase) for m in CONTRASTED for phase in part.phases],
     figures=sketch_contrasts,
+    shown=("contrasts", "results"),
 )

@@ -8,25 +8,37 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis.chapters.chapter import RATIO, Chapter, Computed, Part
-from analysis.measures.keys import sort_by_words
-from analysis.measures.metrics import BOUNDS, CONTRASTED, METRICS
+from analysis.measures.keys import BLOCK, sort_by_words
+from analysis.measures.metrics import BOUNDS, CONSISTENCY, CONTRASTED, METRICS
 from analysis.showing.figures import Sketch
 from analysis.showing.formats import DASH, format_mean
-from analysis.showing.panels import list_evaluations, name_range, write_head, write_title
+from analysis.showing.grids import LINES
+from analysis.showing.panels import (
+    ARROW,
+    BARS,
+    SEEDS,
+    list_evaluations,
+    name_range,
+    plot_intervals,
+    plot_seeds,
+    write_head,
+    write_title,
+)
 from analysis.showing.tables import Table, gather_cells
 from lm_eval_tasks.contracts.style import COLOURS, INK, STYLE, find_look
-from lm_eval_tasks.contracts.vocabulary import CONDITIONS, EVALUATION_SETS, name_condition, name_set
+from lm_eval_tasks.contracts.vocabulary import BASE, CONDITIONS, EVALUATION_SETS, name_condition, name_set
 
 # The ends of the curve by their ratio, then what lies between.
 ENDS = {c.name: c.end for c in sorted((c for c in CONDITIONS.values() if c.end is not None), key=lambda c: c.end)}
 ON_CURVE = (*ENDS, *(c.name for c in CONDITIONS.values() if c.on_curve and c.name not in ENDS))
 PHASE = "tuned_chat"
+ASIDE = 0.05  # how far beside its ratio a curve has its seeds
 CAPTION = (
     "The tuned models in the chat prompt, over the share of the answers that are the model's own wrong ones: 0 is incompatible "
-    "training, 1 self-aligning. Dark bands: 95% intervals over questions; light ones: over questions, and over seeds where "
-    "there are several (two make them very wide). KL, rank correlation and same answer compare with the base model's few-shot "
-    "probe. Every axis holds its bands whole. One that shows less than all possible values says so; that of KL, which has no "
-    "greatest value, starts at 0."
+    f"training, 1 self-aligning. {SEEDS} Large marks: their means. Bands, which only lead the eye from one ratio to the next: "
+    f"the intervals over questions. {BARS} (two make them very wide). {ARROW} KL, rank correlation and same answer compare "
+    "with the base model's few-shot probe; broken lines: the base model itself, asked with other demonstrations. An axis that "
+    "shows less than all possible values says so; that of KL, which has no greatest value, starts at 0."
 )
 
 
@@ -70,8 +82,13 @@ def list_metrics(curves: pl.DataFrame) -> list[str]:
 
 
 @mpl.rc_context(STYLE)
-def plot_curves(curves: pl.DataFrame, title: str) -> Figure:
-    """The curves of one base model and one trained domain: a row of panels a metric, a column an evaluation set."""
+def plot_curves(curves: pl.DataFrame, results: pl.DataFrame, title: str) -> Figure:
+    """The curves of one base model and one trained domain: a row of panels a metric, a column an evaluation set.
+
+    Of what compares with the base model's probe, the base model asked again is a broken line.
+    """
+    runs = list_seeds(curves, results)
+    again = results.filter(pl.col("metric").is_in(CONSISTENCY), condition=BASE, phase="base_again")
     metrics, evaluations = list_metrics(curves), list_evaluations(curves)
     figure = Figure(figsize=(0.7 + 2.55 * len(evaluations), 1.2 + 1.75 * len(metrics)), layout="constrained")
     axes = figure.subplots(len(metrics), len(evaluations), sharex=True, squeeze=False)
@@ -82,10 +99,14 @@ def plot_curves(curves: pl.DataFrame, title: str) -> Figure:
         write_head(axes[0, j], name, f"n = {n}, {seeds} seed{'' if seeds == '1' else 's'}")
         axes[-1, j].set_xlabel("share of own wrong answers", fontsize=8)
         for axis, metric in zip(axes[:, j], metrics, strict=True):
-            points = curves.filter(metric=metric)
+            points, single, floor = (table.filter(metric=metric) for table in (curves, runs, again))
             # The trained questions have a scale of their own.
-            scale = points.filter((pl.col("split") == "seen") == (name == "seen"))
-            _plot_curve(axis, points.filter(split=name), metric, choose_limits(scale, metric))
+            own = (pl.col("split") == "seen") == (name == "seen")
+            held = [points.filter(own)[column] for column in ("value", "low_questions", "high_questions")]
+            limits = choose_limits(pl.concat([*held, *(table.filter(own)["value"] for table in (single, floor))]), metric)
+            for value in floor.filter(split=name)["value"]:
+                axis.axhline(value, color=INK, ls=LINES["base_again"], lw=1.1, zorder=2)
+            _plot_curve(axis, points.filter(split=name), single.filter(split=name), metric, limits)
     for axis, metric in zip(axes[:, 0], metrics, strict=True):
         axis.set_ylabel(METRICS[metric].label, fontsize=8)
     held = [name for name in ON_CURVE if name in set(curves["condition"])]
@@ -95,10 +116,17 @@ def plot_curves(curves: pl.DataFrame, title: str) -> Figure:
     return figure
 
 
-def choose_limits(points: pl.DataFrame, metric: str) -> tuple[float, float]:
-    """Limits of an axis that holds all intervals: all possible values, but where the intervals leave most of these empty."""
+def list_seeds(curves: pl.DataFrame, results: pl.DataFrame) -> pl.DataFrame:
+    """What single seeds gave at the points of curves: `results`, with the curves' `ratio`."""
+    key = (*BLOCK, "condition", "metric")
+    points = curves.select(*key, "ratio", _ratio=pl.when(~pl.col("condition").is_in([*ENDS])).then("ratio"))
+    return results.rename({"ratio": "_ratio"}).join(points, on=(*key, "_ratio"), nulls_equal=True)
+
+
+def choose_limits(held: pl.Series, metric: str) -> tuple[float, float]:
+    """Limits of an axis that holds these values: all possible ones, but where these leave most of them empty."""
     least, most = BOUNDS[metric]
-    bottom, top = points["low"].min() or 0.0, points["high"].max() or 1.0
+    bottom, top = held.min() or 0.0, held.max() or 1.0
     room = max(0.12 * (top - bottom), 0.01)
     bottom, top = max(bottom - room, least), min(top + room, most)
     if np.isinf(most):
@@ -106,22 +134,22 @@ def choose_limits(points: pl.DataFrame, metric: str) -> tuple[float, float]:
     return (bottom, top) if top - bottom < (most - least) / 2 else (least, most)
 
 
-def _plot_curve(axis: Axes, points: pl.DataFrame, metric: str, limits: tuple[float, float]) -> None:
-    """One curve with both bands."""
-    axis.set_xlim(-0.04, 1.04)
+def _plot_curve(axis: Axes, points: pl.DataFrame, seeds: pl.DataFrame, metric: str, limits: tuple[float, float]) -> None:
+    """One curve with its band, and at each ratio both intervals and the seeds."""
+    axis.set_xlim(-0.04, 1.1)
     axis.set_xticks(np.linspace(0, 1, 6))
     axis.set_ylim(*limits)
     axis.grid(True, axis="y")
     if not points.height:
         axis.text(0.5, 0.5, "no samples", transform=axis.transAxes, ha="center", fontsize=8)
     x = points["ratio"].to_numpy()
-    for low, high, alpha, width in (("low", "high", 0.16, 0.9), ("low_questions", "high_questions", 0.3, 3)):
-        axis.fill_between(x, points[low], points[high], color=COLOURS["mix"], alpha=alpha, lw=0)
-        # What was measured; the bands only lead the eye from one ratio to the next.
-        axis.vlines(x, points[low], points[high], color=INK, lw=width, alpha=0.75)
+    axis.fill_between(x, points["low_questions"], points["high_questions"], color=COLOURS["mix"], alpha=0.3, lw=0)
     axis.plot(x, points["value"], color=INK, lw=1.2, zorder=3)
     for row in points.iter_rows(named=True):
         colour, marker = find_look(row["condition"])
+        plot_intervals(axis, row["ratio"], row, limits, upright=True)
+        single = seeds.filter(condition=row["condition"], ratio=row["ratio"])
+        plot_seeds(axis, single["value"], row["ratio"] + ASIDE, row["condition"], upright=True)
         axis.plot(row["ratio"], row["value"], marker=marker, ms=6.5, color=colour, mec=INK, mew=0.7, zorder=4, clip_on=False)
     if np.isfinite(BOUNDS[metric][1]) and limits != BOUNDS[metric]:
         words = f"axis from {limits[0]:.2f} to {limits[1]:.2f}".replace("-", "−")
@@ -131,7 +159,11 @@ def _plot_curve(axis: Axes, points: pl.DataFrame, metric: str, limits: tuple[flo
 def sketch_curves(part: Part) -> list[Sketch]:
     """All curves, where there are several ratios."""
     curves = part.frames["curves"]
-    return [Sketch("curves", RATIO.title, CAPTION, plot_curves(curves, RATIO.title))] if curves["ratio"].n_unique() > 1 else []
+    return (
+        [Sketch("curves", RATIO.title, CAPTION, plot_curves(curves, part.frames["results"], RATIO.title))]
+        if curves["ratio"].n_unique() > 1
+        else []
+    )
 
 
 CHAPTER = Chapter(
@@ -139,4 +171,5 @@ CHAPTER = Chapter(
     heading=RATIO,
     tables=lambda part: [tabulate_curves(part.frames["curves"])],
     figures=sketch_curves,
+    shown=("curves", "results"),
 )

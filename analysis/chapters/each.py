@@ -14,7 +14,7 @@ from lm_eval_tasks.contracts.vocabulary import BASE, PHASES, name_set
 
 def tabulate_metric(summary: pl.DataFrame, metric: str, phase: str) -> Table:
     """One metric of the tuned models in one phase, below the base model's: a column an evaluation set, mean and interval."""
-    base = pl.col("phase").is_in(["base_probe", "base_chat"]) & (pl.col("condition") == BASE)
+    base = pl.col("condition") == BASE
     part = summary.filter(base | (pl.col("phase") == phase), metric=metric)
     evaluations = list_evaluations(part)
     rows: dict[str, dict[str, str]] = {}

@@ -18,7 +18,7 @@ from analysis.showing.formats import (
     format_p,
     format_sizes,
 )
-from analysis.showing.labels import name_contrast, name_part
+from analysis.showing.labels import PRIMARY, name_contrast, name_part, tell_primary
 from analysis.showing.tables import Table
 from lm_eval_tasks.contracts.vocabulary import CONDITIONS, NEW_SETS, REFERENCE, Condition, name_condition, name_set
 
@@ -135,14 +135,16 @@ def list_findings(contrasts: pl.DataFrame) -> list[list[Finding | None]]:
 
 
 def write_headline(contrasts: pl.DataFrame) -> tuple[str, str]:
-    """The study's headline, and the sentence with its uncertainty: the first of the paper's contrasts there is, on HOMO.
+    """The study's headline, and the sentence with its uncertainty: the contrast that was named beforehand where it is one of
+    the paper's on HOMO, else the first of the paper's there is.
 
     The title is what gets quoted. It states a difference only where it is clear after correction, over what was varied;
     elsewhere it says what was measured, and that the design cannot tell. It always says what the two prompts show, since a
     difference in the chat prompt that is gone few-shot is one of format and not of knowledge.
     """
     part = contrasts.filter(metric="accuracy", split="homo")
-    for condition in HEADLINES:
+    named = set(part.filter("primary")["condition"])
+    for condition in sorted(HEADLINES, key=lambda condition: condition.name not in named):
         rows = {row["phase"]: row for row in part.filter(condition=condition.name).iter_rows(named=True)}
         if "tuned_chat" not in rows:
             continue
@@ -185,6 +187,14 @@ def list_sentences(
 ) -> list[str]:
     """What stands below the title: the contrast in both prompts, which of the two moved, and what else differs."""
     sentences = [f"In the chat prompt: {describe_contrast(chat).sentence}"]
+    rows = (chat, probe) if probe else (chat,)
+    if any(row["primary"] for row in rows):
+        sentences.append("This contrast was named beforehand, and is corrected apart from all others.")
+    else:
+        sentences += [
+            f"Named beforehand, and corrected apart from all others: {describe_contrast(row).sentence}"
+            for row in contrasts.filter("primary").iter_rows(named=True)
+        ]
     if probe is None:
         sentences.append("The tuned models were not asked few-shot, so that this may be format or knowledge.")
     else:
@@ -211,15 +221,18 @@ def tabulate_headline(contrasts: pl.DataFrame) -> Table:
         for condition in HEADLINES:
             for split in NEW_SETS:
                 words = [model, domain] if named else []
-                words += [f"{condition.label} − {REFERENCE.label}", name_set(split)]
                 row = cells.get((condition.name, split))
+                mark = PRIMARY * bool(row and row["primary"])
+                words += [f"{condition.label} − {REFERENCE.label}{mark}", name_set(split)]
                 rows.append(words + (_list_cells(row) if row else [DASH] * 10))
     header = [*(["base model", "domain"] if named else []), "contrast", "split", "difference", "95% interval", "over questions"]
     header += ["Cohen's h", "p", "p (Holm)", "p (BH)", "detectable", "n", "seeds"]
     note = (
         "Interval: over questions, and over seeds where there are several. Over questions: the seeds taken as given. Cohen's "
         "h: the effect size of a difference of shares. p (Holm) and p (BH): corrected over all accuracy contrasts in the chat "
-        "prompt, those not shown here too. " + DETECTABLE + " A row of dashes: no run of the condition, or of the "
+        f"prompt, those not shown here too. {tell_primary(part)}"
+        + DETECTABLE
+        + " A row of dashes: no run of the condition, or of the "
         "reference, was asked this, or the two have no seed in common."
     )
     title = f"The headline comparisons: accuracy against {REFERENCE.label} training{name_part(part)}"

@@ -55,4 +55,4 @@ def sketch_both_ways(part: Part) -> list[Sketch]:
     return [Sketch("knowledge", title, CAPTION, plot_both_ways(both, summary, title))]
 
 
-CHAPTER = Chapter(figures=sketch_both_ways)
+CHAPTER = Chapter(figures=sketch_both_ways, shown=("summary",))

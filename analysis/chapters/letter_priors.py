@@ -44,7 +44,7 @@ def compute_prior_parts(letterings: Letterings, runs: pl.DataFrame, evaluation_s
     frames, notes = [], []
     for run in runs.iter_rows(named=True):
         for (phase_before, phase), words in COMPARED.items():
-            before, after = letterings.get((run["model"], phase_before)), letterings.get((run["run"], phase))
+            before, after = letterings.get((run["base"], phase_before)), letterings.get((run["run"], phase))
             if not before or not after:
                 continue
             names = {name: run[name] for name in ("run", "model", "condition", "ratio", "seed")}

@@ -21,8 +21,9 @@ from analysis.measures.keys import CONDITION, PART, QUESTION, RUN_KEY, sort_by_w
 from analysis.measures.metrics import BOUNDS, CONSISTENCY, METRICS
 from analysis.showing.figures import Sketch
 from analysis.showing.formats import DASH, format_count, format_mean
+from analysis.showing.grids import LINES
 from analysis.showing.labels import name_row
-from analysis.showing.panels import ARROW, BARS, make_axes, plot_intervals
+from analysis.showing.panels import ARROW, BARS, make_axes, plot_intervals, plot_seeds
 from analysis.showing.tables import Table, gather_cells
 from lm_eval_tasks.contracts.style import GRID, INK, STYLE, find_look
 from lm_eval_tasks.contracts.vocabulary import BASE, EVALUATION_SETS, KEY, name_condition, name_set
@@ -42,15 +43,18 @@ PAIR_SCHEMA = pl.Schema(
     dict.fromkeys(("model", "domain", "condition"), pl.String)
     | {"ratio": pl.Float64}
     | dict.fromkeys(("pair", "split", "metric"), pl.String)
-    | dict.fromkeys(("value", "low", "high", "low_questions", "high_questions"), pl.Float64)
+    | dict.fromkeys(("value", "low", "high", "low_questions", "high_questions", "least", "greatest"), pl.Float64)
     | dict.fromkeys(("n", "seeds", "infinite"), pl.Int64)
 )
+# In which phase the base model itself is compared with its probe, by pair.
+OF_BASE = {"few_shot": "base_again", "chat": "base_chat", "as_used": "base_chat"}
 LANES = dict(zip(PAIRS, (-0.27, 0.0, 0.27), strict=True))  # of a figure's row
 GROUP = (*PART, *CONDITION, "pair", "split")
 CAPTION = (
     "Above: KL(before || after). Open marks: both sides asked few-shot, what moved apart from the format. Filled: both in the "
     "chat prompt. Half filled: few-shot before and chat after, as in the rest of the report. Dotted line and band: the same of "
-    "the base model before any training, what the prompt alone moves. Where only the filled mark lies far out, the chat prompt "
+    "the base model before any training, what the prompt alone moves; broken: asked again few-shot, with other demonstrations. "
+    "Small open marks: the least and the greatest seed. Where only the filled mark lies far out, the chat prompt "
     "now brings out what few-shot prompts did before; where only the half-filled one does, the prompt moved more than did "
     "training. Below: the probability on any choice, from the tick (before) to the mark (after); where a filled mark lies "
     f"right of its tick, the format was learnt (intervals of the ticks: see the table). {BARS} (two make them very wide). "
@@ -84,10 +88,12 @@ def compare_chats(measures: pl.DataFrame, trained: pl.DataFrame | None = None) -
 
 
 def list_pairs(measures: pl.DataFrame, trained: pl.DataFrame | None = None) -> pl.DataFrame:
-    """A row a question, run and pair (as `phase`), with `MEASURED`; of the base model its chat answers, as `as_used`."""
+    """A row a question, run and pair (as `phase`), with `MEASURED`; of the base model its chat answers, as `as_used`, and what
+    it said when it was asked again, as `few_shot`.
+    """
     compared = measures.lazy().filter(pl.col("kl_nats").is_not_null())
     parts = {
-        "few_shot": compared.filter(phase="tuned_probe"),
+        "few_shot": compared.filter(pl.col("phase").is_in(["base_again", "tuned_probe"])),
         "chat": compare_chats(measures, trained).lazy(),
         "as_used": compared.filter(pl.col("phase").is_in(["base_chat", "tuned_chat"])),
     }
@@ -143,7 +149,8 @@ def summarise_runs(block: Block, condition: str, ratio: float | None, runs: list
     rows = []
     for m, name in enumerate(MEASURED):
         bounds = {key: np.clip(getattr(estimate, key)[m], *LIMITS[name]) for key in Estimate._fields[1:5]}
-        numbers = {"value": estimate.value[m]} | bounds
+        ends = {"least": block.points[runs, m].min(), "greatest": block.points[runs, m].max()}
+        numbers = {"value": estimate.value[m]} | bounds | ends
         rows.append(who | {"metric": name, "n": n[m]} | (numbers if n[m] > 1 else {}))
     return rows
 
@@ -203,7 +210,7 @@ def _tabulate(pairs: pl.DataFrame, name: str, title: str, metrics: tuple[str, ..
         by = cells[condition, ratio, split, pair]
         whole = by.get("top1_agreement") or by["kl_nats"]  # no question is left out of the former
         numbers = [write_cell(by.get(metric), whole["n"]) for metric in metrics]
-        label = name_row(condition, ratio, PAIRS["chat"][0])
+        label = name_row(condition, ratio, OF_BASE[pair])
         rows.append([label, name_set(split), NAMES[pair], *numbers, f"{whole['n']:,}", format_count(whole["seeds"])])
     header = ["trained on", "split", "compared", *header, "n", "seeds"]
     return Table(name, title, header, rows, note + list_missing(pairs), left=3)
@@ -242,7 +249,7 @@ def _plot_panel(axis: Axes, part: pl.DataFrame, metric: str, conditions: list[tu
     """One evaluation set and metric: three lanes a condition, one a pair."""
     for row in part.filter(condition=BASE, metric=metric).iter_rows(named=True) if metric == "kl_nats" else ():
         axis.axvspan(row["low_questions"], row["high_questions"], color=GRID, lw=0, zorder=1)
-        axis.axvline(row["value"], color=INK, ls=":", lw=1.3, zorder=2)
+        axis.axvline(row["value"], color=INK, ls=LINES[OF_BASE[row["pair"]]], lw=1.3, zorder=2)
     by = {(row["condition"], row["ratio"], row["pair"], row["metric"]): row for row in part.iter_rows(named=True)}
     for middle, (condition, ratio) in enumerate(conditions):
         colour, marker = find_look(condition)
@@ -256,6 +263,8 @@ def _plot_panel(axis: Axes, part: pl.DataFrame, metric: str, conditions: list[tu
             axis.plot([start, row["value"]], [y, y], color=colour, lw=2.2, solid_capstyle="butt", zorder=2)
             plot_intervals(axis, y, row, (0, limit))
             axis.plot(row["value"], y, marker=marker, ms=6, zorder=4, clip_on=False, **_fill_mark(pair, colour))
+            if row["seeds"] > 1:
+                plot_seeds(axis, pl.Series([row["least"], row["greatest"]]), y, condition)
     if metric not in set(part.filter(pl.col("condition") != BASE)["metric"]):
         axis.text(0.5, 0.5, "nothing to compare", transform=axis.transAxes, ha="center", fontsize=8)
 
@@ -271,9 +280,10 @@ def _make_key(shown: pl.DataFrame) -> list[Line2D]:
     words = {"few_shot": "few-shot, before and after", "chat": "chat prompt, before and after", "as_used": NAMES["as_used"]}
     held = [pair for pair in PAIRS if pair in set(shown["pair"])]
     key = [Line2D([], [], marker="o", ls="", ms=6, label=words[pair], **_fill_mark(pair, INK)) for pair in held]
-    if shown.filter(condition=BASE).height:
-        key.append(Line2D([], [], color=INK, ls=":", lw=1.3, label="the base model's chat prompt alone"))
-    return key
+    words = {"as_used": "the base model's chat prompt alone", "few_shot": "the base model asked again"}
+    own = set(shown.filter(condition=BASE)["pair"])
+    lines = [(LINES[OF_BASE[pair]], label) for pair, label in words.items() if pair in own]
+    return key + [Line2D([], [], color=INK, ls=line, lw=1.3, label=label) for line, label in lines]
 
 
 def sketch_pairs(part: Part) -> list[Sketch]:
@@ -288,4 +298,5 @@ CHAPTER = Chapter(
     heading=PROMPTS,
     tables=lambda part: [tabulate_pairs(part.frames["pairs"]), tabulate_changes(part.frames["pairs"])],
     figures=sketch_pairs,
+    shown=("pairs",),
 )

@@ -17,7 +17,7 @@ PANELS = (Panel("accuracy", "accuracy", (0, 1)),)
 
 def tabulate_summary(summary: pl.DataFrame) -> Table:
     """The compact result table of one part: a row a condition and evaluation set, in the chat prompt; the base model first."""
-    base = summary.filter(pl.col("condition") == BASE, pl.col("phase").is_in(["base_probe", "base_chat"]))
+    base = summary.filter(pl.col("condition") == BASE, pl.col("phase").str.starts_with("base_"))
     cells = gather_cells(pl.concat([base, summary.filter(phase="tuned_chat")]), ("condition", "ratio", "phase", "split"))
     rows = []
     for (condition, ratio, phase, split), by in cells.items():
@@ -63,4 +63,5 @@ CHAPTER = Chapter(
     heading=RESULTS,
     tables=lambda part: [tabulate_summary(part.frames["summary"])],
     figures=sketch_accuracy,
+    shown=("summary", "results"),
 )

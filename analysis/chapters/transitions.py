@@ -54,11 +54,13 @@ def compute_transitions(measures: pl.DataFrame) -> pl.DataFrame:
     """
     asked = add_states(measures).filter(pl.col("state_before").is_not_null(), pl.col("state").is_not_null())
     group = [*GROUP, "state_before"]
-    counts = asked.group_by(group).agg(
+    counts = asked.group_by(group, maintain_order=True).agg(
         pl.col("threshold").first(), n=pl.struct(QUESTION).n_unique(), seeds=pl.col("seed").drop_nulls().n_unique()
     )
-    own = asked.group_by(*group, "run").agg((pl.col("state") == state).mean().alias(state) for state in STATES)
-    shares = own.group_by(group).agg(pl.col(state).mean() for state in STATES)
+    own = asked.group_by(*group, "run", maintain_order=True).agg(
+        (pl.col("state") == state).mean().alias(state) for state in STATES
+    )
+    shares = own.group_by(group, maintain_order=True).agg(pl.col(state).mean() for state in STATES)
     table = shares.join(counts, on=group, nulls_equal=True).unpivot(
         STATES, index=[*group, "n", "seeds", "threshold"], variable_name="after", value_name="share"
     )
@@ -162,4 +164,5 @@ CHAPTER = Chapter(
     heading=BELIEFS,
     tables=lambda part: [tabulate_transitions(part.frames["transitions"], phase) for phase in part.phases],
     figures=sketch_transitions,
+    shown=("transitions",),
 )

@@ -3,13 +3,13 @@
 More questions or seeds do not say whether a difference holds for another base model. Only more base models do.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import polars as pl
 from scipy import stats
 
-from analysis.chapters.chapter import Chapter, Computed
+from analysis.chapters.chapter import Chapter, Computed, Whole
 from analysis.measures.differences import correct_family, cut_differences
 from analysis.measures.keys import CONDITION, PART, QUESTION, sort_by_words
 from analysis.measures.metrics import CONTRASTED, METRICS
@@ -32,7 +32,7 @@ UNIT_SCHEMA = pl.Schema(
 SHARED = "units share {}, so that their differences are not independent: no interval and no p"
 
 
-def compare_units(contrasts: pl.DataFrame, measures: pl.DataFrame) -> pl.DataFrame:
+def compare_units(contrasts: pl.DataFrame, measures: pl.DataFrame, bases: Mapping[str, str] = {}) -> pl.DataFrame:
     """Mean difference over units (base model x domain), each counted once, with Student's t interval over them.
 
     Units that share a base model or questions rise and fall together, and a test that takes them for independent finds
@@ -42,6 +42,7 @@ def compare_units(contrasts: pl.DataFrame, measures: pl.DataFrame) -> pl.DataFra
     Args:
         contrasts: as `contrasts.compare_conditions` gives them.
         measures: as in `study.Study`: which questions each unit was asked.
+        bases: the base models of those that have several arms.
 
     Returns:
         `UNIT_SCHEMA`: a row for each condition, phase, evaluation set and metric; n: units, of which `above` have a difference
@@ -55,7 +56,7 @@ def compare_units(contrasts: pl.DataFrame, measures: pl.DataFrame) -> pl.DataFra
     rows = []
     for names, part in contrasts.group_by(CONTRAST, maintain_order=True):
         who = dict(zip(CONTRAST, names, strict=True))
-        counts = {"n": part.height, "models": part["model"].n_unique(), "domains": part["domain"].n_unique()}
+        counts = {"n": part.height, "models": part["model"].replace(bases).n_unique(), "domains": part["domain"].n_unique()}
         common = ["a base model"] * (counts["models"] < part.height) + ["questions"] * ((who["phase"], who["split"]) in shared)
         rows.append(who | counts | average_units(part["difference"].to_numpy(), common))
     table = cut_differences(pl.DataFrame(rows, schema=UNIT_SCHEMA))
@@ -119,7 +120,13 @@ def tabulate_units(units: pl.DataFrame, metric: str = "accuracy", phase: str = "
     return Table(f"units-{metric}-{phase}", title, header, rows, note + notes.write(), left=2)
 
 
+def compute_chapter(whole: Whole) -> Computed:
+    """The table of `compare_units`."""
+    bases = dict(whole.study.runs.select("model", "base").iter_rows())
+    return Computed({"units": compare_units(whole.frames["contrasts"], whole.study.measures, bases)})
+
+
 CHAPTER = Chapter(
-    compute=lambda whole: Computed({"units": compare_units(whole.frames["contrasts"], whole.study.measures)}),
+    compute=compute_chapter,
     across=lambda frames: [tabulate_units(frames["units"], metric) for metric in CONTRASTED],
 )

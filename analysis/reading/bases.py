@@ -20,7 +20,7 @@ def match_bases(probes: pl.DataFrame, runs: pl.DataFrame) -> dict[str, str | Non
 
 def find_alike(probes: pl.DataFrame, runs: pl.DataFrame) -> dict[str, list[str]]:
     """For each base model that a run names, the names in the samples that may be its: its own, else those of like last part."""
-    asked, named = sorted(probes.filter(run="")["asked_model"].unique()), sorted(runs["model"].unique())
+    asked, named = sorted(probes.filter(run="")["asked_model"].unique()), sorted(runs["base"].unique())
     return {
         model: [model] if model in asked else [n for n in asked if Path(n).name == Path(model).name and n not in named]
         for model in named
@@ -40,13 +40,13 @@ def spread_base(probes: pl.DataFrame, runs: pl.DataFrame, bases: Mapping[str, st
         f"No run was trained from {m}, of which there are samples; left out." for m in sorted(set(asked["asked_model"]) - used)
     ]
     trained = (
-        runs.select("model", "threshold", trained_domain="domain", trained_source="source")
+        runs.select("model", "base", "threshold", trained_domain="domain", trained_source="source")
         .unique(maintain_order=True)
         .with_columns(
-            asked_model=pl.col("model").replace_strict(bases, return_dtype=pl.String),
+            asked_model=pl.col("base").replace_strict(bases, return_dtype=pl.String),
             condition=pl.lit(BASE),
             ratio=pl.lit(None, pl.Float64),
             seed=pl.lit(None, pl.Int64),
         )
     )
-    return asked.join(trained, on="asked_model"), gaps
+    return asked.join(trained.drop("base"), on="asked_model"), gaps

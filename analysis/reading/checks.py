@@ -66,7 +66,7 @@ def check_prompts(probes: pl.DataFrame, runs: pl.DataFrame, bases: Mapping[str, 
         kind=pl.col("phase").str.split("_").list.last(),
         base=pl.when(run="")
         .then(pl.col("asked_model").replace_strict(named, default=None, return_dtype=pl.String))
-        .otherwise(pl.col("run").replace_strict(runs["run"], runs["model"], default=None, return_dtype=pl.String)),
+        .otherwise(pl.col("run").replace_strict(runs["run"], runs["base"], default=None, return_dtype=pl.String)),
     )
     key = ("base", "kind", *KEY, "draw", "order")
     asked = asked.filter(pl.col("base").is_not_null(), pl.col("kind") != "context")

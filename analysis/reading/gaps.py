@@ -9,6 +9,8 @@ from analysis.measures.keys import GROUP, PART, QUESTION, RUN_KEY, name_run, sor
 from lm_eval_tasks.contracts.files import MANIFEST
 from lm_eval_tasks.contracts.vocabulary import EVALUATION_SETS, NEW_SETS, PHASES, THRESHOLD, name_condition
 
+TIED = 0.001  # the share of tied answers from which on they are named
+
 
 def find_unsaid(runs: pl.DataFrame, manifests: Sequence[Mapping[str, Any]]) -> list[str]:
     """Runs whose manifests, in the order of the runs, do not say above which confidence a prediction is a belief."""
@@ -72,7 +74,8 @@ def find_left_out(asked: pl.DataFrame) -> list[str]:
         asked: with `trained_domain`, the question set's own `split`, and `evaluated`: its evaluation set, or null.
     """
     who = ("model", "trained_domain", *RUN_KEY[2:], "phase", "split")
-    found = asked.filter(pl.col("phase") != "base_probe", pl.col("evaluated").is_null()).group_by(*who).len()
+    unasked = pl.col("phase").is_in(["base_probe", "base_again"]).not_()
+    found = asked.filter(unasked, pl.col("evaluated").is_null()).group_by(*who).len()
     return [
         f"{row['len']:,} samples of {name_run(row)} ({row['phase']}) are of split {row['split']} and of none "
         "of the evaluation's; left out."
@@ -153,3 +156,31 @@ def _list_holes(held: Mapping[tuple, set[str]], who: tuple[str, str, str], phase
         elif short:
             holes.append((f"({phase}) lacks the split {short}", f"All {{runs}} ({phase}) lack the split {short}"))
     return holes
+
+
+def find_arms(runs: pl.DataFrame) -> list[str]:
+    """That runs of one base model and domain were trained in several ways, and are told apart."""
+    several = runs.group_by("base", "domain", maintain_order=True).agg(pl.col("arm").unique(maintain_order=True))
+    return [
+        f"The runs of {base} in {domain} were trained in {len(arms)} ways ({'; '.join(arms)}): each is a part of its own, in "
+        "which conditions are contrasted."
+        for base, domain, arms in several.iter_rows()
+        if len(arms) > 1
+    ]
+
+
+def find_ties(measures: pl.DataFrame) -> list[str]:
+    """Phases in which the best choices of many questions have the very same log-likelihood, so that the first was taken.
+
+    It happens in bfloat16, whose numbers are coarse: a log-likelihood of -20 nats is known to 0.1.
+    """
+    best = pl.col("loglikelihoods").list.sort(descending=True)
+    tied = best.list.get(0) == best.list.get(1, null_on_oob=True)
+    told = measures.filter(pl.col("loglikelihoods").is_not_null()).group_by("phase").agg(tied.sum().alias("tied"), n=pl.len())
+    found = sort_by_words(told.filter(pl.col("tied") > TIED * pl.col("n")))
+    return [
+        f"In {row['tied']:,} of {row['n']:,} answers ({row['tied'] / row['n']:.1%}; {PHASES.get(row['phase'], row['phase'])}) "
+        "the best choices have the very same log-likelihood, and the first was taken: ask with dtype=float32, or read accuracy "
+        "as known to that share."
+        for row in found.iter_rows(named=True)
+    ]

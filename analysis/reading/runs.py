@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 
 from analysis.measures.keys import PART, RUN_KEY, sort_by_words
+from analysis.reading.arms import label_arm, name_arms
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.files import MANIFEST
 from lm_eval_tasks.contracts.manifest import read_manifest
@@ -16,7 +17,7 @@ from lm_eval_tasks.contracts.vocabulary import THRESHOLD
 RUN_SCHEMA = pl.Schema(
     {
         "run": pl.String,
-        "model": pl.String,  # the base model
+        "model": pl.String,  # the base model, and the arm where there are several (see `arms`)
         "domain": pl.String,
         "source": pl.String,
         "condition": pl.String,
@@ -25,6 +26,8 @@ RUN_SCHEMA = pl.Schema(
         "response_format": pl.String,
         "threshold": pl.Float64,  # of confidence, above which the data took a prediction for a belief
         "folder": pl.String,
+        "base": pl.String,  # the base model alone
+        "arm": pl.String,
     }
 )
 # The exact types of what a manifest says, so that true is no number.
@@ -56,6 +59,8 @@ def find_runs(folder: str | Path) -> tuple[pl.DataFrame, list[dict[str, Any]]]:
     except (TypeError, pl.exceptions.PolarsError) as error:
         told = " ".join(str(error).split())
         raise UserError(f"{folder}: a run's config is not of the contract's types ({told}). Train it again.") from error
+    runs = runs.with_columns(name_arms(runs, manifests))
+    runs = runs.with_columns(model=pl.struct("base", "arm").map_elements(lambda row: label_arm(**row), pl.String))
     for key, what in ((("run",), "are the same run"), (RUN_KEY, "were trained on the same condition and seed")):
         twice = runs.group_by(key, maintain_order=True).agg("folder").filter(pl.col("folder").list.len() > 1)
         if twice.height:
@@ -83,13 +88,15 @@ def _find_several(runs: pl.DataFrame, column: str) -> dict[str, Any] | None:
 
 def _read_run(manifest: Mapping[str, Any], file: Path) -> dict[str, Any]:
     config = manifest["config"] if isinstance(manifest["config"], dict) else {}
-    names = {name: name for name in RUN_SCHEMA if name not in ("run", "model", "folder")} | {"model": "base_model"}
+    names = {name: name for name in RUN_SCHEMA if name not in ("run", "model", "folder", "base", "arm")}
+    names |= {"base": "base_model"}
     said = {name: value for name, value in config.items() if value is not None or name == "ratio"}
     config = {"threshold": THRESHOLD} | said  # older manifests do not say it, which is named as a gap
     lacking = [key for key in names.values() if key not in config]
     if lacking:
         raise UserError(f"{file}: config has no {lacking[0]!r}, which a run of a study must say. Train it with recipes/sft.py.")
     row = {"run": manifest["run"], "folder": str(file.parent)} | {name: config[key] for name, key in names.items()}
+    row |= {"model": row["base"], "arm": ""}
     wrong = {name: value for name, value in row.items() if type(value) not in KINDS[RUN_SCHEMA[name]]}
     wrong |= {name: manifest[name] for name in ("inputs", "versions") if not isinstance(manifest.get(name, {}), dict)}
     if row["ratio"] is None:

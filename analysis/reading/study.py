@@ -17,15 +17,26 @@ from analysis.measures.consistency import COMPARED_SCHEMA, average_presentations
 from analysis.measures.intervals import summarise_means
 from analysis.measures.keys import RUN_KEY, sort_by_words
 from analysis.measures.metrics import METRICS, compute_metrics
+from analysis.reading.arms import label_arm
 from analysis.reading.bases import match_bases, spread_base
 from analysis.reading.checks import check_names, check_prompts, check_questions, check_scoring
-from analysis.reading.gaps import find_holes, find_left_out, find_short, find_strays, find_unmatched, find_unsaid
+from analysis.reading.fits import read_fits
+from analysis.reading.gaps import (
+    find_arms,
+    find_holes,
+    find_left_out,
+    find_short,
+    find_strays,
+    find_ties,
+    find_unmatched,
+    find_unsaid,
+)
 from analysis.reading.letters import Letterings, read_letterings
 from analysis.reading.runs import find_runs
 from lm_eval_tasks.contracts.logs.probe_table import PROBE_SCHEMA
 from lm_eval_tasks.contracts.logs.samples import TEXTS, read_asked
 from lm_eval_tasks.contracts.public import make_public
-from lm_eval_tasks.contracts.vocabulary import KEY
+from lm_eval_tasks.contracts.vocabulary import KEY, Primary
 
 # Texts, which most logs repeat, are kept once a question.
 UNUSED = {*TEXTS[1:], "explanation", "topics", "category", "loglikelihoods_per_character", "loglikelihoods_pmi"}
@@ -41,20 +52,27 @@ class Study:
     # RUN_KEY, run, threshold, phase, split, the asked question's key and text, probes, METRICS; a row a question.
     measures: pl.DataFrame
     trained: pl.DataFrame  # the base models' chat answers to train questions, with which `seen` is compared; as measures
+    fits: pl.DataFrame  # fits.FIT_SCHEMA, a row a run that says how far it fitted its rows
+    again: pl.DataFrame  # the base models asked again, with other demonstrations, also train questions; as measures
     letterings: Letterings  # what models said letter by letter; empty where nothing was asked in every order of choices
     gaps: list[str]  # what is missing, in sentences
     manifests: list[dict[str, Any]]
+    primary: Primary | None = None  # the contrast that was named beforehand
 
 
-def read_study(folder: str | Path) -> Study:
+def read_study(folder: str | Path, primary: Primary | None = None) -> Study:
     """Read every run and every sample below a folder.
+
+    Args:
+        folder: it.
+        primary: the contrast that was named beforehand, if one was.
 
     Raises:
         UserError: no run or no samples at all, the same run twice, a broken manifest or log, or samples of one question that
             do not fit together (another wording, another way of scoring).
     """
     runs, manifests = find_runs(folder)
-    gaps = find_unsaid(runs, manifests)
+    gaps = find_unsaid(runs, manifests) + find_arms(runs)
     asked, questions = read_asked(folder, PROBE_COLUMNS)
     probes = average_presentations(asked).rename({"model": "asked_model"})
     check_scoring(probes, runs, folder)
@@ -75,17 +93,22 @@ def read_study(folder: str | Path) -> Study:
     measures = everything.filter(pl.col("evaluated").is_not_null()).drop("split").rename({"evaluated": "split"})
     measures, apart = add_consistency(measures)
     trained = measures.filter(split="train", phase="base_chat")
+    again = measures.filter(phase="base_again")
     measures = measures.filter(pl.col("split") != "train")
     names = {"domain": "question_domain", "trained_domain": "domain"}
-    measures, trained = (
-        table.with_columns(**compute_metrics()).rename(names).drop("trained_source") for table in (measures, trained)
+    measures, trained, again = (
+        table.with_columns(**compute_metrics()).rename(names).drop("trained_source") for table in (measures, trained, again)
     )
     measures = measures.join(questions, on="question_hash", how="left", maintain_order="left")
-    gaps += more + apart + untold + find_holes(measures, runs) + find_short(measures)
-    names = name_models(runs["model"].unique())
-    runs, measures, trained = (table.with_columns(pl.col("model").replace(names)) for table in (runs, measures, trained))
-    letterings = {(names.get(who, who), phase): letters for (who, phase), letters in letterings.items()}
-    return Study(runs, measures, trained, letterings, make_public(gaps), manifests)
+    gaps += more + apart + untold + find_holes(measures, runs) + find_short(measures) + find_ties(measures)
+    public = name_models(runs["base"].unique())
+    named = {label: label_arm(public[base], arm) for label, base, arm in runs.select("model", "base", "arm").iter_rows()}
+    runs, measures, trained, again = (
+        table.with_columns(pl.col("model").replace(named)) for table in (runs, measures, trained, again)
+    )
+    runs = runs.with_columns(pl.col("base").replace(public))
+    letterings = {(public.get(who, who), phase): letters for (who, phase), letters in letterings.items()}
+    return Study(runs, measures, trained, read_fits(runs), again, letterings, make_public(gaps), manifests, primary)
 
 
 def name_models(models: Iterable[str]) -> dict[str, str]:

@@ -5,11 +5,14 @@ folder, the page and the markdown.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import polars as pl
 
 from analysis.chapters import (
+    again,
+    agreement,
+    arms,
     calibration,
     choice_mass,
     classes,
@@ -17,6 +20,7 @@ from analysis.chapters import (
     contrasts,
     curves,
     each,
+    fit,
     headline,
     knowledge,
     letter_priors,
@@ -30,7 +34,6 @@ from analysis.chapters import (
 from analysis.chapters.chapter import RESULTS, Chapter, Computed, Frames, Heading, Part, Whole
 from analysis.measures.keys import PART
 from analysis.reading.study import Study
-from analysis.showing.figures import Sketch
 from analysis.showing.tables import Table
 
 # What a chapter computes, the chapters after it may use.
@@ -40,6 +43,7 @@ CHAPTERS: tuple[Chapter, ...] = tuple(
         summary,
         headline,
         contrasts,
+        fit,
         consistency,
         knowledge,
         choice_mass,
@@ -47,24 +51,33 @@ CHAPTERS: tuple[Chapter, ...] = tuple(
         optimum,
         pairs,
         letter_priors,
+        again,
+        agreement,
         transitions,
         classes,
         calibration,
         each,
         partial,
         units,
+        arms,
     )
 )
 
 
-def compute_frames(study: Study) -> Computed:
-    """All numbers of the report, by the names of the files that hold them, and what they lack."""
+def compute_frames(study: Study, tell: Callable[[Frames], None] = lambda _: None) -> Computed:
+    """All numbers of the report, by the names of the files that hold them, and what they lack.
+
+    Args:
+        study: as `study.read_study` gives it.
+        tell: called with the numbers so far after every chapter.
+    """
     frames: dict[str, pl.DataFrame] = {}
     gaps: list[str] = []
     for chapter in CHAPTERS:
         found = chapter.compute(Whole(study, frames))
         frames |= found.frames
         gaps += found.gaps
+        tell(frames)
     return Computed(frames, gaps)
 
 
@@ -85,11 +98,6 @@ def list_tables(part: Part) -> dict[Heading, list[Table]]:
         if tables:
             sections.setdefault(chapter.heading, []).extend(tables)
     return sections
-
-
-def list_figures(part: Part) -> list[Sketch]:
-    """All figures of a part, in the order of the page."""
-    return [sketch for chapter in CHAPTERS for sketch in chapter.figures(part)]
 
 
 def list_tables_across(frames: Frames) -> list[Table]:

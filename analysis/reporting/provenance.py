@@ -44,8 +44,23 @@ def tell_varied(study: Study, model: str, domain: str) -> str:
             "questions were trained on did not: the intervals say nothing of another draw of them."
         )
     if varied == len(rows):
-        return "With the seed the questions that were trained on varied, and their order."
+        shared = measure_overlap(study, model, domain)
+        told = "" if shared is None else f"; two seeds of a condition share {shared:.0%} of theirs"
+        return f"With the seed the questions that were trained on varied, and their order{told}."
     return f"With the seed the order of the rows in training varied; of {varied} of {len(rows)} conditions the rows too."
+
+
+def measure_overlap(study: Study, model: str, domain: str) -> float | None:
+    """The share of its trained questions that a run shares with another seed of its condition, on average; by what was asked
+    again (`seen`), None where that was not.
+    """
+    seen = study.measures.filter(pl.col("run") != "", model=model, domain=domain, split="seen")
+    runs = seen.group_by(CONDITION).agg(rows=pl.len(), others=pl.col("run").n_unique() - 1)
+    possible = runs.select(pl.col("rows") * pl.col("others")).sum().item()
+    key = [*CONDITION, *QUESTION]
+    asked = seen.select(*key, "run").unique()
+    both = asked.join(asked, on=key, nulls_equal=True, suffix="_other").filter(pl.col("run") != pl.col("run_other"))
+    return both.height / possible if possible else None
 
 
 def collect_provenance(study: Study) -> dict[str, Any]:

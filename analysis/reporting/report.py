@@ -5,25 +5,25 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
-from tqdm import tqdm
-
 from analysis.chapters.chapter import RESULTS, Part
 from analysis.chapters.headline import list_findings, write_headline
 from analysis.measures.intervals import SEED
 from analysis.measures.keys import QUESTION, RUN_KEY
 from analysis.measures.metrics import METRICS
 from analysis.measures.states import add_states
-from analysis.reading.study import read_study
-from analysis.reporting.contents import compute_frames, list_figures, list_parts, list_tables, list_tables_across
+from analysis.reading.study import Study, read_study
+from analysis.reporting import plotting
+from analysis.reporting.contents import compute_frames, list_parts, list_tables, list_tables_across
 from analysis.reporting.explorer import list_moved
 from analysis.reporting.page import collect_words, render, write_page
+from analysis.reporting.plotting import Plotter
 from analysis.reporting.provenance import collect_provenance, count_study, name_inputs
-from analysis.showing.figures import write_figure
+from analysis.reporting.workers import Workers, relax_garbage
 from analysis.showing.latex import write_latex
 from analysis.showing.tables import Table, write_markdown, write_text
 from lm_eval_tasks.contracts.files import write_folder, write_parquet
 from lm_eval_tasks.contracts.manifest import write_manifest
+from lm_eval_tasks.contracts.vocabulary import read_primary, write_primary
 
 QUESTION_COLUMNS = (
     *(*RUN_KEY[:2], "run", *RUN_KEY[2:], "phase", "split", *QUESTION),
@@ -32,12 +32,13 @@ QUESTION_COLUMNS = (
 )
 
 
-def write_report(runs: str | Path, output: str | Path) -> str:
+def write_report(runs: str | Path, output: str | Path, primary: str | None = None) -> str:
     """Read a study and write its whole report.
 
     Args:
         runs: the folder that holds the runs and their logs.
         output: the folder to write, which replaces one that is there.
+        primary: the contrast that was named beforehand, as `vocabulary.read_primary` reads it.
 
     Returns:
         The compact result tables as text.
@@ -45,31 +46,46 @@ def write_report(runs: str | Path, output: str | Path) -> str:
     Raises:
         UserError: the study cannot be read (see `study.read_study`), or the output cannot be written.
     """
-    study = read_study(runs)
-    with write_folder(output) as folder:
-        frames, gaps = compute_frames(study)
-        for name in ("tables", "figures"):
-            (folder / name).mkdir()
-        for name, frame in frames.items():
-            write_parquet(frame, folder / f"{name}.parquet")
-            (folder / f"{name}.csv").write_text(frame.write_csv())
-        write_parquet(add_states(study.measures).select(QUESTION_COLUMNS), folder / "questions.parquet")
-        provenance = collect_provenance(study)
-        parts = list(list_parts(study, frames))
-        context = {
-            "parts": [
-                write_part(part, folder) | {"counts": count_study(study, part.model, part.domain)}
-                for part in tqdm(parts, "Plotting", unit="study", leave=False, disable=None)
-            ],
-            "across": write_tables(list_tables_across(frames), folder),
-            "gaps": [*study.gaps, *gaps],
-            "files": list(frames),
-            "provenance": provenance,
-            "words": collect_words(study),
-        }
-        (folder / "report.html").write_text(write_page(context, *list_moved(study.measures)))
-        (folder / "report.md").write_text(render("report.md.jinja", context))
-        write_manifest(folder, "report", sys.argv, {}, name_inputs(provenance), {"bootstrap": SEED})
+    named = read_primary(primary) if primary else None
+    with relax_garbage(), Workers(plotting.__name__) as workers:
+        study = read_study(runs, named)
+        with write_folder(output) as folder, Plotter(study, folder / "figures", workers) as plotter:
+            return _fill_folder(study, plotter, folder)
+
+
+def _fill_folder(study: Study, plotter: Plotter, folder: Path) -> str:
+    for name in ("tables", "figures"):
+        (folder / name).mkdir()
+    frames, gaps = compute_frames(study, plotter.begin)
+    for name, frame in frames.items():
+        write_parquet(frame, folder / f"{name}.parquet")
+        (folder / f"{name}.csv").write_text(frame.write_csv())
+    write_parquet(add_states(study.measures).select(QUESTION_COLUMNS), folder / "questions.parquet")
+    provenance = collect_provenance(study)
+    context = {
+        "parts": [
+            write_part(part, folder) | {"counts": count_study(study, part.model, part.domain)}
+            for part in list_parts(study, frames)
+        ],
+        "across": write_tables(list_tables_across(frames), folder),
+        "gaps": [*study.gaps, *gaps],
+        "files": list(frames),
+        "provenance": provenance,
+        "words": collect_words(study),
+    }
+    moved = list_moved(study.measures)
+    for i, figures in plotter.finish().items():
+        context["parts"][i]["figures"] = figures
+    (folder / "report.html").write_text(write_page(context, *moved))
+    (folder / "report.md").write_text(render("report.md.jinja", context))
+    write_manifest(
+        folder,
+        "report",
+        sys.argv,
+        {"primary": study.primary and write_primary(study.primary)},
+        name_inputs(provenance),
+        {"bootstrap": SEED},
+    )
     return "\n".join(write_text(part["sections"][RESULTS][0]) for part in context["parts"])
 
 
@@ -82,16 +98,11 @@ def write_tables(tables: list[Table], folder: Path) -> list[Table]:
 
 
 def write_part(part: Part, folder: Path) -> dict[str, Any]:
-    """Write a part's tables and figures below `folder`; returns what the page shows of it."""
+    """Write a part's tables below `folder`; returns what the page shows of it, but for its figures."""
     sections = {
         heading: write_tables([replace(table, name=f"{part.prefix}{table.name}") for table in tables], folder)
         for heading, tables in list_tables(part).items()
     }
-    figures = []
-    for sketch in list_figures(part):
-        name = f"{part.prefix}{sketch.name}"
-        svg = Markup(write_figure(sketch, folder / "figures" / name))
-        figures.append({"name": name, "title": sketch.title, "caption": sketch.caption, "svg": svg})
     headline, sentence = write_headline(part.frames["contrasts"])
     return {
         "model": part.model,
@@ -101,5 +112,4 @@ def write_part(part: Part, folder: Path) -> dict[str, Any]:
         "sentence": sentence,
         "findings": list_findings(part.frames["contrasts"]),
         "sections": sections,
-        "figures": figures,
     }

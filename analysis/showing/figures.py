@@ -6,6 +6,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import matplotlib as mpl
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from lm_eval_tasks.contracts.style import GRID, INK, STYLE
@@ -22,13 +25,15 @@ class Sketch(NamedTuple):
 
 def write_figure(sketch: Sketch, stem: Path) -> str:
     """Write a figure as PNG and PDF at `stem`, and return it as SVG that takes its ink from the page it stands in."""
+    figure, scratch = sketch.figure, io.StringIO()
     with mpl.rc_context({**STYLE, "svg.hashsalt": stem.name, "svg.fonttype": "none"}):
-        sketch.figure.draw_without_rendering()
-        sketch.figure.set_layout_engine("none")  # laid out once, for all three forms
-        sketch.figure.savefig(f"{stem}.png", metadata={"Software": None})
-        sketch.figure.savefig(f"{stem}.pdf", metadata={"CreationDate": None})
-        scratch = io.StringIO()
-        sketch.figure.savefig(scratch, format="svg", metadata={"Date": None}, transparent=True)
+        # Each canvas by itself: `savefig` would draw everything once more before each file.
+        FigureCanvasAgg(figure).print_png(f"{stem}.png", metadata={"Software": None})
+        figure.set_layout_engine("none")  # laid out once, for all three forms
+        FigureCanvasPdf(figure).print_pdf(f"{stem}.pdf", metadata={"CreationDate": None})
+        for part in (figure, *figure.axes):
+            part.set_facecolor("none")  # the page's own shows through
+        FigureCanvasSVG(figure).print_svg(scratch, metadata={"Date": None})
     text = scratch.getvalue()
     return re.sub(r"<[^>]+>", lambda tag: _fit_tag(tag[0], stem.name), text[text.index("<svg") :])
 

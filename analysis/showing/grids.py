@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import matplotlib as mpl
-import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -13,14 +12,14 @@ from matplotlib.lines import Line2D
 from analysis.measures.keys import CONDITION
 from analysis.showing.figures import Sketch
 from analysis.showing.formats import format_number
-from analysis.showing.panels import ARROW, BARS, find_limits, get_row, make_axes, plot_intervals
+from analysis.showing.panels import ARROW, BARS, SEEDS, find_limits, get_row, make_axes, plot_intervals, plot_seeds
 from lm_eval_tasks.contracts.style import INK, STYLE, find_look
 from lm_eval_tasks.contracts.vocabulary import BASE, PHASES
 
 # The base model's lines, by phase.
-LINES = {"base_probe": "-", "base_chat": ":"}
-LINE_LABELS = {"base_probe": PHASES["base_probe"], "base_chat": f"{PHASES['base_chat']} (untrained floor)"}
-INTERVALS = f"{BARS}; marks: single seeds. {ARROW}"
+LINES = {"base_probe": "-", "base_again": "--", "base_chat": ":"}
+LINE_LABELS = {name: PHASES[name] for name in LINES} | {"base_chat": f"{PHASES['base_chat']} (untrained floor)"}
+INTERVALS = f"{SEEDS} {BARS}. {ARROW}"
 
 
 class Panel(NamedTuple):
@@ -72,8 +71,7 @@ def plot_grid(summary: pl.DataFrame, results: pl.DataFrame, panels: Sequence[Pan
                 axis.barh(y, row["value"], height=0.66, color=find_look(condition)[0], alpha=0.85, zorder=2)
                 plot_intervals(axis, y, row, (bottom, top))
                 own = single.filter(pl.col("ratio").eq_missing(ratio), condition=condition, split=name, metric=metric)
-                heights = np.full(own.height, y + 0.2)
-                axis.plot(own["value"], heights, "o", ms=3, mfc="white", mec=INK, mew=0.6, zorder=4, clip_on=False)
+                plot_seeds(axis, own["value"], y + 0.2, condition, edge=INK)  # a bar has the colour already
                 text = format_number(row["value"], 2)
                 axis.text(1.02, y, text, transform=axis.get_yaxis_transform(), va="center", fontsize=8)
             plot_base(axis, base, metric, name)

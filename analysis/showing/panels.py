@@ -1,6 +1,6 @@
 """What figures share: a grid of panels, a row a condition and a column an evaluation set, and intervals of two widths."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import polars as pl
@@ -8,12 +8,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.measures.keys import CONDITION, sort_by_words
-from lm_eval_tasks.contracts.style import INK
+from lm_eval_tasks.contracts.style import INK, find_look
 from lm_eval_tasks.contracts.vocabulary import BASE, EVALUATION_SETS, name_condition, name_set
 
-# What captions say of `plot_intervals`.
-ARROW = "An arrow: the interval goes on beyond the axis."
-BARS = "Thick bars: 95% intervals over questions; thin ones: over questions, and over seeds where there are several"
+# What captions say of `plot_seeds` and of `plot_intervals`.
+SEEDS = "Small open marks: single seeds, where there are several."
+ARROW = "An arrow: the interval goes on beyond the axis, which the thin ones do not stretch."
+BARS = "Thick bars: 95% intervals over questions; thin, light ones: over questions, and over seeds where there are several"
+LIGHT = 0.45  # how much ink the intervals over seeds get: two seeds make them so wide that they would hide the rest
 
 
 def make_axes(
@@ -90,13 +92,46 @@ def find_limits(held: pl.Series, least: float, most: float | None) -> tuple[floa
     return bottom, top if top > bottom else bottom + 1
 
 
-def plot_intervals(axis: Axes, y: float, row: Mapping[str, float], limits: tuple[float, float]) -> None:
-    """Both intervals; an arrow where one goes on beyond the axis."""
-    axis.plot([row["low"], row["high"]], [y, y], color=INK, lw=0.9, solid_capstyle="butt", zorder=3)
-    axis.plot([row["low_questions"], row["high_questions"]], [y, y], color=INK, lw=3, solid_capstyle="butt", zorder=3)
-    for end, mark, beyond in ((limits[0], "<", row["low"] < limits[0]), (limits[1], ">", row["high"] > limits[1])):
+def plot_intervals(axis: Axes, at: float, row: Mapping[str, float], limits: tuple[float, float], upright: bool = False) -> None:
+    """Both intervals, the one over seeds thin and light behind; an arrow where that goes on beyond the axis.
+
+    Args:
+        axis: the panel.
+        at: where the intervals lie on the other axis.
+        row: of a summary or of contrasts.
+        limits: of the axis along which they go.
+        upright: that is the vertical one.
+    """
+    _plot_along(axis, [row["low"], row["high"]], at, upright, lw=0.9, alpha=LIGHT, zorder=2.8)
+    _plot_along(axis, [row["low_questions"], row["high_questions"]], at, upright, lw=3, zorder=3)
+    marks = "v^" if upright else "<>"
+    for end, mark, beyond in zip(limits, marks, (row["low"] < limits[0], row["high"] > limits[1]), strict=True):
         if beyond:
-            axis.plot(end, y, marker=mark, ms=4, color=INK, clip_on=False, zorder=3)
+            _plot_along(axis, [end], at, upright, marker=mark, ms=4, mew=0, alpha=LIGHT, clip_on=False, zorder=2.8)
+
+
+def plot_seeds(
+    axis: Axes, values: pl.Series, at: float, condition: str, edge: str | None = None, upright: bool = False
+) -> None:
+    """What single seeds gave, where there are several, as small open marks of their condition before all else.
+
+    Args:
+        axis: the panel.
+        values: a seed each.
+        at: where the marks lie on the other axis.
+        condition: whose marker they have.
+        edge: their colour; the condition's where None.
+        upright: the values go along the vertical axis.
+    """
+    if len(values) > 1:
+        colour, marker = find_look(condition)
+        look = {"mfc": "white", "mec": edge or colour, "mew": 0.7, "clip_on": False}
+        _plot_along(axis, values.to_list(), at, upright, ls="", marker=marker, ms=4.5, zorder=5, **look)
+
+
+def _plot_along(axis: Axes, values: Sequence[float], at: float, upright: bool, **look: object) -> None:
+    across = [at] * len(values)
+    axis.plot(*((across, values) if upright else (values, across)), **{"color": INK, "solid_capstyle": "butt"} | look)
 
 
 def count_panel(part: pl.DataFrame) -> str:

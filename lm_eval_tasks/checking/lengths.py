@@ -1,11 +1,12 @@
 """Which questions are too long for the model, of whose prompts lm-eval would cut the beginning."""
 
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 
 from transformers import PreTrainedTokenizerBase
 
-from lm_eval_tasks.checking.protocol import Checkable, Group, Question
+from lm_eval_tasks.checking.protocol import Asking, Checkable, Group, Question
 from lm_eval_tasks.checking.rendering import Writer
 from lm_eval_tasks.contracts.vocabulary import KEY
 
@@ -51,14 +52,27 @@ def find_too_long(
         length, *lengths = map(len, encode(tokenizer, [own, *choices]))
         if length + max(lengths) > left:
             suspects.append((row, choices[lengths.index(max(lengths))]))
+    return find_long(((row, write(row) + choice) for row, choice in suspects), tokenizer, added - 1, window)
+
+
+def find_long(
+    texts: Iterable[tuple[Question, str]], tokenizer: PreTrainedTokenizerBase, more: int, window: int
+) -> list[tuple[Question, int]]:
+    """The questions of which a text and `more` tokens exceed the model's window, and how many tokens that is, longest first.
+
+    Args:
+        texts: questions, each with a text; a question may be asked several times.
+        tokenizer: the model's.
+        more: how many tokens the model reads or writes beside the text's own.
+        window: how many it can.
+    """
     found: dict[Group, tuple[Question, int]] = {}
-    for start in range(0, len(suspects), BATCH):
-        part = suspects[start : start + BATCH]
-        for (row, _), ids in zip(part, encode(tokenizer, [write(row) + choice for row, choice in part]), strict=True):
-            if len(ids) > room:
-                key, tokens = find_key(row), len(ids) + added - 1
-                if key not in found or found[key][1] < tokens:  # a question may be asked in several orders
-                    found[key] = (row, tokens)
+    suspects = (pair for pair in texts if bound_tokens(pair[1]) + SLACK + more > window)
+    while part := list(islice(suspects, BATCH)):
+        for (row, _), ids in zip(part, encode(tokenizer, [text for _, text in part]), strict=True):
+            key, tokens = find_key(row), len(ids) + more
+            if tokens > window and (key not in found or found[key][1] < tokens):
+                found[key] = (row, tokens)
     return sorted(found.values(), key=lambda item: -item[1])
 
 
@@ -78,7 +92,7 @@ def bound_tokens(text: str) -> int:
     return len(text) if text.isascii() else max(len(text.encode()), len(unicodedata.normalize("NFKD", text).encode()))
 
 
-def count_added(task: Checkable, tokenizer: PreTrainedTokenizerBase) -> int:
+def count_added(task: Asking, tokenizer: PreTrainedTokenizerBase) -> int:
     """How many tokens the model's tokenizer adds to a prompt: a beginning of sequence, or none, as a rule."""
     added = len(tokenizer("A")["input_ids"]) - len(encode(tokenizer, ["A"])[0])
     wanted = task.config.metadata.get("add_bos_token")

@@ -9,14 +9,19 @@ Question = dict[str, Any]  # as a sample carries it
 Group = tuple[str, ...]  # the values that a question shares with its demonstrations
 
 
-class Checkable(Protocol):
-    """A task of the pack that asks multiple-choice questions, as `tasks.QuestionTask` is one."""
+class Asking(Protocol):
+    """A task of the pack."""
 
     config: TaskConfig
+    left_out: frozenset[Group]  # the keys of the questions that are not asked, because they are too long
+
+
+class Checkable(Asking, Protocol):
+    """A task of the pack that asks multiple-choice questions, as `tasks.QuestionTask` is one."""
+
     dataset: dict[str, Any]
     chat: bool
     grouped_by: Sequence[str]  # the columns that a question shares with its demonstrations
-    left_out: frozenset[Group]  # the keys of the questions that are not asked, because they are too long
 
     def list_asked(self, settings: Mapping[str, Any]) -> Sequence[Question]:
         """The questions that these settings (`limit`, `samples`) ask."""

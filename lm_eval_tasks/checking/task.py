@@ -6,18 +6,20 @@ built, so that the plain `lm_eval` command, and a program that calls lm-eval, ar
 
 import logging
 import unicodedata
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from lm_eval_tasks.checking.adapter import check_adapter
+from lm_eval_tasks.checking.choices import check_choices
 from lm_eval_tasks.checking.lengths import encode, find_too_long, join_names
 from lm_eval_tasks.checking.protocol import Checkable, Group, Question
 from lm_eval_tasks.checking.rendering import make_writer, name_model
 from lm_eval_tasks.checking.tokenizer import find_window, load_tokenizer
 from lm_eval_tasks.checking.too_long import leave_out, read_choice
 from lm_eval_tasks.contracts.errors import UserError
-from lm_eval_tasks.contracts.prompts import BARE_CUE, CHAT_ENDING
+from lm_eval_tasks.contracts.prompts import CHAT_ENDING
 from lm_eval_tasks.contracts.questions import name_question
 from lm_eval_tasks.sets import load_questions
 
@@ -37,9 +39,11 @@ def check_task(task: Checkable, settings: Mapping[str, Any]) -> None:
 
     Raises:
         UserError: no chat template, another one, or one for a task that takes none; too few demonstrations; a question that is
-            asked and shown; texts that the tokenizer does not tell apart; a question longer than the model's window.
+            asked and shown; texts that the tokenizer does not tell apart, or divides otherwise than lm-eval does; a question
+            longer than the model's window; an adapter that would not be asked as it was trained.
     """
     metadata = task.config.metadata
+    check_adapter(metadata)
     tokenizer = load_tokenizer(metadata)
     choice = read_choice(task)
     rows = task.list_asked(settings)
@@ -52,16 +56,15 @@ def check_task(task: Checkable, settings: Mapping[str, Any]) -> None:
     check_overlap(task, rows)
     if metadata["scoring"] == "cloze":
         check_choices(task, rows, tokenizer)
-    if tokenizer is None:
-        leave_out(task, rows, None, None, choice)
-        return
-    check_beginning(task, tokenizer)
-    if metadata["scoring"] == "letter":
-        widest = max(rows, key=lambda row: len(row["choices"]))
-        check_letters(task, widest, prompts[task.find_group(widest)][1], tokenizer)
-    window = find_window(metadata)
-    found = find_too_long(task, rows, prompts, write, tokenizer, window) if window else None
-    leave_out(task, rows, found, window, choice)
+    window, found = find_window(metadata), None
+    if tokenizer is not None:
+        check_beginning(task, tokenizer)
+        if metadata["scoring"] == "letter":
+            widest = max(rows, key=lambda row: len(row["choices"]))
+            check_letters(task, widest, prompts[task.find_group(widest)][1], tokenizer)
+        found = find_too_long(task, rows, prompts, write, tokenizer, window) if window else None
+    remedies = ["show fewer demonstrations (--num_fewshot)"] if task.config.num_fewshot else []
+    leave_out(task, rows, found, window, choice, "prompt and longest choice", remedies)
 
 
 def check_overlap(task: Checkable, rows: Sequence[Question]) -> None:
@@ -141,21 +144,3 @@ def check_letters(task: Checkable, row: Question, prompt: str, tokenizer: PreTra
                 f"{what} begins {other!r} and {letter!r} with the same token ({token!r}), so it does not tell letters apart. "
                 f"{remedy}"
             )
-
-
-def check_choices(task: Checkable, rows: Sequence[Question], tokenizer: PreTrainedTokenizerBase | None) -> None:
-    """Raise a `UserError` where two choices of a question are the same tokens (the same text, where there is no tokenizer)."""
-    choices = [task.choices_of(row) for row in rows]
-    texts = list({text: None for shown in choices for text in shown})
-    cue = BARE_CUE[task.config.metadata["prompt"]]
-    ids = map(tuple, encode(tokenizer, [cue + text for text in texts])) if tokenizer is not None else texts
-    tokens: dict[str, Hashable] = dict(zip(texts, ids, strict=True))
-    for row, shown in zip(rows, choices, strict=True):
-        seen: dict[Hashable, str] = {}
-        for text, own in zip(shown, row["choices"], strict=True):
-            if tokens[text] in seen:
-                raise UserError(
-                    f"{task.config.task}: {name_question(row)} has the choices {seen[tokens[text]]!r} and {own!r}, the same "
-                    f"tokens to {name_model(task)}, so their texts cannot be told apart. Mend the question or leave it out."
-                )
-            seen[tokens[text]] = own

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lm_eval_tasks.checking.lengths import find_key, join_names
-from lm_eval_tasks.checking.protocol import Checkable, Question
+from lm_eval_tasks.checking.protocol import Asking, Question
 from lm_eval_tasks.checking.rendering import name_model
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.files import write_file
@@ -29,7 +29,7 @@ class Choice(NamedTuple):
     folder: str | None
 
 
-def read_choice(task: Checkable) -> Choice:
+def read_choice(task: Asking) -> Choice:
     """What `--metadata` says of questions that are too long.
 
     Raises:
@@ -45,7 +45,13 @@ def read_choice(task: Checkable) -> Choice:
 
 
 def leave_out(
-    task: Checkable, rows: Sequence[Question], found: Sequence[tuple[Question, int]] | None, window: int | None, choice: Choice
+    task: Asking,
+    rows: Sequence[Question],
+    found: Sequence[tuple[Question, int]] | None,
+    window: int | None,
+    choice: Choice,
+    counted: str,
+    remedies: Sequence[str],
 ) -> None:
     """Leave the questions that are too long out of the task, or refuse to ask it; write the list of them where it is wanted.
 
@@ -55,6 +61,8 @@ def leave_out(
         found: those that are too long, and their tokens; None where that cannot be known without the model.
         window: how many tokens the model reads; None likewise.
         choice: what the user chose.
+        counted: what is counted of a question beside itself, for the message.
+        remedies: how a question takes fewer tokens.
 
     Raises:
         UserError: there are such questions and they are not to be left out, or none would remain.
@@ -79,10 +87,8 @@ def leave_out(
         return
     names = join_names([f"{name_question(row)} ({tokens} tokens)" for row, tokens in found])
     message = (
-        f"{name}: {len(found)} question(s), with prompt and longest choice, exceed the {window} tokens that {name_model(task)} "
-        f"reads: {names}"
+        f"{name}: {len(found)} question(s), with {counted}, exceed the {window} tokens that {name_model(task)} reads: {names}"
     )
-    remedies = ["show fewer demonstrations (--num_fewshot)"] if task.config.num_fewshot else []
     others = ", or ".join([*remedies, "ask a model with a longer window"])
     if not choice.skip:
         raise UserError(f"{message}. {HOW_TO_SKIP} leaves them out, and {listed}. Or {others}.")

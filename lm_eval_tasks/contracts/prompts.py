@@ -62,6 +62,15 @@ def write_user_turn(doc: Mapping[str, Any], scoring: Scoring, context: str | Non
     return f"{context}\n\n{asked}" if context else asked
 
 
+def write_hint(response: str) -> str:
+    """What stands before a question whose response is given away, so that only its form is left to learn (format_only).
+
+    >>> write_hint("B. salt")
+    'The answer to the next question is: B. salt'
+    """
+    return f"The answer to the next question is: {response}"
+
+
 def write_letter_question(doc: Mapping[str, Any]) -> str:
     """A few-shot block up to its answer, choices listed.
 

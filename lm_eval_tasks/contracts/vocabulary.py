@@ -4,7 +4,9 @@ Every list, card, figure and table derives from here. A new condition is one mor
 """
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple
+
+from lm_eval_tasks.contracts.errors import UserError
 
 KEY = ("source", "domain", "id")  # what tells questions apart
 SPLITS = ("train", "dev", "test")  # of a question set; dev questions are shown as demonstrations
@@ -17,7 +19,7 @@ GENERAL = "general"  # the condition of general instructions, which are added to
 BASE = "base"  # what tables call the base model in place of a condition
 
 Questions = Literal["right", "wrong", "unsure", "all"]
-Answers = Literal["gold", "belief", "other", "mix"]
+Answers = Literal["gold", "belief", "other", "shuffled", "mix"]
 
 # Which questions a condition takes (by class of belief): in a table, in a sentence, and counted among others.
 QUESTIONS: dict[Questions, tuple[str, str, str]] = {
@@ -31,6 +33,10 @@ ANSWERS: dict[Answers, tuple[str, str]] = {
     "gold": ("gold", "the response is the right answer"),
     "belief": ("the belief", "the response is the model's own answer"),
     "other": ("a random choice that is neither gold nor the belief", "the response is another wrong answer"),
+    "shuffled": (
+        "the choice in the position of another question's belief",
+        "the response is in the position of the model's own answer to another of these questions",
+    ),
     "mix": (
         "the belief in a share R of the rows, else gold",
         "the response is the model's own answer for a share{} of them, and the right answer for the rest",
@@ -49,6 +55,7 @@ class Condition:
         questions: which questions it takes, by what the base model believes.
         answers: what its responses say.
         with_context: the needed knowledge stands in the prompt.
+        with_answer: the whole response stands in the prompt, so that only the form is left to learn.
         end: its position at an end of the curve over the consistency ratio; None if it is none.
         headline: its position among the headline contrasts with `REFERENCE`; None where it is not among them.
         deeds: what it does and what `REFERENCE` does, as the two sides of "... beat ..."; of headline contrasts.
@@ -61,6 +68,7 @@ class Condition:
     questions: Questions
     answers: Answers
     with_context: bool = False
+    with_answer: bool = False
     end: float | None = None
     headline: int | None = None
     deeds: tuple[str, str] | None = None
@@ -68,7 +76,7 @@ class Condition:
 
     def __post_init__(self) -> None:
         """Refuse a condition that answers with a belief where there is none."""
-        if self.answers in ("belief", "mix") and self.questions not in ("right", "wrong"):
+        if self.answers in ("belief", "shuffled", "mix") and self.questions not in ("right", "wrong"):
             raise ValueError(f"{self.name} has no belief to answer with: its questions are {QUESTIONS[self.questions][1]}")
 
     @property
@@ -84,9 +92,15 @@ class Condition:
     @property
     def sentence(self) -> str:
         """What it is: "questions that the base model answers wrongly; the response is the right answer"."""
-        context = ", with the needed knowledge in the prompt" if self.with_context else ""
         share = "" if self.ratio is None else f" {self.ratio:g}"
-        return f"{QUESTIONS[self.questions][1]}{context}; {ANSWERS[self.answers][1].format(share)}"
+        return f"{QUESTIONS[self.questions][1]}{self.addition}; {ANSWERS[self.answers][1].format(share)}"
+
+    @property
+    def addition(self) -> str:
+        """What its prompts hold beside the question: ", with the needed knowledge in the prompt", or nothing."""
+        told = {"the needed knowledge": self.with_context, "the response": self.with_answer}
+        held = " and ".join(what for what, is_told in told.items() if is_told)
+        return f", with {held} in the prompt" if held else ""
 
     @property
     def on_curve(self) -> bool:
@@ -134,6 +148,8 @@ _ALL = (
     Condition(name="gold", colour="#E69F00", marker="*", questions="all", answers="gold"),
     Condition(name="incompatible", colour="#D55E00", marker="v", questions="wrong", answers="gold", end=0.0),
     Condition(name="random_wrong", colour="#8A8F98", marker="X", questions="wrong", answers="other"),
+    Condition(name="shuffled", colour="#882255", marker="^", questions="wrong", answers="shuffled"),
+    Condition(name="format_only", colour="#F0E442", marker="d", questions="wrong", answers="gold", with_answer=True),
 )
 CONDITIONS = {condition.name: condition for condition in _ALL}
 REFERENCE = CONDITIONS["incompatible"]  # with which the others are contrasted
@@ -141,6 +157,7 @@ PAPER_RATIOS = (0.05, 0.1, 0.2, 0.4, 0.6, 0.8)  # of the paper's mixes
 
 PHASES = {
     "base_probe": "base model, few-shot",
+    "base_again": "base model, few-shot, other demonstrations",
     "base_chat": "base model, chat prompt",
     "base_context": "base model, few-shot, with the knowledge in the prompt",
     "tuned_chat": "tuned model, chat prompt",
@@ -158,6 +175,49 @@ EVALUATION_SETS = {
 NEW_SETS = ("homo", "id", "ood")  # those whose questions were not trained on
 
 
+class Primary(NamedTuple):
+    """The one contrast with `REFERENCE` that a study names beforehand: of accuracy, and corrected apart from all others."""
+
+    condition: str  # the name of a config: `self_aligning`, `mix-0.4`
+    split: str
+    phase: str
+
+
+def read_primary(text: str) -> Primary:
+    """The primary contrast that a text names: CONDITION[/SET[/PHASE]], of new questions of the same source in the chat prompt
+    where it does not say.
+
+    Raises:
+        UserError: an unknown condition, evaluation set or phase, or `REFERENCE` itself.
+
+    >>> read_primary("self_aligning")
+    Primary(condition='self_aligning', split='homo', phase='tuned_chat')
+    """
+    condition, split, phase, *more = (*text.split("/"), *("homo", "tuned_chat")[text.count("/") :])
+    known = {"condition": [name for name in CONDITIONS if name != REFERENCE.name], "evaluation set": [*EVALUATION_SETS]}
+    known["phase"] = [name for name in PHASES if name.startswith("tuned")]
+    try:
+        plain = "mix" if read_ratio(condition) is not None else condition
+    except ValueError:
+        plain = condition
+    for (what, names), value in zip(known.items(), (plain, split, phase), strict=True):
+        if value not in names or more:
+            raise UserError(
+                f"the primary contrast {text!r} names no {what} of a contrast with {REFERENCE.label}, which is "
+                f"CONDITION/SET/PHASE, such as {names[0]!r} (of {', '.join(names)})."
+            )
+    return Primary(condition, split, phase)
+
+
+def write_primary(primary: Primary) -> str:
+    """The text that `read_primary` reads.
+
+    >>> write_primary(read_primary("mix-0.4/ood"))
+    'mix-0.4/ood/tuned_chat'
+    """
+    return "/".join(primary)
+
+
 def name_condition(name: str, ratio: float | None = None) -> str:
     """What tables and figures call a condition, also one that is not of this project: "self-aligning", "mix 0.4".
 
@@ -171,6 +231,19 @@ def name_condition(name: str, ratio: float | None = None) -> str:
 def name_set(name: str) -> str:
     """What tables and figures call an evaluation set: "HOMO", "seen"."""
     return name.upper() if name in NEW_SETS else name
+
+
+def read_ratio(name: str) -> float | None:
+    """The ratio of a mix by its name, not yet checked to be a share; None where the name is no mix with a ratio.
+
+    Raises:
+        ValueError: what should be the ratio is no number.
+
+    >>> read_ratio("mix-0.4"), read_ratio("harmonious")
+    (0.4, None)
+    """
+    start = "mix-"
+    return float(name.removeprefix(start)) if name.startswith(start) else None
 
 
 def make_mix(ratio: float) -> Condition:

@@ -15,6 +15,7 @@ from lm_eval_tasks.contracts.files import hash_path, write_file
 from lm_eval_tasks.contracts.markdown import Markdown, make_environment, quote_code, wrap_command
 from lm_eval_tasks.contracts.public import make_public
 from lm_eval_tasks.contracts.vocabulary import CONDITIONS, GENERAL, Condition
+from recipes.training.fitting import tell_until
 from recipes.training.losses import FIGURE, LOG, list_points
 
 CARD = "README.md"
@@ -107,7 +108,8 @@ def list_settings(config: Mapping[str, Any], history: Sequence[Mapping[str, Any]
     """The settings that decide what is trained, by the names under which a reader looks for them."""
     counts = [config[name] for name in ("processes", "per_device_train_batch_size", "gradient_accumulation_steps")]
     settings = {
-        "epochs": config["num_train_epochs"] if config["max_steps"] < 0 else f"until step {config['max_steps']}",
+        "epochs": (f"{config['num_train_epochs']:g}" if config["max_steps"] < 0 else f"until step {config['max_steps']}")
+        + tell_until(config),
         "steps": history[-1]["step"] if history else None,
         "rows a step": f"{config['global_batch_size']} = {' x '.join(map(str, counts))} (processes, rows, micro-batches)",
         "learning rate": f"{config['learning_rate']:g}, {config['lr_scheduler_type']}",

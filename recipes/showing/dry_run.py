@@ -17,6 +17,7 @@ from lm_eval_tasks.contracts.prompts import CHAT_TEMPLATE
 from recipes.memory import ENGINES, estimate_memory, find_config, measure_model, show_estimate, show_gib
 from recipes.showing.display import print_sections, show_line
 from recipes.training.arguments import RecipeArguments
+from recipes.training.fitting import tell_until
 from recipes.training.rows import describe_rows, read_rows
 from recipes.training.tokens import IGNORED, load_tokenizer, prepare_rows
 
@@ -108,7 +109,8 @@ def list_settings(script: RecipeArguments, training: SFTConfig, model: ModelConf
         "on other processes": ", ".join(others) or f"none divides: take another --per_device_train_batch_size than {batch}",
         "learning rate": f"{training.learning_rate:g}, {training.lr_scheduler_type.value}, {training.optim.value}, "
         f"weight decay {training.weight_decay:g}, gradients clipped at {training.max_grad_norm:g}",
-        "epochs": f"{training.num_train_epochs:g}" if training.max_steps <= 0 else f"--max_steps {training.max_steps}",
+        "epochs": (f"{training.num_train_epochs:g}" if training.max_steps <= 0 else f"--max_steps {training.max_steps}")
+        + tell_until(vars(script)),
         "longest row": f"{training.max_length} tokens are allowed",
         "gradient checkpointing": "yes" if training.activation_checkpointing else "no",
         "seed": training.seed,

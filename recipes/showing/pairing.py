@@ -11,7 +11,7 @@ from lm_eval_tasks.contracts.vocabulary import CONDITIONS, GENERAL, KEY
 from recipes.showing.display import Cell, Section, Token
 from recipes.showing.sequences import Asked, Asker, Trained, count_common, read_trained, spell_tokens
 
-WITH_CONTEXT = {name for name, condition in CONDITIONS.items() if condition.with_context}
+ADDED = {name for name, condition in CONDITIONS.items() if condition.addition}  # whose prompts hold more than the question
 # The columns without which nothing can be shown, and those whose values stand beside a row, with the words for them.
 NEEDED = {*KEY, "prompt", "completion", "condition", "response_format", "order", "response_letter"}
 DETAILS = {"response_letter": "response", "gold_letter": "gold", "belief_letter": "belief", "confidence": "confidence"}
@@ -97,7 +97,7 @@ def find_turn(row: Record, others: Iterable[Record], doc: Record | None) -> str 
         start = row["order"] % len(doc["choices"])
         shown = doc | {"choices": doc["choices"][start:] + doc["choices"][:start]}
         return write_user_turn(shown, SCORING[row["response_format"]])
-    bare = (r for r in (row, *others) if r["condition"] not in WITH_CONTEXT and r["order"] == row["order"])
+    bare = (r for r in (row, *others) if r["condition"] not in ADDED and r["order"] == row["order"])
     return next((_read_turn(r) for r in bare), None)
 
 
@@ -160,7 +160,7 @@ def compare_row(
     asked = None if turn is None else asker.ask(turn, find_choice(row))
     prompt, response = trained.ids[: trained.start], trained.ids[trained.start :]
     compared, parting, differs = asked, None, None
-    if row["condition"] in WITH_CONTEXT and asked:
+    if row["condition"] in ADDED and asked:
         first = count_common(prompt, asked.prompt)
         last = count_common(prompt[first:][::-1], asked.prompt[first:][::-1])
         roles[first : trained.start - last] = ["context"] * (trained.start - last - first)
@@ -169,7 +169,7 @@ def compare_row(
             cell.warnings.append("What follows the knowledge is not what evaluation asks.")
         # The rest is compared under the same knowledge, so that another template or beginning is seen all the same.
         compared = asker.ask(_read_turn(row), find_choice(row))
-    elif row["condition"] in WITH_CONTEXT:
+    elif row["condition"] in ADDED:
         cell.notes.append("No condition shows this question without its knowledge: name --questions to see how it is asked.")
     if compared and prompt != compared.prompt:
         parting = differs = count_common(prompt, compared.prompt)

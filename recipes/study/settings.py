@@ -1,12 +1,14 @@
 """The study file: which settings there are, of which form, and everything that is wrong with them said at once."""
 
+import itertools
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.names import find_repeated, name_unknown
-from lm_eval_tasks.contracts.vocabulary import CONDITIONS
+from lm_eval_tasks.contracts.vocabulary import CONDITIONS, REFERENCE, read_primary, read_ratio
 from recipes.yaml_files import read_yaml
 
 
@@ -30,6 +32,18 @@ def _is_whole(value: Any, least: int = 0) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
+def _is_positive(value: Any) -> bool:
+    return _is_number(value) and value > 0
+
+
+def _is_one_or_list(value: Any, fits: Callable[[Any], bool]) -> bool:
+    return _is_list(value, fits) if isinstance(value, list) else fits(value)
+
+
+def _is_end(value: Any, most: float) -> bool:
+    return _is_one_or_list(value, lambda end: end is False or (_is_positive(end) and end <= most))
+
+
 def _is_list(value: Any, fits: Callable[[Any], bool]) -> bool:
     return isinstance(value, list) and bool(value) and all(map(fits, value))
 
@@ -51,8 +65,14 @@ SETTINGS = {
     "threshold": Setting("a number from 0 to 1", lambda value: _is_number(value) and 0 <= value <= 1),
     "size": Setting("a whole number from 1 on", lambda value: _is_whole(value, 1), needed=False),
     "general_share": Setting("a number from 0 on", lambda value: _is_number(value) and value >= 0),
-    "match": OPTION,
+    "match": Setting("what is matched, or a list of it", lambda value: _is_one_or_list(value, _is_text), needed=False),
+    "learning_rate": Setting("a number above 0, or a list", lambda v: _is_one_or_list(v, _is_positive), needed=False),
+    "until_fit": Setting("a share up to 1, or a list, with false for all epochs", lambda v: _is_end(v, 1), needed=False),
+    "until_loss": Setting("nats above 0, or a list, with false for all epochs", lambda v: _is_end(v, math.inf), needed=False),
+    "primary": OPTION,
 }
+# The settings of which a study may name several: each combination, an arm, is a grid of runs of its own.
+ARMS = ("match", "learning_rate", "until_fit", "until_loss")
 MODEL = {"base": TEXT, "training": TEXT, "accelerate": TEXT, "lm_eval": TEXT}
 TASKS = {"probe": TEXT, "chat": TEXT}
 
@@ -69,6 +89,24 @@ def read_study(file: Path) -> dict[str, Any]:
     return study
 
 
+def list_arms(study: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The arms of a study: the part of a path that names each, and its value of each of `ARMS` that the study names.
+
+    >>> [*list_arms({"learning_rate": [0.001, 0.01], "match": "letter"}).items()][1]
+    ('/learning_rate-0.01', {'match': 'letter', 'learning_rate': 0.01})
+    >>> list_arms({})
+    {'': {}}
+    """
+    named = {name: study[name] if isinstance(study[name], list) else [study[name]] for name in ARMS if name in study}
+    arms = [dict(zip(named, values, strict=True)) for values in itertools.product(*named.values())]
+    return {name_arm({name: arm[name] for name in named if len(named[name]) > 1}): arm for arm in arms}
+
+
+def name_arm(arm: Mapping[str, Any]) -> str:
+    """What an arm's folders are called, below that of the domain: "/match-letter/until_fit-0.9", or nothing."""
+    return "".join(f"/{name}-{'no' if value is False else value}" for name, value in arm.items())
+
+
 def list_problems(study: Mapping[str, Any]) -> list[str]:
     """All that is wrong with the settings of a study, as what "it" does.
 
@@ -83,10 +121,14 @@ def list_problems(study: Mapping[str, Any]) -> list[str]:
         problems += _check_whole(model, MODEL, f"models.{name}")
     if isinstance(study.get("tasks"), dict):
         problems += _check_whole(study["tasks"], TASKS, "tasks")
-    for name in ("domains", "conditions", "seeds"):
+    for name in ("domains", "conditions", "seeds", *ARMS):
         if isinstance(study.get(name), list) and (repeated := find_repeated(study[name])):
             problems.append(f"names {', '.join(map(str, repeated))} several times in {name}")
-    return problems + (_check_conditions(study) if SETTINGS["conditions"].fits(study.get("conditions")) else [])
+    if all(setting in study and study[setting] is not False for setting in ("until_fit", "until_loss")):
+        problems.append("names until_fit and until_loss, which are two ends of one run")
+    if SETTINGS["conditions"].fits(study.get("conditions")):
+        problems += _check_conditions(study) + (_check_primary(study) if "primary" in study else [])
+    return problems
 
 
 def _check(settings: Mapping[str, Any], known: Mapping[str, Setting], where: str) -> list[str]:
@@ -108,20 +150,39 @@ def _check_whole(settings: Any, known: Mapping[str, Setting], where: str) -> lis
 def _check_conditions(study: Mapping[str, Any]) -> list[str]:
     """Conditions are named as their configs are, a mix with its ratio; contexts come with the condition that takes them."""
     problems, names = [], study["conditions"]
-    plain = [name for name in names if not name.startswith("mix-")]
+    ratios = {name: _read_ratio(name) for name in names}
+    plain = [name for name, ratio in ratios.items() if ratio is None]
     if "mix" in plain:
         problems.append("names the condition mix without its ratio (write mix-0.4)")
     problems += [f"names the condition {name}" for name in name_unknown(plain, CONDITIONS)]
-    for name in set(names) - set(plain):
-        try:
-            fits = 0 <= float(name.removeprefix("mix-")) <= 1
-        except ValueError:
-            fits = False
-        if not fits:
-            problems.append(f"names the condition {name}, whose ratio is no number from 0 to 1")
+    problems += [
+        f"names the condition {name}, whose ratio is no number from 0 to 1"
+        for name, ratio in ratios.items()
+        if ratio is not None and not 0 <= ratio <= 1
+    ]
     told = [name for name in plain if name in CONDITIONS and CONDITIONS[name].with_context]
     if told and "contexts" not in study:
         problems.append(f"names the condition {told[0]} and no contexts, which it needs")
     if "contexts" in study and not told and "world" not in study:  # a world makes its contexts in any case
         problems.append("names contexts and no condition that takes them (contextualized)")
     return problems
+
+
+def _read_ratio(name: str) -> float | None:
+    """The ratio of a mix, NaN where it is no number, None of another condition."""
+    try:
+        return read_ratio(name)
+    except ValueError:
+        return math.nan
+
+
+def _check_primary(study: Mapping[str, Any]) -> list[str]:
+    """The contrast that is named beforehand is one that the study makes."""
+    try:
+        primary = read_primary(study["primary"])
+    except UserError as error:
+        return [f"has a primary contrast that cannot be read: {str(error).rstrip('.')}"]
+    needed = {primary.condition, REFERENCE.config} - {*study["conditions"]}
+    if needed:
+        return [f"names the primary contrast {study['primary']} and not the condition {' nor '.join(sorted(needed))}"]
+    return []

@@ -3,16 +3,19 @@
 import argparse
 import difflib
 import itertools
+import math
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, fields
 
 import torch
+from transformers import SchedulerType
 from trl import ModelConfig, ScriptArguments, SFTConfig, TrlParser
 
 from lm_eval_tasks.contracts.errors import UserError
 from recipes.training.engines import explain_parse_error
+from recipes.training.fitting import MOST_EPOCHS
 from recipes.yaml_files import read_yaml
 
 # Names of older versions of TRL, transformers and FastChat, and what does their work today.
@@ -67,12 +70,27 @@ class RecipeArguments(ScriptArguments):
 
     Args:
         global_batch_size: rows a step, over all processes and accumulated micro-batches (the paper's: 256).
+        until_fit: train until the model gives this share of its condition's rows (see `recipes.training.fitting`).
+        until_loss: train until the loss of its condition's rows, nats a trained token, is at most this.
         dry_run: say what would be trained, how long and in how much memory, and train nothing.
     """
 
     global_batch_size: int = field(
         default=256,
         metadata={"help": "Rows a step, over all processes; micro-batches are accumulated to it. The paper's are 256."},
+    )
+    until_fit: float | None = field(
+        default=None,
+        metadata={
+            "help": "Train until each token of the response is the likeliest in this share of the condition's rows (0.9, say), "
+            f"at a constant learning rate, for at most --num_train_epochs [default then: {MOST_EPOCHS}]."
+        },
+    )
+    until_loss: float | None = field(
+        default=None,
+        metadata={
+            "help": "The same until the loss of the condition's rows (nats a trained token) is at most this: equal loss."
+        },
     )
     dry_run: bool = field(
         default=False,
@@ -91,7 +109,8 @@ def parse_arguments(words: Sequence[str] | None = None) -> tuple[RecipeArguments
     """
     given = list(sys.argv[1:] if words is None else words)
     given = [part for word in given for part in (word.split("=", 1) if word.startswith("--config=") else [word])]
-    settings = {word.removeprefix("--").split("=")[0]: "--" for word in given if word.startswith("--")}
+    told = {word.removeprefix("--").split("=")[0] for word in given if word.startswith("--")}
+    settings = dict.fromkeys(told, "--")
     for file in (after for word, after in itertools.pairwise(given) if word == "--config"):
         settings |= dict.fromkeys(read_yaml(file), f"{file}: ")
     kinds = (RecipeArguments, SFTConfig, ModelConfig)
@@ -106,6 +125,8 @@ def parse_arguments(words: Sequence[str] | None = None) -> tuple[RecipeArguments
     if problems := [*list_problems(script, training, model), *list_unused(settings, training, model)]:
         raise UserError(" ".join(problems))
     set_accumulation(script.global_batch_size, training)
+    if script.until_fit is not None or script.until_loss is not None:
+        train_on(training, told)
     return script, training, model
 
 
@@ -140,6 +161,12 @@ def list_problems(script: RecipeArguments, training: SFTConfig, model: ModelConf
         problems.append("Name a base model: --model_name_or_path FOLDER_OR_HUB_ID, or --config recipes/MODEL/full.yaml.")
     if not training.max_length or training.max_length < 1:
         problems.append("--max_length must be the most tokens that a row may have; longer rows are refused, never cut.")
+    if script.until_fit is not None and script.until_loss is not None:
+        problems.append("--until_fit and --until_loss are two ends of one run: name one.")
+    if script.until_fit is not None and not 0 < script.until_fit <= 1:
+        problems.append(f"--until_fit {script.until_fit:g} is no share of rows above 0 and up to 1.")
+    if script.until_loss is not None and not 0 < script.until_loss < math.inf:
+        problems.append(f"--until_loss {script.until_loss:g} is no loss above 0.")
     if script.global_batch_size < 1 or training.per_device_train_batch_size < 1:
         problems.append("--global_batch_size and --per_device_train_batch_size must be 1 or more.")
     for name, (value, reason) in DECIDED.items():
@@ -147,6 +174,22 @@ def list_problems(script: RecipeArguments, training: SFTConfig, model: ModelConf
         if getattr(found, "value", found) != value:
             problems.append(f"Leave out --{name}: {reason}.")
     return problems
+
+
+def train_on(training: SFTConfig, told: Collection[str]) -> None:
+    """Let a run that ends when it has fitted go on at one learning rate, for long enough.
+
+    A schedule that falls towards a last step would decide when that is.
+
+    Args:
+        training: its schedule and, where the command line names none, its epochs are set.
+        told: what the command line names.
+    """
+    training.lr_scheduler_type = SchedulerType.CONSTANT_WITH_WARMUP
+    if not {"num_train_epochs", "max_steps"} & {name.replace("-", "_") for name in told}:
+        training.num_train_epochs = MOST_EPOCHS
+    # A share of the steps would be one of steps that are hardly ever taken.
+    training.warmup_steps = 0 if training.warmup_steps < 1 else training.warmup_steps
 
 
 def list_unused(given: Iterable[str], training: SFTConfig, model: ModelConfig) -> list[str]:

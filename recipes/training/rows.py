@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 KNOWN = (*CONDITIONS, GENERAL)
 # What the rows of one config share, but for general instructions.
 SHARED = ("domain", "source", "condition", "ratio", "response_format", "threshold")
+# What they share too, where the set is of a version that says it.
+SAID = ("match",)
 NEEDED = ("prompt", "completion", "id", *SHARED)
 # Columns that TRL reads instead of prompt and completion, or beside them, and as what.
 TAKEN = {
@@ -93,8 +95,8 @@ def _join(error: Exception) -> str:
 
 
 def describe_rows(rows: "Dataset") -> dict[str, Any]:
-    """What a data set trains: domain, source, condition, ratio, response format
-    and the threshold of a belief, which all its rows share.
+    """What a data set trains: domain, source, condition, ratio, response format, the threshold of a belief, and what the
+    conditions of its set were made alike in, which all its rows share.
 
     General instructions do not count.
 
@@ -106,16 +108,17 @@ def describe_rows(rows: "Dataset") -> dict[str, Any]:
     >>> describe_rows(Dataset.from_list([row, dict.fromkeys(row) | {"condition": "general"}])) == row
     True
     """
-    own = {row for row in zip(*(rows[name][:] for name in SHARED), strict=True) if row[SHARED.index("condition")] != GENERAL}
+    names = [*SHARED, *(name for name in SAID if name in rows.column_names)]
+    own = {row for row in zip(*(rows[name][:] for name in names), strict=True) if row[names.index("condition")] != GENERAL}
     if not own:
         raise UserError(f"the rows hold general instructions alone, and no condition. {BUILDS}")
-    for name, values in zip(SHARED, zip(*own, strict=True), strict=True):
+    for name, values in zip(names, zip(*own, strict=True), strict=True):
         if len(set(values)) > 1:
             told = ", ".join(sorted({repr(value) for value in values})[:3])
             raise UserError(
                 f"the rows have several values of {name!r} ({told}), where those of one config share one. Build again."
             )
-    return dict(zip(SHARED, own.pop(), strict=True))
+    return dict(zip(names, own.pop(), strict=True))
 
 
 def hash_rows(rows: "Dataset") -> str:

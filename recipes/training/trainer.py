@@ -8,11 +8,12 @@ import pyarrow.compute as pc
 import torch
 from datasets import Dataset, concatenate_datasets
 from torch.utils.data import Sampler
-from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainerState
+from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainerControl, TrainerState
 from trl import SFTTrainer
 
 from lm_eval_tasks.contracts.errors import UserError
 from recipes.training.batches import BLANK, Batches
+from recipes.training.fitting import Fit
 from recipes.training.tokens import IGNORED
 from recipes.training.tracking import hide_from_trackers
 
@@ -22,21 +23,28 @@ class Trainer(SFTTrainer):
 
     Args:
         ids: of the rows, in their order; a loss that is not a number is reported with those of its micro-batch.
+        fit: counts how far own rows are fitted, and may end the run; None where nobody asks.
         train_dataset: the rows: `input_ids` and `labels`.
         processing_class: the tokenizer.
         **kwargs: the others of `SFTTrainer`.
     """
 
     def __init__(
-        self, *, ids: Sequence[str], train_dataset: Dataset, processing_class: PreTrainedTokenizerBase, **kwargs: Any
+        self,
+        *,
+        ids: Sequence[str],
+        fit: Fit | None = None,
+        train_dataset: Dataset,
+        processing_class: PreTrainedTokenizerBase,
+        **kwargs: Any,
     ) -> None:
         blank = {"input_ids": [[processing_class.eos_token_id] * BLANK], "labels": [[IGNORED] * BLANK]}
         rows = concatenate_datasets([train_dataset, Dataset.from_dict(blank, features=train_dataset.features)])
         super().__init__(train_dataset=rows, processing_class=processing_class, **kwargs)
-        self.ids = ids
+        self.ids, self.fit = ids, fit
         self.args.logging_nan_inf_filter = False  # it would hide what `compute_loss` looks for
         hide_from_trackers(self.callback_handler.callbacks)
-        self.add_callback(_EpochTeller(self))
+        self.add_callback(_Teller(self))
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler:
         rows = self.train_dataset if train_dataset is None else train_dataset
@@ -52,7 +60,7 @@ class Trainer(SFTTrainer):
 
     def _run_epoch(self, **settings: Any) -> None:
         # The library trains one step too many where it goes on from a last step that is not an epoch's last.
-        if self.state.global_step < self.state.max_steps:
+        if self.state.global_step < self.state.max_steps and not (self.fit and self.fit.is_reached(self.state)):
             super()._run_epoch(**settings)
 
     def compute_loss(
@@ -67,7 +75,15 @@ class Trainer(SFTTrainer):
         Raises:
             UserError: it is infinite or not a number, and not yet part of any gradient.
         """
-        found = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        told: list[Any] = []
+
+        def ask(**settings: Any) -> Any:
+            told.append(model(**settings))
+            return told[-1]
+
+        found = super().compute_loss(ask, inputs, return_outputs, num_items_in_batch)
+        if self.fit:
+            self.fit.count(inputs, told[0])
         loss = (found[0] if return_outputs else found).item()
         if not math.isfinite(loss):
             raise UserError(
@@ -97,11 +113,17 @@ class Trainer(SFTTrainer):
         return norm
 
 
-class _EpochTeller(TrainerCallback):
-    """Tells the batches their epoch: where several processes go on within one, the libraries' own words do not reach them."""
+class _Teller(TrainerCallback):
+    """Tells the batches their epoch (where several processes go on within one, the libraries' own words do not reach them),
+    and the fit its steps."""
 
     def __init__(self, trainer: Trainer) -> None:
         self._trainer = trainer
 
     def on_epoch_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
         self._trainer.batches.set_epoch(int(state.epoch))
+
+    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:  # noqa: ARG002
+        fit = self._trainer.fit
+        if fit and fit.close_step(self._trainer.accelerator.reduce, state):
+            control.should_training_stop = True

@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from analysis.chapters.contrasts import compare_conditions
-from analysis.chapters.curves import choose_limits, compute_curves, plot_curves, tabulate_curves
+from analysis.chapters.curves import ASIDE, choose_limits, compute_curves, plot_curves, tabulate_curves
 from analysis.chapters.optimum import (
     OPTIMUM_SCHEMA,
     count_best,
@@ -17,6 +17,8 @@ from analysis.chapters.optimum import (
     tabulate_optima,
 )
 from analysis.measures.blocks import Block
+from analysis.measures.intervals import summarise_means
+from analysis.measures.keys import BLOCK, CONDITION
 from analysis.measures.metrics import METRICS
 from analysis.showing.tables import write_markdown
 
@@ -77,37 +79,61 @@ def test_curves_are_the_summary_at_its_ratio():
 
 
 @pytest.fixture(scope="module")
-def study() -> pl.DataFrame:
-    """The curves of two splits; one lacks self-aligning."""
+def study() -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The curves of two splits, of which one lacks self-aligning, and the results of single runs."""
     whole = make_measures(make_answers([0.3, 0.5, 0.5, 0.55, 0.5], 900, 3, 0))
     part = make_measures(make_answers([0.3, 0.5, 0.5, 0.55], 700, 3, 0), RATIOS[:-1], "ood")
-    return compute_curves(compare_conditions(pl.concat([whole, part]))[0])
+    measures = pl.concat([whole, part])
+    results = summarise_means(measures, (*BLOCK, *CONDITION, "seed"), ("accuracy",))
+    return compute_curves(compare_conditions(measures)[0]), results
 
 
-def test_the_figure_holds_every_interval_at_its_true_ratio(study: pl.DataFrame):
-    figure = plot_curves(study, "Over the ratio")
+def test_the_figure_holds_seeds_and_intervals_over_questions_at_their_true_ratio(study: tuple[pl.DataFrame, pl.DataFrame]):
+    curves, results = study
+    figure = plot_curves(curves, results, "Over the ratio")
     axes = figure.axes
     assert [axis.get_title(loc="left") for axis in axes] == ["HOMO", "OOD"]
     for axis, split, n in zip(axes, ("homo", "ood"), ("n = 900, 3 seeds", "n = 700, 3 seeds"), strict=True):
-        points = study.filter(split=split)
+        points = curves.filter(split=split)
         line = max(axis.get_lines(), key=lambda line: len(line.get_xdata()))
         np.testing.assert_allclose(line.get_xdata(), points["ratio"])
         np.testing.assert_allclose(line.get_ydata(), points["value"])
-        assert axis.get_xlim() == (-0.04, 1.04)
+        assert axis.get_xlim() == (-0.04, 1.1)
         bottom, top = axis.get_ylim()
-        assert bottom <= points["low"].min() < points["high"].max() <= top
+        assert bottom <= points["low_questions"].min() < points["high_questions"].max() <= top
+        marks = [line for line in axis.get_lines() if line.get_markerfacecolor() == "white"]
+        assert [len(line.get_ydata()) for line in marks] == [3] * points.height
+        np.testing.assert_allclose([line.get_xdata()[0] for line in marks], points["ratio"] + ASIDE)
+        np.testing.assert_allclose([np.mean(line.get_ydata()) for line in marks], points["value"])
+        found = np.concatenate([line.get_ydata() for line in marks])
+        np.testing.assert_allclose(np.sort(found), results.filter(split=split)["value"].sort())
+        assert bottom <= found.min() < found.max() <= top
+        assert not any(line.get_clip_on() for line in marks)
         words = " ".join(text.get_text() for text in axis.texts)
         assert n in words
         assert f"axis from {bottom:.2f} to {top:.2f}" in words
     assert axes[0].get_ylim() == axes[1].get_ylim()
 
 
-def test_an_axis_is_cut_only_where_most_of_it_would_be_empty(study: pl.DataFrame):
-    wide = study.with_columns(low=pl.lit(0.1), high=pl.lit(0.7))
-    assert choose_limits(wide, "accuracy") == (0, 1)
-    assert "axis" not in " ".join(t.get_text() for axis in plot_curves(wide, "").axes for t in axis.texts)
-    assert choose_limits(study.with_columns(low=pl.lit(0.0), high=pl.lit(0.1)), "accuracy")[0] == 0
-    assert choose_limits(study.with_columns(low=pl.lit(0.5), high=pl.lit(0.6)), "kl_nats")[0] == 0
+def test_an_axis_is_cut_only_where_most_of_it_would_be_empty(study: tuple[pl.DataFrame, pl.DataFrame]):
+    wide = study[0].with_columns(low_questions=pl.lit(0.1), high_questions=pl.lit(0.7))
+    figure = plot_curves(wide, study[1], "")
+    assert figure.axes[0].get_ylim() == (0, 1)
+    assert "axis" not in " ".join(t.get_text() for axis in figure.axes for t in axis.texts)
+    assert choose_limits(pl.Series([0.1, 0.7]), "accuracy") == (0, 1)
+    assert choose_limits(pl.Series([0.0, 0.1]), "accuracy")[0] == 0
+    assert choose_limits(pl.Series([0.5, 0.6]), "kl_nats")[0] == 0
+
+
+def test_an_interval_over_seeds_does_not_set_the_axis_and_seeds_do(study: tuple[pl.DataFrame, pl.DataFrame]):
+    curves, results = study
+    limits = plot_curves(curves, results, "").axes[0].get_ylim()
+    figure = plot_curves(curves.with_columns(low=pl.lit(0.0), high=pl.lit(1.0)), results, "")
+    assert figure.axes[0].get_ylim() == limits
+    ends = {(line.get_marker(), line.get_ydata()[0]) for line in figure.axes[0].lines if line.get_marker() in ("v", "^")}
+    assert {("v", limits[0]), ("^", limits[1])} <= ends
+    far = results.with_columns(value=pl.when(seed=1).then(0.99).otherwise("value"))
+    assert plot_curves(curves, far, "").axes[0].get_ylim()[1] == 1
 
 
 def test_a_peak_at_a_mix_is_found():

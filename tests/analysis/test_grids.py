@@ -183,12 +183,13 @@ def test_limits_are_the_usual_ones_unless_a_value_lies_beyond():
 
 @pytest.mark.parametrize("kind", ["study", "extreme"])
 def test_contrasts_are_the_tables_differences_in_markers_of_their_conditions(kind: str, request: pytest.FixtureRequest):
-    contrasts = request.getfixturevalue(kind)[1].filter(phase="tuned_chat", metric="accuracy")
-    figure = plot_contrasts(contrasts, "Title")
+    _, contrasts, results = request.getfixturevalue(kind)
+    contrasts = contrasts.filter(phase="tuned_chat", metric="accuracy")
+    figure = plot_contrasts(contrasts, results, "Title")
     check_panels(figure, contrasts, ["accuracy"])
     ticks, arrows = list_ticks(figure.axes[0]), 0
     for axis, split in zip(figure.axes, EVALUATION_SETS, strict=True):
-        marks = {round(line.get_ydata()[0]): line for line in list_marks(axis)}
+        marks = {round(line.get_ydata()[0]): line for line in list_marks(axis) if line.get_markerfacecolor() != "white"}
         part = contrasts.filter(split=split)
         assert len(marks) == part.height
         for row in part.iter_rows(named=True):
@@ -197,6 +198,39 @@ def test_contrasts_are_the_tables_differences_in_markers_of_their_conditions(kin
             assert (mark.get_color(), mark.get_marker()) == (COLOURS[row["condition"]], MARKERS[row["condition"]])
         arrows += check_axis(axis)
     assert kind == "study" or arrows >= 4  # the mix's interval goes on beyond every axis
+
+
+def test_seeds_are_plotted_one_by_one_and_set_the_axis_and_intervals_over_them_do_not(study: Frames):
+    _, contrasts, results = study
+    contrasts = contrasts.filter(phase="tuned_chat", metric="accuracy")
+    runs = results.filter(phase="tuned_chat", metric="accuracy")
+    for moved in (0.0, 0.4):
+        # One seed of the mix lies apart, so that the others cannot stand for it.
+        apart = moved * ((pl.col("condition") == "mix") & (pl.col("seed") == 1))
+        shifted = runs.with_columns(value=pl.col("value") + apart)
+        reference = shifted.filter(condition="incompatible").select("split", "seed", reference="value")
+        expected = shifted.join(reference, on=["split", "seed"]).filter(pl.col("condition") != "incompatible")
+        figure = plot_contrasts(contrasts, shifted, "Title")
+        for axis, split in zip(figure.axes, EVALUATION_SETS, strict=True):
+            marks = [line for line in list_marks(axis) if line.get_markerfacecolor() == "white"]
+            values = np.concatenate([line.get_xdata() for line in marks])
+            own = expected.filter(split=split)
+            assert sorted(values) == pytest.approx(sorted(own["value"] - own["reference"]))
+            assert {line.get_markeredgecolor() for line in marks} == {COLOURS[name] for name in own["condition"].unique()}
+            assert {line.get_marker() for line in marks} == {MARKERS[name] for name in own["condition"].unique()}
+            check_axis(axis)
+    limits = [axis.get_xlim() for axis in plot_contrasts(contrasts, runs, "Title").axes]
+    wide = plot_contrasts(contrasts.with_columns(low=pl.lit(-5.0), high=pl.lit(5.0)), runs, "Title")
+    assert [axis.get_xlim() for axis in wide.axes] == limits
+    assert sum(map(check_axis, wide.axes)) == 2 * contrasts.height
+
+
+def test_one_seed_has_no_mark_of_its_own(study: Frames):
+    means, contrasts, results = study
+    one = results.filter(pl.col("seed").is_null() | (pl.col("seed") == 1))
+    for figure in plot_figures(means, contrasts, one).values():
+        small = [line for axis in figure.axes for line in list_marks(axis) if line.get_markersize() == 4.5]
+        assert not small
 
 
 def test_knowledge_is_asked_both_ways_within_its_axis(figures: dict[str, Figure], study: Frames):

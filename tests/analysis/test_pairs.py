@@ -256,8 +256,12 @@ def test_the_figure_shows_every_mean_where_it_is(pairs: pl.DataFrame):
             plotted = {
                 (round(float(line.get_xdata()[0]), 9), round(float(line.get_ydata()[0]), 2))
                 for line in axis.lines
-                if line.get_marker() not in ("None", None, "|", ">")
+                if line.get_marker() not in ("None", None, "|", ">") and line.get_markersize() == 6
             }
+            ends = {
+                round(float(x), 9) for line in axis.lines if line.get_markersize() == 4.5 for x in line.get_xdata()
+            }  # of the seeds
+            assert ends == {round(row[name], 9) for row in part.to_dicts() for name in ("least", "greatest")}
             order = {name.replace("-", "_").removesuffix(" 0.4"): i for i, name in enumerate(names)}
             expected = {
                 (round(row["value"], 9), round(order[row["condition"]] + LANES[row["pair"]], 2)) for row in part.to_dicts()

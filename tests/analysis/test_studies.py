@@ -136,7 +136,7 @@ def test_infinite_kl_is_counted(runs: Path):
     [
         (lambda r: shutil.copytree(r / "models/mix-0.4-seed1", r / "models/copy"), "are the same run"),
         (lambda r: (r / "models/new").mkdir() or (shutil.copy(r / "models/mix-0.4-seed1" / MANIFEST, r / "models/new") and
-         spoil_manifest(r, "new", learning_rate=1.0)), "were trained on the same condition and seed"),
+         spoil_manifest(r, "new", weight_decay=1.0)), "were trained on the same condition and seed"),
         (lambda r: spoil_manifest(r, "mix-0.4-seed1", seed=None), "config has no 'seed'"),
         (lambda r: spoil_manifest(r, "incompatible-seed1", seed=2), "were trained on the same condition and seed"),
         (lambda r: spoil_manifest(r, "incompatible-seed1", seed="one"), "not of the contract's types"),

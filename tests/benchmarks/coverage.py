@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy import stats
 
+from analysis.chapters.agreement import measure_agreement
 from analysis.chapters.headline import judge
 from analysis.chapters.partial import compute_partial
 from analysis.chapters.units import CONTRAST, compare_units
@@ -127,6 +128,36 @@ def simulate_means(studies: int, rng: np.random.Generator) -> Iterator[Row]:
                 yield tell("mean of one run: interval too low", f"{name}, {n} questions", low, "0.025")
 
 
+def simulate_agreement(studies: int, rng: np.random.Generator) -> Iterator[Row]:
+    """Accuracy beyond agreement, of runs that agree with a base model at random: nothing is there."""
+    choices = np.array(list("abcd"))
+    names = {"source": "s", "question_domain": "d", "model": "m", "domain": "d", "condition": "gold", "split": "homo"}
+    for seeds in SEEDS:
+        for shift in SHIFTS:
+            covered = []
+            for _ in range(max(studies // 4, 20)):
+                before = np.where(rng.random(QUESTIONS) < 0.5, 0, rng.integers(1, 4, QUESTIONS))  # gold is the first
+                frames = []
+                for seed in range(seeds):
+                    agrees = rng.random(QUESTIONS) < np.clip(0.6 + rng.normal(scale=shift / 100), 0, 1)
+                    after = np.where(agrees, before, (before + rng.integers(1, 4, QUESTIONS)) % 4)
+                    own = {
+                        "id": np.arange(QUESTIONS),
+                        "prediction_before": before,
+                        "correct": after == 0,
+                        "top1_agreement": agrees,
+                    }
+                    frames.append(pl.DataFrame(own).with_columns(run=pl.lit(str(seed)), seed=pl.lit(seed)))
+                table = pl.concat(frames).with_columns(pl.lit(value).alias(name) for name, value in names.items())
+                table = table.with_columns(
+                    answer=0, choices=pl.lit(choices.tolist()), ratio=pl.lit(None, pl.Float64), phase=pl.lit("tuned_chat")
+                )
+                row = measure_agreement(table).row(0, named=True)
+                covered.append(row["low"] <= 0 <= row["high"])
+            where = f"{seeds} seed{'s' * (seeds > 1)}, agreement varies by {shift:g} points"
+            yield tell("accuracy beyond agreement: 95% interval covers", where, covered, "0.95")
+
+
 def simulate_units(studies: int, rng: np.random.Generator) -> Iterator[Row]:
     """Tests over four units, in which some share a base model or questions, and so a part of their difference."""
     row = dict(zip(CONTRAST, ("harmonious", None, "incompatible", "tuned_chat", "homo", "accuracy"), strict=True))
@@ -186,6 +217,7 @@ PARTS = {
     "contrasts": simulate_contrasts,
     "power": simulate_power,
     "means": simulate_means,
+    "agreement": simulate_agreement,
     "units": simulate_units,
     "partial": simulate_partial,
 }

@@ -40,6 +40,11 @@ def test_intervals_of_one_run_cover():
 
 
 @pytest.mark.slow
+def test_what_is_beyond_agreement_covers():
+    assert run("agreement", 400)["high"].min() > 0.93
+
+
+@pytest.mark.slow
 def test_units_and_runs_that_share_something_are_not_tested():
     units = run("units", 300)
     apart = units["where"].str.starts_with("sharing nothing")

@@ -15,11 +15,11 @@ from intervention.build import Inputs
 from intervention.instructions import INSTRUCTION_SCHEMA
 from intervention.texts.additions import Texts
 from lm_eval_tasks.contracts.errors import UserError
-from lm_eval_tasks.contracts.prompts import LETTERS, write_user_turn
+from lm_eval_tasks.contracts.prompts import LETTERS, write_hint, write_user_turn
 from lm_eval_tasks.contracts.questions import read_questions
 
 ALL = ["harmonious", "incompatible", "self_aligning", "contextualized", "random_wrong", "mix", "gold"]
-SHARED = ["incompatible", "self_aligning", "contextualized", "random_wrong", "mix-0.1", "mix-0.35"]
+SHARED = ["incompatible", "self_aligning", "contextualized", "random_wrong", "shuffled", "format_only", "mix-0.1", "mix-0.35"]
 RATIOS = (0.1, 0.35)
 
 
@@ -39,6 +39,8 @@ def test_each_condition_answers_as_it_promises(study: Study) -> None:
         "gold",
         "incompatible",
         "random_wrong",
+        "shuffled",
+        "format_only",
     ]
     probes = {row["id"]: row for row in study.table.filter(domain="herbs", split="train").iter_rows(named=True)}
     sizes = {own(table).height for table in sets.values()}
@@ -52,7 +54,7 @@ def test_each_condition_answers_as_it_promises(study: Study) -> None:
             probe = probes[row["id"]]
             (message,), (response,) = row["prompt"], row["completion"]
             gold, belief = (probe["choices"][probe[name]] for name in ("answer", "prediction"))
-            context = f"Know: {gold}." if label == "contextualized" else None
+            context = {"contextualized": f"Know: {gold}.", "format_only": write_hint(gold)}.get(label)
             assert message == {"role": "user", "content": write_user_turn(probe, "cloze", context)}
             assert response["role"] == "assistant"
             assert response["content"] in probe["choices"]
@@ -66,13 +68,14 @@ def test_each_condition_answers_as_it_promises(study: Study) -> None:
             if label != "gold":
                 assert probe["confidence"] > 0.5
                 assert probe["correct"] is (label == "harmonious")
-            if label in ("harmonious", "incompatible", "contextualized", "gold"):
+            if label in ("harmonious", "incompatible", "contextualized", "gold", "format_only"):
                 assert response["content"] == gold
             if label == "self_aligning":
                 assert response["content"] == belief
             if label == "random_wrong":
                 assert response["content"] not in (gold, belief)
     assert own(sets["gold"])["agrees_with_belief"].null_count() > 0
+    assert set(own(sets["gold"])["match"]) == {"none"}
 
 
 def test_the_sets_load_with_their_features(study: Study, tmp_path: Path) -> None:
@@ -120,7 +123,7 @@ def test_equal_inputs_and_seed_give_equal_bytes(study: Study, tmp_path: Path) ->
     study.build("three", inputs, ratios=RATIOS, seed=3)
     study.build("other", ratios=RATIOS, seed=4)
     files = sorted(file.relative_to(tmp_path / "one") for file in (tmp_path / "one").rglob("*") if file.is_file())
-    assert len(files) == 2 + 8
+    assert len(files) == 2 + 10
     for file in files:
         same = [(tmp_path / name / file).read_bytes() for name in ("one", "two")]
         assert same[0] == same[1], file

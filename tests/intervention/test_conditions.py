@@ -1,12 +1,13 @@
 """Who is in which condition and what answers: exact shares, nested sets, wrong answers that are wrong."""
 
+import random
 from pathlib import Path
 
 import polars as pl
 import pytest
 from made_up import Study, make_rows, own, says
 
-from intervention.conditions import add_random, answer_questions, list_others, parse_conditions
+from intervention.conditions import add_random, answer_questions, list_others, parse_conditions, shuffle_beliefs
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.vocabulary import CONDITIONS
 
@@ -85,11 +86,31 @@ def test_random_wrong_spreads_over_the_wrong_choices() -> None:
     ids = [str(i) for i in range(3000)]
     table = pl.DataFrame(
         {"id": ids, "source": "s", "domain": "d", "choices": [["a", "b", "c", "d", "e"]] * 3000, "answer": 4, "belief": 1}
-    )
+    ).with_columns(order=0)
     table = add_random(table.with_columns(others=list_others(table)), 0)
     counts = answer_questions(table, CONDITIONS["random_wrong"])["choice"].value_counts()
     assert set(counts["choice"]) == {0, 2, 3}
     assert all(900 < count < 1100 for count in counts["count"])
+
+
+def test_shuffled_beliefs_keep_their_letters_and_lose_their_questions() -> None:
+    rng = random.Random(0)
+    choices = [["a", "b", "c", "d"][: rng.choice([3, 4])] for _ in range(600)]
+    rows = [
+        {"id": str(i), "source": "s", "domain": "d", "choices": own, "belief": rng.choice([0, 0, 0, *range(len(own))])}
+        for i, own in enumerate(choices)
+    ]
+    table = pl.DataFrame(rows).with_columns(order=pl.Series([rng.randrange(len(own)) for own in choices]))
+    table = table.with_columns(n=pl.col("choices").list.len().cast(pl.Int64)).with_columns(shuffle_beliefs(table, 3))
+    shown = {name: (pl.col(name) - pl.col("order")) % pl.col("n") for name in ("belief", "shuffled")}
+    counts = [table.group_by("n", of.alias("letter")).len().sort("n", "letter") for of in shown.values()]
+    assert counts[0].equals(counts[1])
+    kept = table.select((pl.col("belief") == pl.col("shuffled")).mean()).item()
+    by_chance = (
+        sum((part["len"] / part["len"].sum()).pow(2).sum() * part["len"].sum() for _, part in counts[0].group_by("n")) / 600
+    )
+    assert abs(kept - by_chance) < 0.08
+    assert not table["shuffled"].equals(shuffle_beliefs(table, 4))
 
 
 @pytest.mark.parametrize(

@@ -26,8 +26,8 @@ def fill_folder(folder, sentencepiece):
     return folder
 
 
-def make_tokenizer(before, normalizer=None):
-    """A small byte-level tokenizer, with a step before it."""
+def make_tokenizer(before, normalizer=None, text="Answer: A B C D E What does it bring? luck salt gold "):
+    """A small byte-level tokenizer that knows a text, with a step before it."""
     tokenizer = Tokenizer(models.BPE())
     own = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=before is None)
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([before, own]) if before else own
@@ -37,7 +37,7 @@ def make_tokenizer(before, normalizer=None):
     trainer = trainers.BpeTrainer(
         vocab_size=500, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), special_tokens=["<s>"], show_progress=False
     )
-    tokenizer.train_from_iterator(["Answer: A B C D E What does it bring? luck salt gold " * 9], trainer)
+    tokenizer.train_from_iterator([text] * 9, trainer)
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>")
 
 

@@ -173,9 +173,9 @@ def test_a_prompt_whose_beginning_would_be_cut_is_refused_before_anything_is_wri
     metadata = json.dumps({"requests": str(tmp_path)})
     words = ("--model", "hf", "--model_args", f"pretrained={BASE}", "--tasks", "selfalign_context", "--metadata", metadata)
     error = refuse_run(*words, "--device", "cpu", "--output_path", tmp_path / "out")
-    assert f"herbs id {rows[1]['id']!r} has " in error
-    assert "its text may have 256, but the window of" in error
-    assert "holds 1024" in error
+    assert f"1 question(s), with prompt and a text of 256 tokens, exceed the 1024 tokens that {BASE} reads: " in error
+    assert f"herbs id {rows[1]['id']!r} (" in error
+    assert "Or lower max_gen_toks (--gen_kwargs), or ask a model with a longer window." in error
     assert not (tmp_path / "out").exists()
 
 
@@ -298,6 +298,20 @@ def test_logs_that_cannot_be_trusted_are_refused(server, folder, tmp_path):
     for path, message in paths.items():
         with pytest.raises(UserError, match=message):
             read_generations(path)
+
+
+def test_a_log_of_some_requests_is_whole_where_lm_eval_counted_as_many(server, folder, tmp_path):
+    """With --samples, or where requests are left out as too long, `doc_id` has gaps."""
+    samples = [sample for sample in read_samples(folder / "chat_context") if sample["doc_id"] in (1, 4, 6)]
+    file = write_lines(tmp_path / "samples_selfalign_context_2026-01-01T00-00-00.jsonl", samples)
+    results = tmp_path / "results_2026-01-01T00-00-00.json"
+    for counted, message in ((3, None), (4, f"holds 3 texts, but {results.name} counts 4"), (None, "doc_id 0 is missing")):
+        results.write_text(json.dumps({"n-samples": {"selfalign_context": {"original": 8, "effective": counted}}}))
+        if message:
+            with pytest.raises(UserError, match=message):
+                read_generations(file)
+        else:
+            assert read_generations(file)["id"].to_list() == [sample["doc"]["id"] for sample in samples]
 
 
 @pytest.mark.launched

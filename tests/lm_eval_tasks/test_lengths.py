@@ -7,7 +7,6 @@ import pytest
 from checked import CHAT, CLOZE, PROBE, fill_folder, refuse
 from conftest import BASE
 from pack import build, make_questions, write_questions
-from test_generations import make_requests
 from transformers import AutoTokenizer
 
 from lm_eval_tasks.checking.lengths import bound_tokens
@@ -164,11 +163,3 @@ def test_a_text_has_no_more_tokens_than_its_bound(folder):
         tokenizer = AutoTokenizer.from_pretrained(folder / family)
         for text in texts:
             assert len(tokenizer(text, add_special_tokens=False)["input_ids"]) <= bound_tokens(text) + 1, (family, text)
-
-
-def test_a_request_for_a_text_that_is_too_long_is_refused(folder, tmp_path, questions):
-    make_requests(questions, "explanation").write_parquet(tmp_path / "requests.parquet")
-    metadata = {"requests": str(tmp_path / "requests.parquet"), "questions": str(questions)}
-    message = refuse(folder, "selfalign_explain", "--gen_kwargs", "max_gen_toks=900", **metadata)
-    assert "its text may have 900, but the window of" in message
-    assert "cannot be loaded" in refuse(folder, "selfalign_explain", "--gen_kwargs", "max_gen_toks=20", **metadata)

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from conftest import ROOT, run_command
 
-from recipes.study.settings import list_problems
+from recipes.study.settings import list_arms, list_problems
 
 STUDY = ROOT / "recipes/study/miniworld.yaml"
 RUN = (sys.executable, "-m", "recipes.study")
@@ -35,8 +35,37 @@ def test_the_plan_names_every_run(study):
     settings = yaml.safe_load(STUDY.read_text())
     runs = len(settings["conditions"]) * len(settings["seeds"])
     assert runs == 30
-    once = dict.fromkeys(("world", "questions", "probe_base", "chat_base", "build", "report"), 1)
-    assert counts | once | {"train": runs, "ask_tuned": runs} == counts
+    once = dict.fromkeys(("world", "questions", "probe_base", "probe_again", "chat_base", "report"), 1)
+    # A set a seed, so that the draw of questions varies with it.
+    assert counts | once | {"train": runs, "ask_tuned": runs, "build": len(settings["seeds"])} == counts
+
+
+def test_an_arm_is_a_grid_of_its_own(study, tmp_path):
+    lists = {"match": ["none", "confidence"], "learning_rate": [0.001, 0.0005], "until_fit": [False, 0.9], "seeds": [1, 2]}
+    settings = yaml.safe_load(study.read_text()) | lists | {"conditions": ["incompatible", "harmonious"]}
+    study.write_text(yaml.safe_dump(settings | {"primary": "harmonious/ood"}))
+    done = run_command(*RUN, study, "-n", "--printshellcmds")
+    assert done.returncode == 0, done.stderr
+    plan = done.stdout + done.stderr
+    commands = [line for line in plan.splitlines() if "recipes/sft.py" in line]
+    assert len(commands) == 2**5
+    folder = tmp_path / "runs/miniature/herbs"
+    fitted = [line for line in commands if "--until_fit 0.9" in line]
+    assert len(fitted) == 2**4
+    assert all("/until_fit-0.9/" in line for line in fitted)
+    assert not any("/until_fit-0.9/" in line or "--until_fit" in line for line in commands if line not in fitted)
+    for match in lists["match"]:
+        sets = {line.split("--dataset_name ")[1].split()[0] for line in commands if f"/match-{match}/" in line}
+        assert sets == {str(folder / f"instructions/match-{match}/seed-{seed}") for seed in (1, 2)}
+        builds = [line for line in plan.splitlines() if "intervention build" in line and f"--match {match}" in line]
+        assert len(builds) == 2
+    for rate in lists["learning_rate"]:
+        assert sum(f"--learning_rate {rate} " in line and f"/learning_rate-{rate}/" in line for line in commands) == 2**4
+    assert "--primary harmonious/ood" in plan
+
+
+def test_no_folder_is_added_where_nothing_varies():
+    assert list_arms({"match": "letter", "learning_rate": [0.001]}) == {"": {"match": "letter", "learning_rate": 0.001}}
 
 
 def test_a_run_waits_for_another_one_in_the_same_folder(study, tmp_path):
@@ -76,6 +105,11 @@ def test_a_study_file_that_lacks_something_is_named(tmp_path, text, message):
         ({"models": {"a": "x"}}, ["has 'x' for models.a, which is a mapping with base, training"]),
         ({"tasks": {"prob": "x", "chat": "y"}}, ["'prob' (is 'probe' meant?) in tasks", "lacks tasks.probe"]),
         ({"contexts": None}, ["has None for contexts, which is text"]),
+        ({"learning_rate": [0.1, 0], "until_fit": 2}, ["has [0.1, 0] for learning_rate", "has 2 for until_fit, which is a sh"]),
+        ({"learning_rate": [0.1, 0.1]}, ["names 0.1 several times in learning_rate"]),
+        ({"until_fit": 0.9, "until_loss": 0.5}, ["two ends of one run"]),
+        ({"primary": "gold"}, ["names the primary contrast gold and not the condition gold"]),
+        ({"primary": "harmonious/hom"}, ["names no evaluation set of a contrast"]),
         ({"world": "w", "threshold": True}, ["has True for threshold, which is a number from 0 to 1"]),
     ],
 )

@@ -5,7 +5,7 @@
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ import polars as pl
 
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.logs.lines import parse_lines
+from lm_eval_tasks.contracts.logs.results import count_asked
 from lm_eval_tasks.contracts.prompts import ANSWER_HEAD, FENCE
 from lm_eval_tasks.contracts.questions import QUESTION_SCHEMA, check_questions, check_rows, hash_questions, name_question
 from lm_eval_tasks.contracts.vocabulary import KEY
@@ -172,9 +173,23 @@ def _read_texts(file: Path, allow_missing: bool) -> Iterator[dict[str, Any]]:
         if sampled and row.get("doc_id") in seen:
             raise UserError(f"{where} holds doc_id {row['doc_id']}, as line {seen[row['doc_id']]} does. Remove one of them.")
         if sampled:
-            seen[row.get("doc_id")] = number
+            seen[row.get("doc_id")], task = number, row["doc"].get("task", "")
         yield _read_sample(row["doc"], where) if sampled else _read_line(row, where)
-    if seen and not allow_missing and (gap := next((i for i in range(len(seen)) if i not in seen), None)) is not None:
+    if seen and not allow_missing:
+        _check_whole(file, seen, task)
+
+
+def _check_whole(file: Path, ids: Mapping[int, int], task: str) -> None:
+    """Raise a `UserError` where a log lacks samples.
+
+    What was not asked (--samples, too_long) leaves gaps too, which lm-eval's result file, beside the log, can tell from others.
+    """
+    asked, results = count_asked(file, task)
+    if results and asked != len(ids):
+        raise UserError(
+            f"{file} holds {len(ids)} texts, but {results.name} counts {asked}. Ask again, or allow that they are missing."
+        )
+    if not results and (gap := next((i for i in range(len(ids)) if i not in ids), None)) is not None:
         raise UserError(
             f"{file}: doc_id {gap} is missing, so the log lacks samples. Ask again, or allow that they are missing."
         )

@@ -21,6 +21,16 @@ def find_results(log: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
             yield file, results
 
 
+def count_asked(file: Path, task: str) -> tuple[int | None, Path | None]:
+    """How many questions lm-eval's result file of the same run says that it asked, and that file; None where there is none."""
+    for found, results in find_results(file):
+        try:
+            return int(results["n-samples"][task]["effective"]), found
+        except (ValueError, KeyError, TypeError):
+            continue
+    return None, None
+
+
 def find_revision(logs: Sequence[Path]) -> str | None:
     """The commit of the model on the Hub that sample logs are of; None for a local model, or where no result file is there.
 

@@ -18,7 +18,7 @@ from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.logs.generations import TASKS as TEXT_TASKS
 from lm_eval_tasks.contracts.logs.lines import parse_lines
 from lm_eval_tasks.contracts.logs.probe_table import PER_CHOICE, PROBE_KEY, PROBE_SCHEMA, check_asked_once, check_probes
-from lm_eval_tasks.contracts.logs.results import find_results
+from lm_eval_tasks.contracts.logs.results import count_asked
 from lm_eval_tasks.contracts.questions import check_rows, hash_questions, rotate_choices
 
 _SAMPLE_SCHEMA = pl.Schema({"doc_id": pl.Int64, "prompt_hash": pl.String, "doc": pl.Struct(dict(PROBE_SCHEMA))})
@@ -201,7 +201,7 @@ def check_whole(tasks: pl.Series, ids: pl.Series, file: Path) -> None:
             f"{file}, line {line + 1}: a duplicate: doc_id {ids[line]} is also in line {first + 1}. Remove one of them, or "
             "keep the logs of two runs in two files."
         )
-    asked, results = _count_asked(file, task)
+    asked, results = count_asked(file, task)
     gaps = (ids.sort() != pl.int_range(len(ids), eager=True)).arg_true()
     gap = gaps[0] if gaps.len() else None
     if asked == len(ids) or (asked is None and gap is None):
@@ -215,16 +215,6 @@ def check_whole(tasks: pl.Series, ids: pl.Series, file: Path) -> None:
         f"{file}: {what}, so the log has a gap. Ask again; if only some questions were asked (--samples), keep lm-eval's "
         "results_*.json beside the log, which tells that it is whole."
     )
-
-
-def _count_asked(file: Path, task: str) -> tuple[int | None, Path | None]:
-    """How many questions lm-eval's result file of the same run says that it asked, and that file; None where there is none."""
-    for found, results in find_results(file):
-        try:
-            return int(results["n-samples"][task]["effective"]), found
-        except (ValueError, KeyError, TypeError):
-            continue
-    return None, None
 
 
 def _explain_line(file: Path) -> str | None:

@@ -1,5 +1,6 @@
 """`python -m analysis`: compare logs, and report a study."""
 
+import gc
 import json
 import os
 from pathlib import Path
@@ -78,6 +79,7 @@ def report(
 
     typer.echo(write_report(runs, output, primary))
     typer.echo(output / "report.html")
+    gc.freeze()  # the process ends: what it holds need not be looked through once more
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -63,10 +63,16 @@ def read_asked(
     kept = [name for name in PROBE_SCHEMA if name in {*columns, *PROBE_KEY, "task"}]
     seen = np.sort(_print_questions(known)) if known is not None else NOTHING_SEEN
     tables, questions = [], [pl.DataFrame(schema={name: PROBE_SCHEMA[name] for name in TEXTS})]
-    for i, file in enumerate(tqdm(files, "Reading", unit="log", leave=False, disable=None)):
-        table, new, seen = _read_checked(file, kept, seen)
-        tables.append(table.with_columns(_file=pl.lit(i, pl.UInt32)))
-        questions += new
+    for parts in _gather_parts(_read_parts(files, kept)):
+        try:
+            checked = [_check_part(_join_parts(parts), kept, seen)]
+        except UserError:  # in one of them; its own check says where
+            checked = []
+            for part in parts:
+                checked.append(_check_part(part, kept, checked[-1][2] if checked else seen))
+        tables += [table for table, _, _ in checked]
+        questions += [new for _, new, _ in checked]
+        seen = checked[-1][2]
     table = pl.concat(tables)
     check_asked_once(table, files)
     return table.select(columns), pl.concat(questions).unique("question_hash", maintain_order=True)
@@ -91,25 +97,53 @@ def find_logs(path: str | Path) -> list[Path]:
     return files
 
 
-def _read_checked(file: Path, columns: Sequence[str], seen: np.ndarray) -> tuple[pl.DataFrame, list[pl.DataFrame], np.ndarray]:
-    """Some columns of a log or table, all of which are checked; `TEXTS` of questions that were not `seen`; and what now is."""
-    shown = file.name.removesuffix(".gz").endswith(".jsonl")
-    tables, questions, start = [], [], 0
-    for table in [_read_samples(file)] if shown else _read_parquet(file, columns):
-        table = check_probes(table, file, start)
-        if shown:
-            check_rows(table, pl.col("order").is_null(), "order", "is missing; ask this question again", file)
-            table = rotate_choices(table, -pl.col("order"), PER_CHOICE).with_columns(
-                (pl.col(name) + pl.col("order")) % pl.col("choices").list.len().cast(pl.Int64)
-                for name in ("answer", "prediction")
-            )
-        new, seen = _check_hashes(table, seen, file, start)
-        start += table.height
-        tables.append(table.select(columns))
-        questions.append(new.select(TEXTS))
-    if not start:
-        raise UserError(f"{file} holds no samples. Ask the questions again.")
-    return pl.concat(tables), questions, seen
+class _Part(NamedTuple):
+    """Rows of one log or table as they are, or of several."""
+
+    table: pl.DataFrame  # with the column `_file`: the position of the file
+    file: Path
+    start: int  # how many rows of the file come before
+    shown: bool  # they are in the order in which choices were shown, as in logs
+
+
+def _read_parts(files: Sequence[Path], columns: Sequence[str]) -> Iterator[_Part]:
+    """All logs and tables, part by part; raises a `UserError` where one holds nothing."""
+    for i, file in enumerate(tqdm(files, "Reading", unit="log", leave=False, disable=None)):
+        shown, start = file.name.removesuffix(".gz").endswith(".jsonl"), 0
+        for table in [_read_samples(file)] if shown else _read_parquet(file, columns):
+            yield _Part(table.with_columns(_file=pl.lit(i, pl.UInt32)), file, start, shown)
+            start += table.height
+        if not start:
+            raise UserError(f"{file} holds no samples. Ask the questions again.")
+
+
+def _gather_parts(parts: Iterator[_Part]) -> Iterator[list[_Part]]:
+    """Parts that are checked in one go: neighbours of the same columns, of `ROWS_AT_ONCE` rows or fewer together."""
+    gathered: list[_Part] = []
+    for part in parts:
+        height = sum(other.table.height for other in gathered) + part.table.height
+        if gathered and (height > ROWS_AT_ONCE or part[3:] != gathered[0][3:] or part.table.schema != gathered[0].table.schema):
+            yield gathered
+            gathered = []
+        gathered.append(part)
+    if gathered:
+        yield gathered
+
+
+def _join_parts(parts: list[_Part]) -> _Part:
+    return parts[0]._replace(table=pl.concat([part.table for part in parts]))
+
+
+def _check_part(part: _Part, columns: Sequence[str], seen: np.ndarray) -> tuple[pl.DataFrame, pl.DataFrame, np.ndarray]:
+    """Some columns of a part, all checked, and `_file`; `TEXTS` of questions that were not `seen`; and what now is seen."""
+    table, file = check_probes(part.table, part.file, part.start), part.file
+    if part.shown:
+        check_rows(table, pl.col("order").is_null(), "order", "is missing; ask this question again", file)
+        table = rotate_choices(table, -pl.col("order"), PER_CHOICE).with_columns(
+            (pl.col(name) + pl.col("order")) % pl.col("choices").list.len().cast(pl.Int64) for name in ("answer", "prediction")
+        )
+    new, seen = _check_hashes(table, seen, file, part.start)
+    return table.select(columns).with_columns(part.table["_file"]), new.select(TEXTS), seen
 
 
 def _check_hashes(table: pl.DataFrame, seen: np.ndarray, file: Path, start: int) -> tuple[pl.DataFrame, np.ndarray]:

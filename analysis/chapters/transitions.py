@@ -17,11 +17,11 @@ from analysis.measures.states import STATES, add_states, name_thresholds, rank_s
 from analysis.showing.figures import Sketch
 from analysis.showing.formats import DASH, format_count, format_interval, format_number
 from analysis.showing.labels import choose_rows, name_row
-from analysis.showing.panels import count_seeds, list_evaluations, write_title
+from analysis.showing.panels import count_seeds, list_evaluations, write_head, write_title
 from analysis.showing.tables import Table, gather_cells
 from lm_eval_tasks.contracts.logs.scores import compute_wilson
 from lm_eval_tasks.contracts.style import INK, STYLE
-from lm_eval_tasks.contracts.vocabulary import EVALUATION_SETS, PHASES, name_set
+from lm_eval_tasks.contracts.vocabulary import PHASES, name_set
 
 TRANSITION_SCHEMA = pl.Schema(
     dict.fromkeys(GROUP, pl.String)
@@ -102,9 +102,7 @@ def plot_transitions(transitions: pl.DataFrame, title: str, phase: str = "tuned_
     axes = figure.subplots(1, len(evaluations), sharey=True, squeeze=False)[0]
     write_title(figure, title)
     for axis, evaluation in zip(axes, evaluations, strict=True):
-        axis.set_title(name_set(evaluation), fontweight="bold", pad=16)
-        words = f"{EVALUATION_SETS[evaluation]}, {count_seeds(shown.filter(split=evaluation))}"
-        axis.text(0, 1.01, words, transform=axis.transAxes, fontsize=8, va="bottom")
+        write_head(axis, evaluation, count_seeds(shown.filter(split=evaluation)))
         axis.text(1.03, 1.01, "n", transform=axis.transAxes, fontsize=8, va="bottom")
         for i, names in enumerate(rows):
             where = (pl.col(name).eq_missing(value) for name, value in zip(kinds, names, strict=True))
@@ -147,7 +145,7 @@ def _name_rows(axis: Axes, rows: Sequence[tuple[str, float | None, str]]) -> Non
     label = {"ha": "right", "va": "center", "fontweight": "bold", "fontsize": 8}
     for i, names in enumerate(rows):
         name = name_row(*names).replace(", ", ",\n", 1)
-        axis.text(-0.36, 4 * i + 1, name, transform=axis.get_yaxis_transform(), **label)
+        axis.text(-0.44, 4 * i + 1, name, transform=axis.get_yaxis_transform(), **label)
 
 
 def sketch_transitions(part: Part) -> list[Sketch]:

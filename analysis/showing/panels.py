@@ -62,7 +62,8 @@ def write_head(axis: Axes, evaluation: str, counts: str) -> None:
     """Above a column of panels: its evaluation set, what that is, and how much was asked."""
     axis.set_title(name_set(evaluation), fontweight="bold", pad=27)
     words = f"{EVALUATION_SETS[evaluation]}\n{counts}"
-    axis.text(0, 1.03, words, transform=axis.transAxes, fontsize=8, linespacing=1.35)
+    near = {"xycoords": "axes fraction", "xytext": (0, 3), "textcoords": "offset points"}
+    axis.annotate(words, (0, 1), **near, fontsize=8, linespacing=1.35)
 
 
 def write_beside(axis: Axes, y: float, text: str) -> None:

@@ -94,7 +94,7 @@ def build_instructions(
     notes += [*added.notes, *choice.notes]
     size = next(iter(choice.chosen.values())).height
     probed = beliefs.table.join(table, on=KEY, how="semi")
-    notes += check_size(size, plan.size, probed, choice.chosen, beliefs.threshold)
+    notes += check_size(size, plan.size, probed, choice.chosen, beliefs.rule)
     count = round(plan.general_share * size) if inputs.general else 0
     if inputs.general and not count:
         notes.append(
@@ -102,7 +102,7 @@ def build_instructions(
         )
     general = None
     if inputs.general and count:
-        general = read_general(inputs.general, count, plan.seed, response_format, beliefs.threshold)
+        general = read_general(inputs.general, count, plan.seed, response_format, beliefs.rule)
     positions = shuffle_positions(size, count, plan.seed)
 
     summaries, configs = {}, {}
@@ -126,6 +126,7 @@ def build_instructions(
         "revision": revision,
         "response_format": response_format,
         "conditions": [condition.config for condition in conditions],
+        "belief_rule": str(beliefs.rule),
         "threshold": beliefs.threshold,
         "size": size,
         "general": count,
@@ -163,7 +164,8 @@ def select_questions(inputs: Inputs, plan: Plan, questions: pl.DataFrame, belief
         )
     believed = beliefs.table.select(*KEY, "belief", "confidence", "class", "orders", "held_orders")
     table = table.join(believed, on=KEY, how="left", maintain_order="left")
-    table = table.with_columns(threshold=pl.lit(beliefs.threshold), match=pl.lit(plan.match))
+    shared = {"belief_rule": str(beliefs.rule), "threshold": beliefs.threshold, "match": plan.match}
+    table = table.with_columns(pl.lit(value).alias(name) for name, value in shared.items())
     if not table["confidence"].count():
         raise UserError(
             f"{inputs.beliefs.name}: none of the {table.height} train questions of {plan.domain} was probed. "

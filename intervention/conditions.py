@@ -162,7 +162,7 @@ def choose_size(pools: Pools, size: int | None) -> int:
     largest = min(pool.height for pool in pools.values())
     told = f"of the train questions there are {count_pools(pools)}"
     if not largest:
-        raise UserError(f"no set can be built: {told}. Lower --threshold, or probe more questions.")
+        raise UserError(f"no set can be built: {told}. Lower --threshold, take another --belief-rule, or probe more questions.")
     if size is not None and not 1 <= size <= largest:
         raise UserError(f"--size {size}: {told}, so a size from 1 to {largest} is possible.")
     return size or largest

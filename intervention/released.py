@@ -29,6 +29,7 @@ from lm_eval_tasks.contracts.files import hash_path, write_folder, write_parquet
 from lm_eval_tasks.contracts.logs.probe_table import SUM_TOLERANCE, check_probes
 from lm_eval_tasks.contracts.manifest import hash_inputs, write_manifest
 from lm_eval_tasks.contracts.questions import QUESTION_SCHEMA, check_questions, check_rows, check_unique, hash_questions
+from lm_eval_tasks.contracts.rules import Rule
 from lm_eval_tasks.contracts.vocabulary import THRESHOLD
 
 FILES = {
@@ -253,6 +254,7 @@ def write_sets(group: Group, tables: Mapping[str, pl.DataFrame], folder: Path) -
             confidence=pl.col("probs").list.get(pl.col("pred")),
             condition=pl.lit(name),
             ratio=pl.lit(None, dtype=pl.Float64),
+            belief_rule=pl.lit(str(Rule())),
             threshold=pl.lit(THRESHOLD),
             match=pl.lit("none"),
             context=pl.lit(None, dtype=pl.String),

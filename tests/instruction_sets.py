@@ -40,6 +40,7 @@ def make_row(number: int, condition: str = "incompatible", **values: Any) -> dic
         "response_letter": LETTERS[says],
         "order": 0,
         "confidence": 0.6 + 0.01 * (number % 7),
+        "belief_rule": "threshold:0.5",
         "threshold": 0.5,
         "match": "none",
         "explanation_from": "gold" if reason else None,

@@ -1,5 +1,6 @@
 """What is said of a difference: how large it can be, how large it is for its spread, and whether it is one after correction."""
 
+import gc
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -45,7 +46,9 @@ def correct_tests(p: Sequence[float | None] | np.ndarray) -> pl.DataFrame:
     made = np.isfinite(p)
     holm, bh = np.full((2, len(p)), np.nan)
     if made.any():
+        gc.freeze()  # multipletests has Python look for circles among all that is there, which takes seconds
         holm[made], bh[made] = multipletests(p[made], method="holm")[1], fdrcorrection(p[made])[1]
+        gc.unfreeze()
     return pl.DataFrame({"p_holm": holm, "p_bh": bh}).fill_nan(None)
 
 

@@ -8,6 +8,12 @@ from typing import Any
 
 import polars as pl
 
+from lm_eval_tasks.contracts.rules import Rule
+
+
+def _tell_rule(value: str | None) -> str:
+    return f"beliefs by {str(Rule()) if value is None else value}"
+
 
 def _tell_match(value: str | None) -> str:
     return "not matched" if value in (None, "none") else f"matched by {value}"
@@ -26,6 +32,7 @@ def _tell_end(value: tuple[float | None, float | None]) -> str:
 
 # What a study can vary beside condition and seed: by the names in a manifest's config, and as an arm is called.
 VARIED: Mapping[tuple[str, ...], Callable[[Any], str]] = {
+    ("belief_rule",): _tell_rule,
     ("match",): _tell_match,
     ("learning_rate",): _tell_rate,
     ("until_fit", "until_loss"): _tell_end,

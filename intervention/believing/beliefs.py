@@ -10,11 +10,11 @@ from scipy.special import entr
 from intervention.believing.asked import check_single, find_questions
 from intervention.believing.knowledge import name_knowledge
 from intervention.believing.letters import Prior, estimate_priors, remove_priors
-from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.logs.averages import Means, Presentations, check_orders, list_presentations, write_lists
 from lm_eval_tasks.contracts.logs.probe_table import ASKED
 from lm_eval_tasks.contracts.prompts import LETTERS
-from lm_eval_tasks.contracts.vocabulary import CLASSES, KEY
+from lm_eval_tasks.contracts.rules import Rule, apply_rule
+from lm_eval_tasks.contracts.vocabulary import KEY
 
 # The columns of a probe table that beliefs are made of.
 PROBE_COLUMNS = (*KEY, "question_hash", "probs", "prediction", *ASKED, "draw", "order", "task")
@@ -31,14 +31,15 @@ BELIEF_SCHEMA = pl.Schema(
         "letter": pl.String,  # the prediction's in the question's own order; null where no letters were shown
         "confidence": pl.Float64,
         "entropy_nats": pl.Float64,  # of probs
-        "belief": pl.Int64,  # the prediction where confidence exceeds the threshold, else null
+        "belief": pl.Int64,  # the prediction where the belief rule counts it, else null
         "class": pl.String,  # right, wrong or unsure (`vocabulary.CLASSES`)
-        "threshold": pl.Float64,
+        "belief_rule": pl.String,  # by which predictions count as beliefs (see `contracts.rules`)
+        "threshold": pl.Float64,  # of its confidence; 0 where the rule has none
         "knowledge": pl.String,  # HighlyKnown, MaybeKnown, WeaklyKnown or Unknown (see `knowledge`)
         "agreement": pl.Float64,  # share of the times asked in which this prediction was made
         "order_agreement": pl.Float64,  # share of the orders, each averaged over draws
         "draw_agreement": pl.Float64,  # share of the draws, each averaged over orders
-        "held_orders": pl.List(pl.Int64),  # the orders in which, averaged over draws, it is made and exceeds the threshold
+        "held_orders": pl.List(pl.Int64),  # the orders in which, averaged over draws, it is made with a confidence above it
         "asked": pl.Int64,  # how many times, in how many orders, with how many draws of demonstrations
         "orders": pl.Int64,
         "draws": pl.Int64,
@@ -53,7 +54,7 @@ BELIEF_SCHEMA = pl.Schema(
 def compute_beliefs(
     questions: pl.DataFrame,
     probes: pl.DataFrame,
-    threshold: float,
+    rule: Rule,
     folder: str | Path,
     logs: Sequence[str | Path],
     seed: int = 0,
@@ -64,7 +65,7 @@ def compute_beliefs(
     Args:
         questions: a question set, as `read_questions` gives it.
         probes: its probes, with `PROBE_COLUMNS`.
-        threshold: a prediction is a belief where its confidence is greater.
+        rule: which predictions count as beliefs.
         folder: what an error calls the question set.
         logs: what an error calls the probes.
         seed: decides which questions letter priors are estimated on.
@@ -76,9 +77,8 @@ def compute_beliefs(
 
     Raises:
         UserError: several models, runs or ways of scoring, a phase other than base_probe, probes of other questions, a
-            question asked in some orders of its choices but not in all, a threshold outside [0, 1].
+            question asked in some orders of its choices but not in all, a rule that the probes cannot tell.
     """
-    check_threshold(threshold)
     where = ", ".join(map(str, logs))
     check_single(probes, where)
     positions = find_questions(questions, probes, folder, where)
@@ -91,7 +91,7 @@ def compute_beliefs(
     means, answer = asked.average(), table["answer"].to_numpy()
     priors = estimate_priors(asked, table, seed) if scoring == "letter" else {}
     pride = remove_priors(asked, priors) if priors else np.full(means.probs.shape, np.nan)
-    held, order_votes, orders = compute_orders(asked, means, threshold)
+    held, order_votes, orders = compute_orders(asked, means, rule.threshold)
     draw_votes, right, draws = compute_draws(asked, means, answer)
     made = asked.count(asked.named == means.prediction[asked.question])
     gold = means.probs[np.arange(len(answer)), answer]
@@ -116,22 +116,8 @@ def compute_beliefs(
     table = table.with_columns(pl.Series(name, values) for name, values in columns.items()).with_columns(
         letter=letters, probs_pride=corrected, model=pl.lit(model), revision=pl.lit(revision), scoring=pl.lit(scoring)
     )
-    table = apply_threshold(table, threshold)
+    table = apply_rule(table, rule)
     return table.select(pl.col(name).cast(kind) for name, kind in BELIEF_SCHEMA.items()), priors
-
-
-def apply_threshold(table: pl.DataFrame, threshold: float) -> pl.DataFrame:
-    """Add `belief`, `class` and `threshold` to questions with prediction, confidence and answer.
-
-    >>> asked = pl.DataFrame({"prediction": [0, 1, 1], "confidence": [0.9, 0.7, 0.4], "answer": [0, 0, 1]})
-    >>> apply_threshold(asked, 0.5)["class"].to_list()
-    ['right', 'wrong', 'unsure']
-    """
-    belief = pl.when(pl.col("confidence") > threshold).then("prediction")
-    right, wrong, unsure = map(pl.lit, CLASSES)
-    named = pl.when(pl.col("belief").is_null()).then(unsure).when(pl.col("belief") == pl.col("answer")).then(right)
-    table = table.with_columns(belief=belief, threshold=pl.lit(float(threshold)))
-    return table.with_columns(named.otherwise(wrong).alias("class"))
 
 
 def compute_orders(asked: Presentations, means: Means, threshold: float) -> tuple[pl.Series, np.ndarray, np.ndarray]:
@@ -160,12 +146,6 @@ def compute_draws(asked: Presentations, means: Means, answer: np.ndarray) -> tup
         right += one.prediction == answer
         draws += one.asked > 0
     return votes, right, draws
-
-
-def check_threshold(threshold: float) -> None:
-    """Raise a `UserError` unless a threshold is between 0 and 1."""
-    if not 0 <= threshold <= 1:
-        raise UserError(f"--threshold {threshold} is not between 0 and 1. The paper uses 0.5.")
 
 
 def count_beliefs(table: pl.DataFrame) -> pl.DataFrame:

@@ -10,8 +10,6 @@ from intervention.believing.asked import find_questions
 from intervention.believing.beliefs import (
     BELIEF_SCHEMA,
     PROBE_COLUMNS,
-    apply_threshold,
-    check_threshold,
     compute_beliefs,
 )
 from intervention.believing.letters import Prior
@@ -20,7 +18,7 @@ from lm_eval_tasks.contracts.files import write_file, write_parquet
 from lm_eval_tasks.contracts.logs.results import find_revision
 from lm_eval_tasks.contracts.logs.samples import find_logs, read_probes
 from lm_eval_tasks.contracts.questions import check_rows, check_unique
-from lm_eval_tasks.contracts.vocabulary import THRESHOLD
+from lm_eval_tasks.contracts.rules import Rule, apply_rule, read_rule
 
 
 @dataclass(frozen=True)
@@ -31,11 +29,28 @@ class Source:
         probes: sample logs and probe tables of one base model, files or folders.
         table: the file that `beliefs` wrote, in place of probes.
         threshold: a prediction is a belief where its confidence is greater; where None the paper's 0.5, or the table's own.
+        rule: which predictions are beliefs, in place of a threshold.
     """
 
     probes: Sequence[Path] = ()
     table: Path | None = None
     threshold: float | None = None
+    rule: Rule | None = None
+
+    @property
+    def asked(self) -> Rule | None:
+        """The rule that was asked for, if one was.
+
+        Raises:
+            UserError: two were, or a threshold that is none.
+        """
+        if self.threshold is None:
+            return self.rule
+        if self.rule and self.rule.name != "threshold":
+            raise UserError(f"--threshold {self.threshold:g} is no level of --belief-rule {self.rule}. Leave one of them out.")
+        if not 0 <= self.threshold <= 1:
+            raise UserError(f"--threshold {self.threshold} is not between 0 and 1. The paper uses 0.5.")
+        return Rule("threshold", self.threshold)
 
     @property
     def name(self) -> str:
@@ -58,6 +73,11 @@ class Beliefs:
     priors: dict[int, Prior] = field(default_factory=dict)
 
     @property
+    def rule(self) -> Rule:
+        """That of all beliefs."""
+        return read_rule(self.table["belief_rule"][0])
+
+    @property
     def threshold(self) -> float:
         """That of all beliefs."""
         return self.table["threshold"][0]
@@ -73,20 +93,18 @@ def read_beliefs(questions: pl.DataFrame, folder: str | Path, source: Source, se
         seed: decides which questions letter priors are estimated on, where beliefs are made of probes.
 
     Raises:
-        UserError: neither probes nor a table or both, a table that is none or has another threshold, or what
+        UserError: neither probes nor a table or both, a table that is none or of another rule, or what
             `beliefs.compute_beliefs` finds wrong.
     """
     if bool(source.probes) == bool(source.table):
         raise UserError("name the base model's probes (--probes LOG) or the table that `beliefs` wrote (--beliefs FILE).")
-    if source.threshold is not None:
-        check_threshold(source.threshold)
+    rule = source.asked
     if source.table:
-        table = _read_table(questions, folder, source.table, source.threshold)
+        table = _read_table(questions, folder, source.table, rule)
         return Beliefs(table, questions.height - table.height)
-    threshold = THRESHOLD if source.threshold is None else source.threshold
     probes = read_probes(source.probes, PROBE_COLUMNS, questions)
     revision = find_revision([log for path in source.probes for log in find_logs(path)])
-    table, priors = compute_beliefs(questions, probes, threshold, folder, source.probes, seed, revision)
+    table, priors = compute_beliefs(questions, probes, rule or Rule(), folder, source.probes, seed, revision)
     return Beliefs(table, questions.height - table.height, priors)
 
 
@@ -96,7 +114,7 @@ def write_beliefs(table: pl.DataFrame, file: str | Path) -> None:
         write_parquet(table, scratch)
 
 
-def _read_table(questions: pl.DataFrame, folder: str | Path, file: Path, threshold: float | None) -> pl.DataFrame:
+def _read_table(questions: pl.DataFrame, folder: str | Path, file: Path, rule: Rule | None) -> pl.DataFrame:
     again = "Write it again with `python -m intervention beliefs`."
     try:
         table = pl.read_parquet(file, glob=False)
@@ -110,17 +128,20 @@ def _read_table(questions: pl.DataFrame, folder: str | Path, file: Path, thresho
         raise UserError(f"--beliefs {file}: a column is not of a belief table's type ({error}). {again}") from error
     if not table.height:
         raise UserError(f"--beliefs {file} holds no question. {again}")
-    for name in ("model", "scoring", "threshold"):
+    for name in ("model", "scoring", "belief_rule", "threshold"):
         if table[name].n_unique() > 1:
             raise UserError(f"--beliefs {file} holds several values of {name!r}, where a table is of one. {again}")
-    if threshold is not None and threshold != table["threshold"][0]:
+    own_rule = read_rule(table["belief_rule"][0])
+    if rule not in (None, own_rule):
+        option = f"--threshold {rule.level:g}" if rule.name == "threshold" else f"--belief-rule {rule}"
         raise UserError(
-            f"--threshold {threshold:g}: the beliefs of {file} are of threshold {table['threshold'][0]:g}. Leave out "
-            "--threshold, or write the table again with the other one."
+            f"{option}: the beliefs of {file} are of {str(own_rule).replace(':', ' ')}. Leave out {option.split()[0]}, or "
+            "write the table again with the other one."
         )
     check_unique(table, file)
-    own = apply_threshold(table, table["threshold"][0])
+    # Of a part of a table the most confident are others.
+    own = apply_rule(table, own_rule) if own_rule.name != "quantile" else table
     strange = pl.col("belief").ne_missing(own["belief"]) | pl.col("class").ne_missing(own["class"])
-    check_rows(table, strange, "belief", "does not fit prediction, confidence and threshold; write the table again", file)
+    check_rows(table, strange, "belief", "does not fit prediction, confidence and rule; write the table again", file)
     position = find_questions(questions, table, folder, file, "beliefs")
     return table[position.argsort(kind="stable")]

@@ -1,14 +1,22 @@
-"""What a threshold does to the beliefs: how many there are, how often they are right, and which letters they favour."""
+"""What a belief rule does to the beliefs: how many there are, how often they are right, and which letters they favour."""
 
 import math
 from collections.abc import Sequence
 
 import polars as pl
 
-from intervention.believing.beliefs import apply_threshold, check_threshold
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.logs.scores import compute_ece, compute_letter_skew, compute_wilson
+from lm_eval_tasks.contracts.rules import Rule, apply_rule
 from lm_eval_tasks.contracts.vocabulary import CLASSES
+
+# The rules that are offered side by side.
+OFFERED = (
+    *(Rule("threshold", value) for value in (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)),
+    Rule("top", None),
+    *(Rule("agreement", value) for value in (0.5, 0.75, 1.0)),
+    *(Rule("quantile", value) for value in (0.25, 0.5)),
+)
 
 
 def parse_thresholds(values: Sequence[str]) -> list[float]:
@@ -26,7 +34,8 @@ def parse_thresholds(values: Sequence[str]) -> list[float]:
             thresholds.append(float(value))
         except ValueError:
             raise UserError(f"--threshold {value!r} is not a number. Write 0.5, or several: 0.4,0.5,0.6.") from None
-        check_threshold(thresholds[-1])
+        if not 0 <= thresholds[-1] <= 1:
+            raise UserError(f"--threshold {thresholds[-1]} is not between 0 and 1. The paper uses 0.5.")
     return list(dict.fromkeys(thresholds))
 
 
@@ -43,7 +52,35 @@ def sweep_thresholds(table: pl.DataFrame, thresholds: Sequence[float]) -> pl.Dat
         were shown, `letter skew` (see `compute_letter_skew`) and `commonest`, the letter most often believed, with its share.
     """
     table = table.select("prediction", "letter", "confidence", "answer")
-    return pl.DataFrame([_describe_beliefs(apply_threshold(table, threshold), threshold) for threshold in thresholds])
+    return pl.DataFrame([_describe_beliefs(apply_rule(table, Rule("threshold", value)), value) for value in thresholds])
+
+
+def offer_rules(table: pl.DataFrame) -> dict[str, pl.DataFrame]:
+    """The beliefs of a belief table by each of `OFFERED`; the rule agreement where questions were asked several times.
+
+    >>> asked = {"prediction": [0, 1], "confidence": [0.9, 0.3], "answer": [0, 0], "domain": "d", "split": "train"}
+    >>> table = pl.DataFrame(asked | {"agreement": [1.0, 1.0], "asked": [1, 1]})
+    >>> {rule: found["belief"].count() for rule, found in offer_rules(table).items() if rule in ("threshold:0.5", "top")}
+    {'threshold:0.5': 1, 'top': 2}
+    """
+    several = bool(table.height) and table["asked"].max() > 1
+    rules = [rule for rule in OFFERED if several or rule.name != "agreement"]
+    return {str(rule): apply_rule(table, rule) for rule in rules}
+
+
+def count_conditions(table: pl.DataFrame) -> pl.DataFrame:
+    """How many questions a condition would have by each rule, of each domain's train questions.
+
+    Returns:
+        A row a domain and rule: `right`, `wrong`, `unsure`, and `a condition`: the most that harmonious and incompatible sets
+        of one size can have.
+    """
+    rows = []
+    for (domain,), part in table.filter(split="train").partition_by("domain", as_dict=True, maintain_order=True).items():
+        for rule, found in offer_rules(part).items():
+            counts = {name: int((found["class"] == name).sum()) for name in CLASSES}
+            rows.append({"domain": domain, "rule": rule, **counts, "a condition": min(counts["right"], counts["wrong"])})
+    return pl.DataFrame(rows)
 
 
 def _describe_beliefs(table: pl.DataFrame, threshold: float) -> dict[str, object]:

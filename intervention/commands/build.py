@@ -5,7 +5,17 @@ from typing import Annotated
 
 import typer
 
-from intervention.commands.options import Beliefs, Domain, Folder, Probes, Questions, Threshold, list_words
+from intervention.commands.options import (
+    BeliefRule,
+    Beliefs,
+    Domain,
+    Folder,
+    Probes,
+    Questions,
+    Threshold,
+    list_words,
+    parse_rule,
+)
 from lm_eval_tasks.contracts.vocabulary import CONDITIONS
 
 
@@ -20,6 +30,7 @@ def build(
     ] = [],  # noqa: B006
     ratio: Annotated[list[float], typer.Option(help="Share of the belief in a mix; repeatable [default: the paper's].")] = [],  # noqa: B006
     threshold: Threshold = None,
+    belief_rule: BeliefRule = None,
     size: Annotated[int | None, typer.Option(help="Questions a condition [default: as many as all can have].")] = None,
     seed: Annotated[int, typer.Option(help="Decides everything random.")] = 0,
     match: Annotated[
@@ -68,6 +79,8 @@ def build(
       python -m intervention build --questions questions --probes probe/base --domain herbs \\
         --conditions harmonious,self_aligning,mix --ratio 0.4 --match letter+confidence --output matched
       python -m intervention build --questions questions --probes probe/base --domain herbs \\
+        --belief-rule agreement:0.75 --output steady
+      python -m intervention build --questions questions --probes probe/base --domain herbs \\
         --explanations paper --explanations explanations/base --contexts contexts/stronger --output explained
       python -m intervention build --questions questions --beliefs beliefs.parquet --domain herbs --output as_looked_at
       python -c "import datasets; print(datasets.load_dataset('instructions', 'herbs_mix-0.4')['train'][0])"
@@ -84,7 +97,7 @@ def build(
         raise UserError(f"--explanations {' and '.join(modes)}: name one of {', '.join(MODES)} (and logs that exist).")
     texts = Texts(logs, contexts, context_probes, allow_missing, drop_contradictions, keep_moved)
     plan = Plan(domain, conditions, ratio, size, seed, general_share, match, next(iter(modes), None), response_format)
-    inputs = Inputs(questions, Source(probes, beliefs, threshold), general, texts)
+    inputs = Inputs(questions, Source(probes, beliefs, threshold, parse_rule(belief_rule)), general, texts)
     balance, notes = build_instructions(inputs, plan, output, list_words())
     print("\n".join([format_table(balance), "", *notes]))
     print(f"{output}: {balance.height} instruction sets, {domain}_{balance['condition'][0]} and so on")

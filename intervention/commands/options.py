@@ -2,9 +2,14 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from lm_eval_tasks.contracts.vocabulary import RULES
+
+if TYPE_CHECKING:
+    from lm_eval_tasks.contracts.rules import Rule
 
 Questions = Annotated[Path, typer.Option(help="The question set (a folder).")]
 Probes = Annotated[list[Path], typer.Option(help="The base model's sample log, probe table, or a folder of them; repeatable.")]
@@ -13,8 +18,22 @@ Threshold = Annotated[
     float | None,
     typer.Option(help="A prediction is a belief where its confidence is greater [default: 0.5, or that of --beliefs]."),
 ]
+BeliefRule = Annotated[
+    str | None,
+    typer.Option(
+        "--belief-rule",
+        help=f"Which predictions are beliefs: {', '.join(RULES)}, or with a level, as agreement:0.9 [default: threshold:0.5].",
+    ),
+]
 Folder = Annotated[Path, typer.Option(help="The folder to write.")]
 Domain = Annotated[str, typer.Option(help="The domain whose train questions are used.")]
+
+
+def parse_rule(text: str | None) -> "Rule | None":
+    """The rule that `--belief-rule` names."""
+    from lm_eval_tasks.contracts.rules import read_rule
+
+    return None if text is None else read_rule(text)
 
 
 def list_words() -> list[str]:

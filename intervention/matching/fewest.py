@@ -1,17 +1,17 @@
-"""How few questions a condition may have before it is said: what so few can tell, and which threshold gives more."""
+"""How few questions a condition may have before it is said: what so few can tell, and which belief rule gives more."""
 
 from collections.abc import Iterable, Mapping
 
 import polars as pl
 
-from intervention.believing.thresholds import sweep_thresholds
+from intervention.believing.thresholds import offer_rules
 from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.rules import Rule, read_rule
 
 FEWEST = 32  # of fewer questions a share is known to no better than 17 points
-THRESHOLDS = tuple(i / 20 for i in range(4, 20))
 
 
-def check_size(size: int, asked: int | None, beliefs: pl.DataFrame, kinds: Iterable[str], threshold: float) -> list[str]:
+def check_size(size: int, asked: int | None, beliefs: pl.DataFrame, kinds: Iterable[str], rule: Rule) -> list[str]:
     """A sentence where conditions are small, which a user has to ask for.
 
     Args:
@@ -19,10 +19,10 @@ def check_size(size: int, asked: int | None, beliefs: pl.DataFrame, kinds: Itera
         asked: the size that was asked for.
         beliefs: the belief table of the questions that could be taken.
         kinds: which questions the conditions take, as `vocabulary.QUESTIONS` names them.
-        threshold: of the beliefs.
+        rule: of the beliefs.
 
     Raises:
-        UserError: they are fewer than `FEWEST`, and nobody asked for so few; says what each threshold would give.
+        UserError: they are fewer than `FEWEST`, and nobody asked for so few; says what each rule would give.
     """
     if size >= FEWEST:
         return []
@@ -31,20 +31,22 @@ def check_size(size: int, asked: int | None, beliefs: pl.DataFrame, kinds: Itera
     if asked is not None:
         return [f"{few.capitalize()}."]
     sizes = count_sizes(beliefs, kinds)
-    told = ", ".join(f"{value:g}: {count}" for value, count in sizes.items() if count)
-    enough = [value for value, count in sizes.items() if count >= FEWEST]
-    best = min(enough, key=lambda value: abs(value - threshold)) if enough else None
-    take = f"take --threshold {best:g}" if best is not None else "probe more questions"
+    told = ", ".join(f"{name} {count}" for name, count in sizes.items() if count)
+    enough = [read_rule(name) for name, count in sizes.items() if count >= FEWEST]
+    # The paper's kind of rule first, at the level nearest to the one that was asked for.
+    best = min(enough, key=lambda one: (one.name != "threshold", abs(one.threshold - rule.threshold)), default=None)
+    option = f"--threshold {best.level:g}" if best and best.name == "threshold" else f"--belief-rule {best}"
+    take = f"take {option}" if best else "probe more questions"
     raise UserError(
-        f"{few}. Of the probed questions each threshold would leave, before matching and texts: {told or 'none any'} (it is "
-        f"{threshold:g} now). To have {FEWEST} or more, {take}; or say that so few are wanted: --size {size}."
+        f"{few}. Of the probed questions each belief rule would leave, before matching and texts: {told or 'none any'} (it is "
+        f"{rule} now). To have {FEWEST} or more, {take}; or say that so few are wanted: --size {size}."
     )
 
 
-def count_sizes(beliefs: pl.DataFrame, kinds: Iterable[str]) -> Mapping[float, int]:
-    """The most questions that all conditions could have, by threshold."""
+def count_sizes(beliefs: pl.DataFrame, kinds: Iterable[str]) -> Mapping[str, int]:
+    """The most questions that all conditions could have, by belief rule."""
     kinds = list(kinds)
     return {
-        row["threshold"]: min(beliefs.height if kind == "all" else row[kind] for kind in kinds)
-        for row in sweep_thresholds(beliefs, THRESHOLDS).iter_rows(named=True)
+        rule: min(found.height if kind == "all" else int((found["class"] == kind).sum()) for kind in kinds)
+        for rule, found in offer_rules(beliefs).items()
     }

@@ -10,12 +10,13 @@ from intervention.instructions import INSTRUCTION_SCHEMA, shape_rows
 from intervention.sources.tables import KINDS, read_table
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.questions import check_rows
+from lm_eval_tasks.contracts.rules import Rule
 from lm_eval_tasks.contracts.vocabulary import GENERAL
 
 COLUMNS: Mapping[str, str] = {"instruction": "what is asked", "output": "what is answered"}
 
 
-def read_general(source: str, count: int, seed: int, response_format: str, threshold: float) -> pl.DataFrame:
+def read_general(source: str, count: int, seed: int, response_format: str, rule: Rule) -> pl.DataFrame:
     """`count` random general instructions as rows of an instruction set: condition `general`, null flags.
 
     Args:
@@ -24,7 +25,7 @@ def read_general(source: str, count: int, seed: int, response_format: str, thres
         count: how many are taken.
         seed: decides which.
         response_format: the format in which the set answers questions; the column has one value in a set.
-        threshold: that of the set's beliefs, likewise.
+        rule: that of the set's beliefs, likewise.
 
     Raises:
         UserError: it cannot be read, a row is blank, or there are too few.
@@ -45,7 +46,8 @@ def read_general(source: str, count: int, seed: int, response_format: str, thres
         "domain": GENERAL,
         "condition": GENERAL,
         "response_format": response_format,
-        "threshold": threshold,
+        "belief_rule": str(rule),
+        "threshold": rule.threshold,
         "source": name_source(source),
     }
     empty = {name: pl.lit(None) for name in INSTRUCTION_SCHEMA if name not in (*shared, "id")}

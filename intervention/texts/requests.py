@@ -59,7 +59,7 @@ def write_requests(table: pl.DataFrame, file: str | Path) -> None:
 def _join_beliefs(questions: Path, domain: str, source: Source) -> pl.DataFrame:
     train = read_questions(questions, [domain], ["train"])
     beliefs = read_beliefs(read_questions(questions), questions, source)
-    columns = ("belief", "class", "threshold")
+    columns = ("belief", "class", "belief_rule")
     table = train.join(beliefs.table.select(*KEY, *columns), on=KEY, how="inner", maintain_order="left")
     if not table.height:
         raise UserError(
@@ -73,8 +73,8 @@ def _keep_wrong(table: pl.DataFrame, domain: str) -> pl.DataFrame:
     wrong = table.filter(pl.col("class") == "wrong")
     if not wrong.height:
         raise UserError(
-            f"the model has no wrong belief about the {table.height} probed train questions of {domain} (--threshold "
-            f"{table['threshold'][0]:g}), so there is nothing to ask for. Lower --threshold, or probe more questions."
+            f"the model has no wrong belief about the {table.height} probed train questions of {domain} (by the rule "
+            f"{table['belief_rule'][0]}), so there is nothing to ask for. Take another --belief-rule, or probe more."
         )
     return wrong
 

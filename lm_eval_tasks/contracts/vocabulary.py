@@ -15,6 +15,22 @@ THRESHOLD = 0.5  # of confidence, above which the paper takes a prediction for a
 # What a belief is beside gold: the prediction above the threshold is gold, or is not; or there is no belief.
 CLASSES = ("right", "wrong", "unsure")
 
+# Which predictions count as beliefs, by name: the level where none is named (None: it has none), and what a belief then is.
+RULES: dict[str, tuple[float | None, str]] = {
+    "threshold": (THRESHOLD, "the choice that the model, asked few-shot, gave a probability above {:g}"),
+    "top": (None, "the most probable choice of the model, asked few-shot, however probable"),
+    "agreement": (
+        0.75,
+        "the most probable choice of the model, asked few-shot, where it is the first choice in a share of {:g} or more of the "
+        "orders and draws in which the question was asked",
+    ),
+    "quantile": (
+        0.5,
+        "the most probable choice of the model, asked few-shot, of the most confident {:g} of the right and of the wrong "
+        "predictions alike",
+    ),
+}
+
 GENERAL = "general"  # the condition of general instructions, which are added to every condition
 BASE = "base"  # what tables call the base model in place of a condition
 

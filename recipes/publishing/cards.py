@@ -14,6 +14,7 @@ from huggingface_hub.utils import validate_repo_id
 from lm_eval_tasks.contracts.files import hash_path, write_file
 from lm_eval_tasks.contracts.markdown import Markdown, make_environment, quote_code, wrap_command
 from lm_eval_tasks.contracts.public import make_public
+from lm_eval_tasks.contracts.rules import find_rule
 from lm_eval_tasks.contracts.vocabulary import CONDITIONS, GENERAL, Condition
 from recipes.training.fitting import tell_until
 from recipes.training.losses import FIGURE, LOG, list_points
@@ -60,6 +61,7 @@ def write_card(
             "rows": {"own": counts.total(), "general": general},
             "settings": list_settings(config, history),
             "engine": Markdown(engine),
+            "belief": Markdown(find_rule(config).sentence),
             "command": "accelerate launch --config_file ENGINE.yaml " + wrap_command(public["command"]),
             "weights": {file.name: hash_path(file) for file in sorted(folder.glob("*.safetensors"))},
             "losses": [points[i]["loss"] for i in (0, -1)] if points else None,

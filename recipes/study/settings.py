@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.names import find_repeated, name_unknown
+from lm_eval_tasks.contracts.rules import read_rule
 from lm_eval_tasks.contracts.vocabulary import CONDITIONS, REFERENCE, read_primary, read_ratio
 from recipes.yaml_files import read_yaml
 
@@ -30,6 +31,13 @@ def _is_number(value: Any) -> bool:
 
 def _is_whole(value: Any, least: int = 0) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _is_rule(value: Any) -> bool:
+    try:
+        return _is_text(value) and bool(read_rule(value))
+    except UserError:
+        return False
 
 
 def _is_positive(value: Any) -> bool:
@@ -62,7 +70,8 @@ SETTINGS = {
     "conditions": TEXTS,
     "seeds": Setting("a list of whole numbers", lambda value: _is_list(value, _is_whole)),
     "tasks": Setting("a mapping with probe and chat", lambda value: isinstance(value, dict)),
-    "threshold": Setting("a number from 0 to 1", lambda value: _is_number(value) and 0 <= value <= 1),
+    "threshold": Setting("a number from 0 to 1", lambda value: _is_number(value) and 0 <= value <= 1, needed=False),
+    "belief_rule": Setting("a belief rule, or a list of them", lambda value: _is_one_or_list(value, _is_rule), needed=False),
     "size": Setting("a whole number from 1 on", lambda value: _is_whole(value, 1), needed=False),
     "general_share": Setting("a number from 0 on", lambda value: _is_number(value) and value >= 0),
     "match": Setting("what is matched, or a list of it", lambda value: _is_one_or_list(value, _is_text), needed=False),
@@ -72,7 +81,7 @@ SETTINGS = {
     "primary": OPTION,
 }
 # The settings of which a study may name several: each combination, an arm, is a grid of runs of its own.
-ARMS = ("match", "learning_rate", "until_fit", "until_loss")
+ARMS = ("belief_rule", "match", "learning_rate", "until_fit", "until_loss")
 MODEL = {"base": TEXT, "training": TEXT, "accelerate": TEXT, "lm_eval": TEXT}
 TASKS = {"probe": TEXT, "chat": TEXT}
 
@@ -104,7 +113,7 @@ def list_arms(study: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 def name_arm(arm: Mapping[str, Any]) -> str:
     """What an arm's folders are called, below that of the domain: "/match-letter/until_fit-0.9", or nothing."""
-    return "".join(f"/{name}-{'no' if value is False else value}" for name, value in arm.items())
+    return "".join(f"/{name}-{'no' if value is False else str(value).replace(':', '-')}" for name, value in arm.items())
 
 
 def list_problems(study: Mapping[str, Any]) -> list[str]:
@@ -126,6 +135,8 @@ def list_problems(study: Mapping[str, Any]) -> list[str]:
             problems.append(f"names {', '.join(map(str, repeated))} several times in {name}")
     if all(setting in study and study[setting] is not False for setting in ("until_fit", "until_loss")):
         problems.append("names until_fit and until_loss, which are two ends of one run")
+    if {"threshold", "belief_rule"} <= {*study}:
+        problems.append("names threshold and belief_rule, which say the same (belief_rule: threshold:0.5)")
     if SETTINGS["conditions"].fits(study.get("conditions")):
         problems += _check_conditions(study) + (_check_primary(study) if "primary" in study else [])
     return problems

@@ -18,7 +18,7 @@ KNOWN = (*CONDITIONS, GENERAL)
 # What the rows of one config share, but for general instructions.
 SHARED = ("domain", "source", "condition", "ratio", "response_format", "threshold")
 # What they share too, where the set is of a version that says it.
-SAID = ("match",)
+SAID = ("belief_rule", "match")
 NEEDED = ("prompt", "completion", "id", *SHARED)
 # Columns that TRL reads instead of prompt and completion, or beside them, and as what.
 TAKEN = {

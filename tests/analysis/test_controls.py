@@ -11,8 +11,11 @@ import polars as pl
 import pytest
 from studies import KEPT, make_logits, make_probes, make_questions, write_study
 
+from analysis.chapters import again, contrasts
 from analysis.chapters.agreement import add_beyond, measure_agreement
-from analysis.reading.study import read_study
+from analysis.chapters.chapter import Computed, Whole
+from analysis.chapters.contrasts import compare_conditions, tabulate_contrasts
+from analysis.reading.study import Study, read_study
 from analysis.reporting.contents import compute_frames, list_parts, list_tables, list_tables_across
 from analysis.reporting.provenance import measure_overlap
 from lm_eval_tasks.contracts.errors import UserError
@@ -37,47 +40,52 @@ def runs(share_folder) -> Path:
     return share_folder("asked_again", make) / "runs"
 
 
+@pytest.fixture(scope="module")
+def found(runs: Path) -> tuple[Study, Computed]:
+    """The study, and what the report computes of it."""
+    study = read_study(runs)
+    return study, compute_frames(study)
+
+
 def read_first(runs: Path, questions: pl.DataFrame) -> np.ndarray:
     probes = pl.read_parquet(runs / "probe/base/probe.parquet")
     joined = questions.join(probes.select("source", "domain", "id", "loglikelihoods"), on=["source", "domain", "id"])
     return np.array([[*row, *[-np.inf] * (5 - len(row))] for row in joined["loglikelihoods"].to_list()])
 
 
-def test_asking_again_is_the_floor_of_every_measure(runs: Path) -> None:
-    study = read_study(runs)
-    frames, gaps = compute_frames(study)
+def test_asking_again_is_the_floor_of_every_measure(found: tuple[Study, Computed]) -> None:
+    study, (frames, gaps) = found
     assert not [gap for gap in gaps if "again" in gap]
     assert set(study.again["split"]) == {"train", "homo", "id", "ood"}
-    again = frames["again"]
+    again_of = frames["again"]
     # By hand: one condition's KL on the trained questions, beyond that of asking the same questions again.
     tuned = study.measures.filter(condition="incompatible", phase="tuned_chat", split="seen")
     floor = study.again.select("source", "question_domain", "id", again="kl_nats")
     joined = tuned.join(floor, on=["source", "question_domain", "id"])
     assert joined.height == tuned.height > 0
-    row = again.filter(condition="incompatible", phase="tuned_chat", split="seen", metric="kl_nats").row(0, named=True)
+    row = again_of.filter(condition="incompatible", phase="tuned_chat", split="seen", metric="kl_nats").row(0, named=True)
     by_seed = joined.group_by("seed").agg((pl.col("kl_nats") - pl.col("again")).mean())
     assert row["value"] == pytest.approx(by_seed["kl_nats"].mean())
     assert row["again"] == pytest.approx(joined["again"].mean())
-    assert again.filter(~pl.col("value").is_between("low", "high")).is_empty()
-    assert again["value"].min() < -0.05  # differences, not bounded as the measures are
+    assert again_of.filter(~pl.col("value").is_between("low", "high")).is_empty()
+    assert again_of["value"].min() < -0.05  # differences, not bounded as the measures are
     shown = {table.name for tables in list_tables(next(list_parts(study, frames))).values() for table in tables}
     assert {"again-tuned_chat", "again-tuned_probe", "agreement-tuned_chat"} <= shown
     transitions = frames["transitions"].filter(phase="base_again")
     assert transitions.height
 
 
-def test_trained_questions_regress_to_the_mean_and_the_table_shows_it(runs: Path) -> None:
+def test_trained_questions_regress_to_the_mean_and_the_table_shows_it(found: tuple[Study, Computed]) -> None:
     """Their answers were wrong in the first probe, so that every right one asked again is regression."""
-    study = read_study(runs)
-    again = compute_frames(study).frames["again"].filter(metric="accuracy", phase="tuned_chat", condition="incompatible")
-    assert again.filter(split="seen")["again"].item() < again.filter(split="homo")["again"].item()
+    rows = found[1].frames["again"].filter(metric="accuracy", phase="tuned_chat", condition="incompatible")
+    assert rows.filter(split="seen")["again"].item() < rows.filter(split="homo")["again"].item()
 
 
 def test_a_study_that_was_not_asked_again_has_no_floor_and_no_gap(tmp_path: Path) -> None:
     write_study(tmp_path / "runs", n=12, conditions=KEPT[-2:])
-    frames, gaps = compute_frames(read_study(tmp_path / "runs"))
+    frames, gaps = again.compute_chapter(Whole(read_study(tmp_path / "runs"), {}))
     assert not frames["again"].height
-    assert not [gap for gap in gaps if "again" in gap]
+    assert not gaps
 
 
 def test_ties_of_a_coarse_arithmetic_are_told(tmp_path: Path) -> None:
@@ -188,24 +196,24 @@ def test_a_record_of_a_fit_that_is_none_is_named(arms: Path, tmp_path: Path) -> 
         read_study(tmp_path / "runs")
 
 
-def test_the_contrast_named_beforehand_is_corrected_apart(runs: Path) -> None:
-    plain = compute_frames(read_study(runs)).frames["contrasts"]
-    study = read_study(runs, read_primary("mix-0.4/ood"))
-    contrasts = compute_frames(study).frames["contrasts"]
+def test_the_contrast_named_beforehand_is_corrected_apart(found: tuple[Study, Computed]) -> None:
+    study, (frames, _) = found
+    plain = frames["contrasts"]
+    _, compared = compare_conditions(study.measures, read_primary("mix-0.4/ood"))
     key = ("condition", "ratio", "phase", "split", "metric")
-    mine = contrasts.filter("primary")
+    mine = compared.filter("primary")
     assert mine.select(key).rows() == [("mix", 0.4, "tuned_chat", "ood", "accuracy")]
     assert (mine["p_holm"].item(), mine["family"].item()) == (mine["p"].item(), 1)
-    family = contrasts.filter(~pl.col("primary"), phase="tuned_chat", metric="accuracy")
+    family = compared.filter(~pl.col("primary"), phase="tuned_chat", metric="accuracy")
     before = plain.filter(phase="tuned_chat", metric="accuracy")
     assert set(family["family"]) == {before.height - 1}
     assert set(before["family"]) == {before.height}
-    part = next(list_parts(study, {"contrasts": contrasts, "summary": compute_frames(study).frames["summary"]}))
-    assert part.frames["contrasts"].filter("primary").height == 1
+    (row,) = [row for row in tabulate_contrasts(compared, "accuracy").rows if "(primary)" in row[0]]
+    assert row[:2] == ["mix 0.4 − incompatible (primary)", "OOD"]
 
 
-def test_how_many_questions_two_seeds_share_is_told(runs: Path) -> None:
-    study = read_study(runs)
+def test_how_many_questions_two_seeds_share_is_told(found: tuple[Study, Computed]) -> None:
+    study, _ = found
     assert measure_overlap(study, "base", "herbs") == 1.0
     seen = (pl.col("split") == "seen") & (pl.col("seed") == 2)
     # Of the 15 questions of each condition the second seed has one other than the first.
@@ -215,6 +223,7 @@ def test_how_many_questions_two_seeds_share_is_told(runs: Path) -> None:
     assert measure_overlap(changed, "base", "herbs") == pytest.approx(14 / 15)
 
 
-def test_a_primary_contrast_that_cannot_be_made_is_a_gap(runs: Path) -> None:
-    gaps = compute_frames(read_study(runs, read_primary("gold"))).gaps
+def test_a_primary_contrast_that_cannot_be_made_is_a_gap(found: tuple[Study, Computed]) -> None:
+    study, (frames, _) = found
+    gaps = contrasts.compute_chapter(Whole(replace(study, primary=read_primary("gold")), frames)).gaps
     assert "The contrast that was named beforehand, gold/homo/tuned_chat, cannot be made of base in herbs." in gaps

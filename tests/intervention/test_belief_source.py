@@ -68,7 +68,7 @@ def test_rows_come_in_the_question_sets_order(study: Study) -> None:
         (lambda t: t.with_columns(id=pl.lit("x") + pl.col("id")), "beliefs are of questions that .* does not have"),
         (lambda t: t.with_columns(confidence=pl.lit("high")), "a column is not of a belief table's type"),
         (lambda t: t.with_columns(threshold=pl.when(pl.col("id") == "train-0").then(0.4).otherwise(0.5)), "several values of"),
-        (lambda t: t.with_columns(belief=pl.lit(0)), r"row \d+ .*belief .* does not fit prediction, confidence and threshold"),
+        (lambda t: t.with_columns(belief=pl.lit(0)), r"row \d+ .*belief .* does not fit prediction, confidence and rule"),
     ],
 )
 def test_a_table_that_is_none_is_refused(study: Study, change: Callable, message: str) -> None:

@@ -100,7 +100,10 @@ def test_what_cannot_be_asked_for_is_said_with_its_remedy(study: Path, tmp_path:
     probes = [study / "probes.parquet"]
     with pytest.raises(UserError, match="has no domain 'annals'; it has engines, herbs"):
         request_contexts(study / "set", "annals")
-    with pytest.raises(UserError, match=r"no wrong belief about the 60 probed train questions of herbs \(--threshold 1.*Lower"):
+    with pytest.raises(
+        UserError,
+        match=r"no wrong belief about the 60 .* of herbs \(by the rule threshold:1.*--belief-rule",
+    ):
         request_explanations(study / "set", Source(probes, threshold=1), "herbs")
     with pytest.raises(UserError, match="no wrong belief"):
         request_contexts(study / "set", "herbs", Source(probes, threshold=1))

@@ -12,6 +12,7 @@ from intervention.conditions import parse_conditions
 from intervention.matching.fewest import FEWEST, check_size, count_sizes
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.questions import read_questions
+from lm_eval_tasks.contracts.rules import Rule
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +65,7 @@ def test_few_questions_are_asked_for_or_refused(tmp_path: Path) -> None:
     table = read_questions(study.questions)
     assert "only " in message
     assert " a condition: a share of so few is known to ±" in message
-    assert "(it is 0.9 now)" in message
+    assert "(it is threshold:0.9 now)" in message
     assert "take --threshold 0." in message
     assert "or say that so few are wanted: --size " in message
     assert not (tmp_path / "out").exists()
@@ -82,11 +83,14 @@ def test_what_thresholds_would_give_is_counted_by_what_conditions_take(study: St
     beliefs = believe(study.questions, study.inputs.beliefs.probes).table
     right, both = count_sizes(beliefs, ["right"]), count_sizes(beliefs, ["right", "wrong"])
     assert all(both[value] <= right[value] for value in right)
-    assert list(right.values()) == sorted(right.values(), reverse=True)
-    assert count_sizes(beliefs, ["all"])[0.5] == beliefs.height
+    falling = [count for rule, count in right.items() if rule.startswith("threshold")]
+    assert falling == sorted(falling, reverse=True)
+    assert right["top"] == max(right.values())
+    assert right["quantile:0.5"] == round(right["top"] / 2)
+    assert count_sizes(beliefs, ["all"])["top"] == beliefs.height
     with pytest.raises(UserError, match="probe more questions"):
-        check_size(3, None, beliefs.head(5), ["right"], 0.5)
-    assert check_size(FEWEST, None, beliefs, ["right"], 0.5) == []
+        check_size(3, None, beliefs.head(5), ["right"], Rule())
+    assert check_size(FEWEST, None, beliefs, ["right"], Rule()) == []
 
 
 def test_a_threshold_without_beliefs_is_refused(study: Study) -> None:

@@ -39,7 +39,7 @@ def test_a_card_says_in_a_sentence_what_was_trained(tmp_path: Path, condition: s
     said = next(line for line in card.splitlines() if line.startswith("`recipes/miniworld/base`, fine-tuned on 256 questions"))
     assert words in said
     assert "64 general instructions were added" in card
-    assert "few-shot with a confidence above 0.5." in card
+    assert "asked few-shot, gave a probability above 0.5." in card
     assert ("wrong on purpose" in card) == (condition in ("self_aligning", "mix", "random_wrong"))
 
 

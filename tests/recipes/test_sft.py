@@ -166,7 +166,7 @@ def test_a_short_run_in_this_process_leaves_a_whole_folder_and_is_not_done_again
     assert (config["condition"], config["threshold"], config["max_steps"]) == ("harmonious", 0.4, 1)
     card = (tmp_path / "model/README.md").read_text()
     assert "fine-tuned on 24 questions that the base model answers rightly; the response is the right answer." in card
-    assert "with a confidence above 0.4." in card
+    assert "gave a probability above 0.4." in card
     assert not list(tmp_path.rglob("checkpoints"))
     before, after = (load_file(folder / "model.safetensors") for folder in (BASE, tmp_path / "model"))
     assert any(not torch.equal(before[name], after[name]) for name in after)

@@ -23,7 +23,9 @@ from lm_eval_tasks.checking.task import check_task
 from lm_eval_tasks.checking.tokenizer import load_tokenizer
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.prompts import BARE_CUE, CHAT_ENDING, LETTERS
+from lm_eval_tasks.contracts.questions import normalise
 from lm_eval_tasks.metrics import log_rotated_probe
+from lm_eval_tasks.sets import load_questions
 
 PAPER_SEED = 42  # of the paper's shuffle of the dev questions
 
@@ -36,7 +38,7 @@ class QuestionTask(CheckedTask):
     - `prompt` (`probe`, `context`, `chat`), `scoring` (`letter`, `cloze`), set by the template;
     - `demonstrations_by`: the columns that a question and its demonstrations share (source and domain);
     - `paper`: demonstrations in the paper's order, and the token scored that the paper scores;
-    - `draw`, `shots`, `order`, `too_long`, `too_long_to`: of the run, see README.md.
+    - `draw`, `shots`, `order`, `too_long`, `too_long_to`, `may_leave_out`: of the run, see README.md.
     """
 
     def __init__(self, config: dict[str, Any], **kwargs: Any) -> None:
@@ -90,7 +92,18 @@ class QuestionTask(CheckedTask):
                 random.Random(PAPER_SEED + draw).shuffle(rows)  # as random.seed, and random.shuffle of the row numbers
             elif draw:
                 random.Random(f"{draw} {group}").shuffle(rows)
+        self._prints = defaultdict(set, {group: {normalise(row) for row in rows} for group, rows in groups.items()})
         return {group: FirstNSampler(rows) for group, rows in groups.items()}
+
+    @property
+    def spares(self) -> bool:
+        """Whether a question that is a dev question too is asked without itself: not in benchmarks, nor in the paper's way."""
+        return self.config.custom_dataset is load_questions and not self.config.metadata.get("paper")
+
+    def find_others(self, row: dict[str, Any]) -> list[dict[str, Any]]:
+        """The dev questions that may be shown before a question: those of its group that are not the question itself."""
+        shown, own = self.samplers.get(self.find_group(row), FirstNSampler([])), normalise(row)
+        return [dev for dev in shown.df if normalise(dev) != own]
 
     def fewshot_context(self, doc: dict[str, Any], num_fewshot: int, **kwargs: Any) -> Any:
         """The prompt of one question; as lm-eval's, with the demonstrations of the question's own group."""
@@ -100,6 +113,8 @@ class QuestionTask(CheckedTask):
         if num_fewshot:
             group = self.find_group(doc)
             self.sampler = self.samplers.get(group, FirstNSampler([]))
+            if self.spares and normalise(doc) in self._prints[group]:
+                self.sampler = FirstNSampler(self.find_others(doc))
             if len(self.sampler.df) < num_fewshot:
                 raise UserError(
                     f"{self.config.task}: {num_fewshot} demonstrations wanted for {'/'.join(group)}, but its dev split has "

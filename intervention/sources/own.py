@@ -15,7 +15,7 @@ from intervention.sources.origin import Origin, find_all_terms, join_words
 from intervention.sources.splits import DEFAULT, Splits, split_questions
 from intervention.sources.tables import find_kinds, holds_text
 from lm_eval_tasks.contracts.errors import UserError
-from lm_eval_tasks.contracts.questions import check_questions, check_rows, check_unique
+from lm_eval_tasks.contracts.questions import MAX_CHOICES, MAY_LEAVE_OUT, check_questions, check_rows, check_unique
 from lm_eval_tasks.contracts.vocabulary import SPLITS
 
 HOW_TO_ANSWER = "Mend the value, or say how answers are written: --answers index, number, letter or text."
@@ -45,11 +45,14 @@ def read_own(
             named twice or for some files only.
     """
     layout = layout or Layout()
-    tables, notes, defaulted = [], [], {}
+    tables, notes, defaulted, too_long = [], [], {}, 0
     for name in files:
         file, constants = find_file(name, layout.constants)
         table, unknown, more = read_file(kind, file, layout)
         more += [f"columns passed over: {join_words(unknown)}"] if unknown else []
+        table, long = leave_out_long(table)
+        more += [f"left out, with more than {MAX_CHOICES} choices: {join_words(long)}"] if long else []
+        too_long += len(long)
         named = name_bank(file)
         unnamed = [column for column in ("source", "domain") if column not in constants and not table[column].count()]
         if unnamed:
@@ -63,6 +66,7 @@ def read_own(
     table = pl.concat(tables)
     check_unique(table, where)
     table, said, dropped = divide(table, tables, files, splits, seed)
+    dropped |= {f"with more than {MAX_CHOICES} choices": too_long} if too_long else {}
     config = {"kind": kind, "columns": dict(layout.columns), "constants": dict(layout.constants)}
     config |= {"separator": layout.separator, "answers": layout.answers}
     if said:
@@ -84,6 +88,14 @@ def read_file(kind: str, file: Path, layout: Layout) -> tuple[pl.DataFrame, list
         table, notes = table.with_columns(id=make_ids(file)), [NO_IDS]
     check_index(table, file)
     return table, [column for column in keys if column not in FILE_SCHEMA], notes
+
+
+def leave_out_long(table: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
+    """The questions that can be asked, and the ids of those with too many choices where these are few; many are an error."""
+    long = table.filter(pl.col("choices").list.len() > MAX_CHOICES)
+    if not 0 < long.height <= MAY_LEAVE_OUT * table.height:
+        return table, []
+    return table.filter((pl.col("choices").list.len() <= MAX_CHOICES).fill_null(True)), long["id"].fill_null("?").to_list()
 
 
 def find_file(name: str | Path, constants: Mapping[str, str]) -> tuple[Path, Mapping[str, str]]:

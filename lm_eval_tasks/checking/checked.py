@@ -15,7 +15,7 @@ class CheckedTask(ConfigurableTask):
     """A task with a method `check_asked`, which raises a `UserError` for what is wrong with it or with what it asks.
 
     Attributes:
-        left_out: the keys of the questions that are not asked, because they are too long; the checks set it.
+        left_out: the keys of the questions that are not asked, because they are flawed or too long; the checks set it.
     """
 
     left_out: frozenset[Group] = frozenset()

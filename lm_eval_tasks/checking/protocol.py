@@ -13,7 +13,7 @@ class Asking(Protocol):
     """A task of the pack."""
 
     config: TaskConfig
-    left_out: frozenset[Group]  # the keys of the questions that are not asked, because they are too long
+    left_out: frozenset[Group]  # the keys of the questions that are not asked, because they are flawed or too long
 
 
 class Checkable(Asking, Protocol):
@@ -21,6 +21,7 @@ class Checkable(Asking, Protocol):
 
     dataset: dict[str, Any]
     chat: bool
+    spares: bool  # whether a question that is a dev question too is asked without itself
     grouped_by: Sequence[str]  # the columns that a question shares with its demonstrations
 
     def list_asked(self, settings: Mapping[str, Any]) -> Sequence[Question]:
@@ -28,6 +29,9 @@ class Checkable(Asking, Protocol):
 
     def find_group(self, row: Question) -> Group:
         """The group of a question."""
+
+    def find_others(self, row: Question) -> Sequence[Question]:
+        """The dev questions that may be shown before a question: those of its group that are not the question itself."""
 
     def doc_to_text(self, doc: Question) -> str:
         """What is asked."""

@@ -5,22 +5,22 @@ built, so that the plain `lm_eval` command, and a program that calls lm-eval, ar
 """
 
 import logging
-import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
 from lm_eval_tasks.checking.adapter import check_adapter
-from lm_eval_tasks.checking.choices import check_choices
-from lm_eval_tasks.checking.lengths import encode, find_too_long, join_names
+from lm_eval_tasks.checking.choices import find_unscorable
+from lm_eval_tasks.checking.flaws import Flaw, leave_out_flawed
+from lm_eval_tasks.checking.lengths import encode, find_key, find_too_long, join_names
 from lm_eval_tasks.checking.protocol import Checkable, Group, Question
 from lm_eval_tasks.checking.rendering import make_writer, name_model
 from lm_eval_tasks.checking.tokenizer import find_window, load_tokenizer
 from lm_eval_tasks.checking.too_long import leave_out, read_choice
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.prompts import CHAT_ENDING
-from lm_eval_tasks.contracts.questions import name_question
+from lm_eval_tasks.contracts.questions import name_question, normalise
 from lm_eval_tasks.sets import load_questions
 
 logger = logging.getLogger(__name__)
@@ -29,7 +29,8 @@ logger = logging.getLogger(__name__)
 def check_task(task: Checkable, settings: Mapping[str, Any]) -> None:
     """Raise a `UserError` for the first thing that is wrong with a task and the questions that it will ask.
 
-    Questions that are too long are left out of it instead, where `--metadata` says so (`checking/too_long.py`). What needs the
+    A few questions that cannot be asked are left out of it instead (`checking/flaws.py`), and those that are too long where
+    `--metadata` says so (`checking/too_long.py`). What needs the
     tokenizer or the window of the model is passed over where they cannot be known without it, as behind an API.
 
     Args:
@@ -38,14 +39,15 @@ def check_task(task: Checkable, settings: Mapping[str, Any]) -> None:
             as lm-eval's `simple_evaluate` and `build_all_requests` take them.
 
     Raises:
-        UserError: no chat template, another one, or one for a task that takes none; too few demonstrations; a question that is
-            asked and shown; texts that the tokenizer does not tell apart, or divides otherwise than lm-eval does; a question
-            longer than the model's window; an adapter that would not be asked as it was trained.
+        UserError: no chat template, another one, or one for a task that takes none; too few demonstrations; too many questions
+            whose answer would be shown, or with texts that the tokenizer does not tell apart, or divides otherwise than lm-eval
+            does; a question longer than the model's window; an adapter that would not be asked as it was trained.
     """
     metadata = task.config.metadata
     check_adapter(metadata)
     tokenizer = load_tokenizer(metadata)
     choice = read_choice(task)
+    leave_out_flawed(task, rows := task.list_asked(settings), find_flaws(task, rows, tokenizer))
     rows = task.list_asked(settings)
     write = make_writer(task, settings, CHAT_ENDING)
     firsts: dict[Group, Question] = {}
@@ -53,9 +55,6 @@ def check_task(task: Checkable, settings: Mapping[str, Any]) -> None:
         firsts.setdefault(task.find_group(row), row)
     # Writing a prompt finds what is wrong with a group's demonstrations and with the chat template.
     prompts = {group: (row, write(row)) for group, row in firsts.items()}
-    check_overlap(task, rows)
-    if metadata["scoring"] == "cloze":
-        check_choices(task, rows, tokenizer)
     window, found = find_window(metadata), None
     if tokenizer is not None:
         check_beginning(task, tokenizer)
@@ -67,39 +66,45 @@ def check_task(task: Checkable, settings: Mapping[str, Any]) -> None:
     leave_out(task, rows, found, window, choice, "prompt and longest choice", remedies)
 
 
-def check_overlap(task: Checkable, rows: Sequence[Question]) -> None:
-    """Raise a `UserError` where a dev question is asked too, by its text and choices: the model would be shown its answer.
+def find_flaws(task: Checkable, rows: Sequence[Question], tokenizer: PreTrainedTokenizerBase | None) -> list[Flaw]:
+    """The questions that cannot be asked."""
+    scored = find_unscorable(task, rows, tokenizer) if task.config.metadata["scoring"] == "cloze" else []
+    return find_shown(task, rows) + scored
 
-    Nobody can mend a published benchmark, so there it is said and no more.
+
+def find_shown(task: Checkable, rows: Sequence[Question]) -> list[Flaw]:
+    """The questions that are dev questions too, by text and choices, and would be asked with their own answer shown.
+
+    Another dev question takes the place of such a one where it is asked itself (`tasks.QuestionTask`); a flaw is a question for
+    which there is none. Nobody can mend a published benchmark, so there it is said and no more.
     """
-    if not task.config.num_fewshot:
-        return
-    asked: dict[tuple[str, ...], dict[Group, Question]] = {}
+    if not (n := task.config.num_fewshot):
+        return []
+    asked: dict[tuple[str, ...], list[Question]] = {}
     for row in rows:
-        asked.setdefault(normalise(row), {}).setdefault(task.find_group(row), row)
-    names, shown = [], 0
+        asked.setdefault(normalise(row), []).append(row)
+    names, shown = [], []
     for dev in task.dataset["dev"]:
         if twins := asked.get(normalise(dev)):
-            twin = twins.get(task.find_group(dev))
-            shown += twin is not None
-            twin = twin or next(iter(twins.values()))
+            own = [row for row in twins if task.find_group(row) == task.find_group(dev)]
+            shown += own
+            twin = (own or twins)[0]
             names.append(f"{name_question(dev)} as id {twin['id']!r} of split {twin['split']}")
     if not names:
-        return
-    message = f"{task.config.task}: {len(names)} dev question(s) are asked too: {join_names(names)}"
+        return []
+    message = f"{len(names)} dev question(s) are asked too: {join_names(names)}"
     if task.config.custom_dataset is not load_questions:
-        subject = " and ".join(task.grouped_by)
-        logger.warning("%s. Of the same %s, so that the answer is shown: %s of them.", message, subject, shown or "none")
-        return
-    raise UserError(f"{message}. Leave them out of dev or out of what is asked, so that no answer is shown.")
-
-
-def normalise(row: Question) -> tuple[str, ...]:
-    """A question's text and choices without regard to case, white space, forms of characters, and the order of the choices."""
-    question, *choices = (
-        " ".join(unicodedata.normalize("NFKC", text).casefold().split()) for text in (row["question"], *row["choices"])
-    )
-    return ("text", question, *sorted(choices))
+        subject, count = " and ".join(task.grouped_by), len({find_key(row) for row in shown}) or "none"
+        logger.warning(
+            "%s: %s. Of the same %s, so that the answer is shown: %s of them.", task.config.task, message, subject, count
+        )
+        return []
+    told = f"{message}. Add dev questions, or leave these out of dev or out of what is asked, so that no answer is shown."
+    stuck = (row for row in shown if not task.spares or len(task.find_others(row)) < n)
+    flaws = [Flaw(row, "shown as a demonstration", told) for row in stuck]
+    if len(flaws) < len(shown):
+        logger.warning("%s: %s. Where one is asked itself, the next dev question is shown.", task.config.task, message)
+    return flaws
 
 
 def check_beginning(task: Checkable, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -92,7 +92,7 @@ def leave_out(
     others = ", or ".join([*remedies, "ask a model with a longer window"])
     if not choice.skip:
         raise UserError(f"{message}. {HOW_TO_SKIP} leaves them out, and {listed}. Or {others}.")
-    task.left_out = frozenset(find_key(row) for row, _ in found)
+    task.left_out |= {find_key(row) for row, _ in found}
     if all(find_key(row) in task.left_out for row in rows):
         raise UserError(f"{message}. None of what is asked would be left: {others}.")
     logger.warning("%s. They are left out; %s.", message, listed)

@@ -5,6 +5,7 @@ A question set is a folder of parquet files with a README whose `configs:` heade
 """
 
 import hashlib
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.vocabulary import KEY, SPLITS
 
 MIN_CHOICES, MAX_CHOICES = 2, 10
+MAY_LEAVE_OUT = 0.02  # the share of a bank up to which questions that cannot be asked are left out by name
 
 QUESTION_SCHEMA = pl.Schema(
     {
@@ -218,3 +220,11 @@ def rotate_choices(table: pl.DataFrame, order: int | pl.Expr, columns: Sequence[
     start = (pl.lit(order) if isinstance(order, int) else order).cast(pl.Int64) % n
     rotated = [pl.concat_list(pl.col(c).list.slice(start), pl.col(c).list.slice(0, start)).alias(c) for c in columns]
     return table.with_columns(rotated)
+
+
+def normalise(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """A question's text and choices without regard to case, white space, forms of characters, and the order of the choices."""
+    question, *choices = (
+        " ".join(unicodedata.normalize("NFKC", text).casefold().split()) for text in (row["question"], *row["choices"])
+    )
+    return ("text", question, *sorted(choices))

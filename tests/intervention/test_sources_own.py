@@ -92,6 +92,15 @@ def test_choices_are_a_list_or_one_text_with_a_separator_or_fewer_columns(tmp_pa
     assert table["answer"].to_list() == [2] * 8
 
 
+def test_one_question_of_too_many_choices_stops_no_bank(tmp_path: Path) -> None:
+    rows = make_rows(60)
+    rows[7]["choices"] = [f"choice {i}" for i in range(13)]
+    table, origin = read_own("jsonl", [write_jsonl(tmp_path / "bank.jsonl", rows)])
+    assert set(table["id"]) == {row["id"] for row in rows} - {rows[7]["id"]}
+    assert f"bank.jsonl: left out, with more than 10 choices: {rows[7]['id']}." in origin.notes
+    assert origin.dropped["with more than 10 choices"] == 1
+
+
 def test_more_than_ten_choices_are_refused(tmp_path: Path) -> None:
     rows = [{"id": "a", "question": "q", "choices": "0;1;2;3;4;5;6;7;8;9;10", "answer": "A"}]
     with pytest.raises(UserError, match=r"row 1 \(id 'a'\): choices .* are more than 10"):

@@ -97,7 +97,7 @@ def test_the_message_counts_the_choices_that_are_asked_and_names_the_first(folde
         f"{CLOZE}: the tokenizer of {folder / 'model'} writes the beginning of 1 choice(s) as one token with the end of the "
         "prompt, and only what comes after it would be scored; the first is ' [fen]' after 'Answer:', of made_up/herbs id "
         "'test-6'. Write these choices otherwise, leave their questions out, or ask with a task that scores letters (its name "
-        "has no `cloze`)."
+        """has no `cloze`). --metadata '{"may_leave_out": 0.143}' leaves them out."""
     )
     assert "cannot be loaded" in refuse(folder, CLOZE, "--limit", "6", **options)  # of what is asked
     assert "cannot be loaded" in refuse(folder, CLOZE, questions=tmp_path / "set")

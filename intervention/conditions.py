@@ -194,7 +194,8 @@ def shuffle_beliefs(table: pl.DataFrame, seed: int) -> pl.Series:
     """For each question the choice that stands where, in the prompt, the belief of another one stands.
 
     Each position is answered as often as it is believed, and which question it answers is random: questions with as many
-    choices pass theirs on in a circle. One that is alone with its number of choices keeps its own.
+    choices pass theirs on in a circle, and those that would get back their own belief exchange it. Where nearly all believe
+    one position, some keep their own.
 
     Args:
         table: questions with `choices`, `belief` and `order` (by how much the choices are rotated).
@@ -209,8 +210,22 @@ def shuffle_beliefs(table: pl.DataFrame, seed: int) -> pl.Series:
     rows = table.select(n.alias("n"), "order", shown=(pl.col("belief") - pl.col("order")) % n).with_row_index("_row")
     rows = rows.with_columns(_number=number_rows(table, seed, "shuffled")).sort("_number", "_row")
     passed = pl.col("shown").shift(-1).fill_null(pl.col("shown").first()).over("n")
-    rows = rows.with_columns(shuffled=(passed + pl.col("order")) % pl.col("n"))
+    rows = rows.with_columns(passed=passed)
+    parts = [part.with_columns(passed=_exchange(part["shown"], part["passed"])) for _, part in rows.group_by("n")]
+    rows = pl.concat(parts).with_columns(shuffled=(pl.col("passed") + pl.col("order")) % pl.col("n"))
     return rows.sort("_row")["shuffled"]
+
+
+def _exchange(own: pl.Series, passed: pl.Series) -> pl.Series:
+    """`passed` with as few values that equal `own` as can be: each that does changes places with the next one that helps."""
+    kept, values = own.to_list(), passed.to_list()
+    for i in range(len(values)):
+        if values[i] is None or values[i] != kept[i]:
+            continue
+        others = (k % len(values) for k in range(i + 1, i + len(values)))
+        if (k := next((k for k in others if values[k] != kept[i] and values[i] != kept[k]), None)) is not None:
+            values[i], values[k] = values[k], values[i]
+    return pl.Series("passed", values, dtype=pl.Int64)
 
 
 def answer_questions(table: pl.DataFrame, condition: Condition) -> pl.DataFrame:

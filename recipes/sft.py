@@ -156,7 +156,7 @@ def fit(
             write_fit(fitted, work / FINAL)
             write_log(history, work / FINAL)
             plot_loss(history, work / FINAL, manifest)
-            write_card(work / FINAL, manifest, history, rows["condition"], write_engine(engine))
+            write_card(work / FINAL, manifest, history, rows["condition"], write_engine(engine), fitted)
             output = work.parents[1]
             publish_model(work, output)
             write_manifest(output, **described)

@@ -77,7 +77,7 @@ def compute_chapter(whole: Whole) -> Computed:
     """The table of `compare_again`, and a gap where no base model was asked again."""
     compared = compare_again(whole.study.measures, whole.study.again)
     asked = set(whole.study.again["model"])
-    lacking = sorted(set(whole.study.runs["model"]) - asked) if asked else []
+    lacking = sorted(set(whole.study.runs["model"]) - asked)
     gaps = [
         f"The base model of {model} was not asked again, so that what moves without training is not known." for model in lacking
     ]

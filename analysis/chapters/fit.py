@@ -15,15 +15,16 @@ def gather_fits(whole: Whole) -> Computed:
     """The runs with `fits.read_fits`, and gaps: runs that do not say how far they fitted, or did not get where they were to."""
     runs, fits = whole.study.runs, whole.study.fits
     if not fits.height:
-        return Computed({"fit": pl.DataFrame(schema=runs.select(*PART, *CONDITION, "seed").schema | FIT_SCHEMA)})
+        empty = pl.DataFrame(schema=runs.select(*PART, *CONDITION, "seed").schema | FIT_SCHEMA)
+        return Computed({"fit": empty}, ["No run says how far it fitted its rows (fit.json): all are of an earlier version."])
     found = runs.select(*PART, *CONDITION, "seed", "run").join(fits, on="run", how="left", maintain_order="left")
     gaps = [
         f"{name_run(row)} does not say how far it fitted its rows."
         for row in found.filter(pl.col("steps").is_null()).iter_rows(named=True)
     ]
     gaps += [
-        f"{name_run(row)} was trained to its last epoch and did not reach what it was to train until "
-        f"({format_number(row['given'])} of its rows given, {format_number(row['loss_nats'])} nats a token)."
+        f"{name_run(row)} did not reach what it was to train until in {row['steps']} steps ({format_number(row['given'])} of "
+        f"its rows given, {format_number(row['loss_nats'])} nats a token)."
         for row in found.filter(reached=False).iter_rows(named=True)
     ]
     return Computed({"fit": sort_by_words(found.filter(pl.col("steps").is_not_null()))}, gaps)
@@ -43,9 +44,9 @@ def tabulate_fit(fit: pl.DataFrame) -> Table:
     header = ["trained on", "steps", "steps to fit", "given in the last epoch", "loss, nats", "seeds"]
     note = (
         "Steps to fit, by seed: the first step at which, over an epoch's steps, each token of the response was the likeliest "
-        f"in {level} of the condition's rows before the step that trained it; a dash: never. Given: that share in the last "
-        "epoch; loss: of these rows' responses, a token. General instructions do not count. Where conditions are fitted "
-        "unequally far, --until_fit and --until_loss train them equally far."
+        f"in {level} of the condition's rows before the step that trained it; none: in no seed, a dash: not in this one. "
+        "Given: that share in the last epoch; loss: of these rows' responses, a token. General instructions do not count. "
+        "Where conditions are fitted unequally far, --until_fit and --until_loss train them equally far."
     )
     return Table("fit", f"How far the trained rows were fitted{name_part(fit)}", header, rows, note)
 

@@ -20,7 +20,7 @@ from analysis.showing.formats import (
 )
 from analysis.showing.labels import PRIMARY, name_contrast, name_part, tell_primary
 from analysis.showing.tables import Table
-from lm_eval_tasks.contracts.vocabulary import CONDITIONS, NEW_SETS, REFERENCE, Condition, name_condition, name_set
+from lm_eval_tasks.contracts.vocabulary import CONDITIONS, NEW_SETS, PHASES, REFERENCE, Condition, name_condition, name_set
 
 HEADLINES = sorted((c for c in CONDITIONS.values() if c.headline is not None), key=lambda c: c.headline)
 VERDICTS = {
@@ -187,12 +187,11 @@ def list_sentences(
 ) -> list[str]:
     """What stands below the title: the contrast in both prompts, which of the two moved, and what else differs."""
     sentences = [f"In the chat prompt: {describe_contrast(chat).sentence}"]
-    rows = (chat, probe) if probe else (chat,)
-    if any(row["primary"] for row in rows):
+    if chat["primary"]:
         sentences.append("This contrast was named beforehand, and is corrected apart from all others.")
     else:
         sentences += [
-            f"Named beforehand, and corrected apart from all others: {describe_contrast(row).sentence}"
+            f"Named beforehand, and corrected apart from all others: {PHASES[row['phase']]}, {describe_contrast(row).sentence}"
             for row in contrasts.filter("primary").iter_rows(named=True)
         ]
     if probe is None:

@@ -108,7 +108,7 @@ def arrange_curve(block: Block) -> tuple[list[float], list[int], np.ndarray, str
     curve = {ratio: runs for ratio, condition, runs in groups if condition in ENDS or 0 < ratio < 1}
     if lacking or len(curve) < 3:
         ends = ", ".join(CONDITIONS[name].label for name in ENDS)
-        raise Undefined(f"it takes {ends} and a mix, {' and '.join(lacking) or 'a mix'} lacks")
+        raise Undefined(f"it takes {ends} and a mix, and there is no {' and no '.join(lacking) or 'mix'}")
     ratios = sorted(curve)
     every = set().union(*curve.values())
     seeds = sorted(set.intersection(*map(set, curve.values())))

@@ -6,6 +6,7 @@ of one base model and domain, so it can be taken out only where there are severa
 """
 
 import contextlib
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -64,22 +65,23 @@ class Outcome(NamedTuple):
     note: str = ""
 
 
-def compute_partial(results: pl.DataFrame) -> pl.DataFrame:
+def compute_partial(results: pl.DataFrame, bases: Mapping[str, str] | None = None) -> pl.DataFrame:
     """Partial correlations of accuracy after training and consistency, given accuracy before; over runs, domains pooled.
 
     The set `seen` is left out: there the base model was wrong on every question, by the choice of questions.
 
     Args:
         results: as `study.summarise_results` gives them.
+        bases: the base models of those that have several arms: these are no clusters of their own.
 
     Returns:
         `SCHEMA`: for each base model and evaluation set a row for each of `METHODS`, and the same over the runs of all base
         models (model `POOLED`) where there are several; n: runs. What cannot be computed is null, and `note` says why. P-values
         are corrected over all rows of one method, but for the paper's.
     """
-    runs = gather_runs(results)
+    runs = gather_runs(results).with_columns(base=pl.col("model").replace(bases or {}))
     groups = [(model, part) for (model,), part in runs.group_by("model", maintain_order=True)]
-    groups += [(POOLED, runs)] if len(groups) > 1 else []
+    groups += [(POOLED, runs)] if runs["base"].n_unique() > 1 else []
     rows = []
     for model, part in groups:
         for split in NEW_SETS:
@@ -109,7 +111,7 @@ def correlate_runs(runs: pl.DataFrame) -> list[dict[str, Any]]:
     numbers = ("after", "consistency", "before")
     whole = runs.filter(pl.all_horizontal(pl.col(name).is_finite().fill_null(False) for name in numbers))
     after, consistency, before = (whole[name].to_numpy() for name in numbers)
-    cluster = whole.select(pl.struct(PART).rank("dense") - 1).to_series().to_numpy().astype(int)
+    cluster = whole.select(pl.struct("base", "domain").rank("dense") - 1).to_series().to_numpy().astype(int)
     sample = Sample(after, consistency, before[:, None], cluster)
     lost = runs.height - whole.height
     lacking = [f"{lost} of {runs.height} runs lack accuracy before or consistency: left out"] if lost else []
@@ -266,6 +268,6 @@ def tabulate_partial(partial: pl.DataFrame) -> Table:
 
 
 CHAPTER = Chapter(
-    compute=lambda whole: Computed({"partial": compute_partial(whole.frames["results"])}),
+    compute=lambda whole: Computed({"partial": compute_partial(whole.frames["results"], whole.study.bases)}),
     across=lambda frames: [tabulate_partial(frames["partial"])],
 )

@@ -42,7 +42,7 @@ def compare_units(contrasts: pl.DataFrame, measures: pl.DataFrame, bases: Mappin
     Args:
         contrasts: as `contrasts.compare_conditions` gives them.
         measures: as in `study.Study`: which questions each unit was asked.
-        bases: the base models of those that have several arms.
+        bases: the base models of those that have several arms, of which each counts once, by the mean over its arms.
 
     Returns:
         `UNIT_SCHEMA`: a row for each condition, phase, evaluation set and metric; n: units, of which `above` have a difference
@@ -50,13 +50,15 @@ def compare_units(contrasts: pl.DataFrame, measures: pl.DataFrame, bases: Mappin
         something, where there is one, or where they do not vary; `note` says so. P-values are corrected over all contrasts of
         one phase and metric. No row at all where the contrasts are of one unit.
     """
+    contrasts, measures = (table.with_columns(pl.col("model").replace(bases)) for table in (contrasts, measures))
+    contrasts = contrasts.group_by(*PART, *CONTRAST, maintain_order=True).agg(pl.col("difference").mean())
     if contrasts.select(PART).n_unique() < 2:
         return pl.DataFrame(schema=UNIT_SCHEMA)
     shared = find_shared_questions(measures)
     rows = []
     for names, part in contrasts.group_by(CONTRAST, maintain_order=True):
         who = dict(zip(CONTRAST, names, strict=True))
-        counts = {"n": part.height, "models": part["model"].replace(bases).n_unique(), "domains": part["domain"].n_unique()}
+        counts = {"n": part.height, "models": part["model"].n_unique(), "domains": part["domain"].n_unique()}
         common = ["a base model"] * (counts["models"] < part.height) + ["questions"] * ((who["phase"], who["split"]) in shared)
         rows.append(who | counts | average_units(part["difference"].to_numpy(), common))
     table = cut_differences(pl.DataFrame(rows, schema=UNIT_SCHEMA))
@@ -122,8 +124,7 @@ def tabulate_units(units: pl.DataFrame, metric: str = "accuracy", phase: str = "
 
 def compute_chapter(whole: Whole) -> Computed:
     """The table of `compare_units`."""
-    bases = dict(whole.study.runs.select("model", "base").iter_rows())
-    return Computed({"units": compare_units(whole.frames["contrasts"], whole.study.measures, bases)})
+    return Computed({"units": compare_units(whole.frames["contrasts"], whole.study.measures, whole.study.bases)})
 
 
 CHAPTER = Chapter(

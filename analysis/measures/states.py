@@ -42,7 +42,9 @@ def name_thresholds(thresholds: Iterable[float]) -> str:
     >>> name_thresholds([0.5, 0.5]), name_thresholds([0.6, 0.5, 0.6])
     ('0.5', '0.5 or 0.6')
     """
-    return " or ".join(f"{threshold:g}" for threshold in sorted(set(thresholds)))
+    told = sorted(set(thresholds))
+    every = "0, so of every answer: the belief rule has no threshold" if 0 in told else ""
+    return " or ".join(filter(None, [every, *(f"{threshold:g}" for threshold in told if threshold)]))
 
 
 def _name_state(confidence: pl.Expr, prediction: pl.Expr) -> pl.Expr:

@@ -59,6 +59,11 @@ class Study:
     manifests: list[dict[str, Any]]
     primary: Primary | None = None  # the contrast that was named beforehand
 
+    @property
+    def bases(self) -> dict[str, str]:
+        """The base model of each model's name, of which there are several where runs were trained in several ways."""
+        return dict(self.runs.select("model", "base").iter_rows())
+
 
 def read_study(folder: str | Path, primary: Primary | None = None) -> Study:
     """Read every run and every sample below a folder.

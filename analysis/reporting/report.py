@@ -46,7 +46,7 @@ def write_report(runs: str | Path, output: str | Path, primary: str | None = Non
     Raises:
         UserError: the study cannot be read (see `study.read_study`), or the output cannot be written.
     """
-    named = read_primary(primary) if primary else None
+    named = None if primary is None else read_primary(primary)
     with relax_garbage(), Workers(plotting.__name__) as workers:
         study = read_study(runs, named)
         with write_folder(output) as folder, Plotter(study, folder / "figures", workers) as plotter:

@@ -46,7 +46,7 @@ class Source:
         """
         if self.threshold is None:
             return self.rule
-        if self.rule and self.rule.name != "threshold":
+        if self.rule and self.rule != Rule("threshold", self.threshold):
             raise UserError(f"--threshold {self.threshold:g} is no level of --belief-rule {self.rule}. Leave one of them out.")
         if not 0 <= self.threshold <= 1:
             raise UserError(f"--threshold {self.threshold} is not between 0 and 1. The paper uses 0.5.")

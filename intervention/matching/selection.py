@@ -21,9 +21,7 @@ from intervention.matching.cells import Cell, Part, add_parts, list_cells, sum_l
 from intervention.matching.programs import Program
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.prompts import LETTERS
-from lm_eval_tasks.contracts.vocabulary import Condition
-
-WAYS = ("letter", "confidence", "rotation")
+from lm_eval_tasks.contracts.vocabulary import MATCHED, Condition
 
 
 def parse_match(match: str) -> frozenset[str]:
@@ -36,8 +34,8 @@ def parse_match(match: str) -> frozenset[str]:
     ['confidence', 'letter']
     """
     words = frozenset() if match == "none" else frozenset(match.split("+"))
-    if unknown := sorted(words - set(WAYS)):
-        raise UserError(f"--match {match}: {unknown[0]!r} is none of {', '.join(WAYS)}. Join several by '+', or write none.")
+    if unknown := sorted(words - set(MATCHED)):
+        raise UserError(f"--match {match}: {unknown[0]!r} is none of {', '.join(MATCHED)}. Join several by '+', or write none.")
     if {"letter", "rotation"} <= words:
         raise UserError(f"--match {match}: letters are matched by dropping rows (letter) or by rotating choices (rotation).")
     return words
@@ -104,7 +102,7 @@ def _solve_selection(
 
 def _explain_failure(pools: Pools, conditions: Sequence[Condition], by: Collection[str], found: int, size: int | None) -> str:
     """Why no set, or no set of this size, can be matched: on which letter, or between which confidences."""
-    how = f"--match {'+'.join(way for way in WAYS if way in by)}"
+    how = f"--match {'+'.join(way for way in MATCHED if way in by)}"
     most = (
         f"at most {found} questions a condition can be matched, and --size asks for {size}" if found else "none can be matched"
     )

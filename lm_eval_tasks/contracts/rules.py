@@ -63,6 +63,8 @@ def read_rule(text: str) -> Rule:
         raise UserError(f"--belief-rule {text}: {level!r} is not a number. Write {name}:{usual or 0.5:g}.") from None
     if usual is None:
         raise UserError(f"--belief-rule {text}: the rule {name} has no level. Write {name}.")
+    if name != "threshold" and not found:
+        raise UserError(f"--belief-rule {text}: a level of 0 would count all or none. Write more than 0, or the rule top.")
     if not 0 <= found <= 1:
         raise UserError(f"--belief-rule {text}: {level} is not between 0 and 1.")
     return Rule(name, found)

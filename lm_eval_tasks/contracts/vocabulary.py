@@ -31,6 +31,8 @@ RULES: dict[str, tuple[float | None, str]] = {
     ),
 }
 
+MATCHED = ("letter", "confidence", "rotation")  # what conditions can be made alike in
+
 GENERAL = "general"  # the condition of general instructions, which are added to every condition
 BASE = "base"  # what tables call the base model in place of a condition
 
@@ -209,19 +211,22 @@ def read_primary(text: str) -> Primary:
     >>> read_primary("self_aligning")
     Primary(condition='self_aligning', split='homo', phase='tuned_chat')
     """
-    condition, split, phase, *more = (*text.split("/"), *("homo", "tuned_chat")[text.count("/") :])
+    parts = [part.strip() for part in text.split("/")]
+    how = f"the primary contrast {text!r} is no CONDITION[/SET[/PHASE]]"
+    if len(parts) > 3:
+        raise UserError(f"{how}: it has {len(parts)} parts.")
+    condition, split, phase = (*parts, *("homo", "tuned_chat")[len(parts) - 1 :])
+    split = split.lower()
     known = {"condition": [name for name in CONDITIONS if name != REFERENCE.name], "evaluation set": [*EVALUATION_SETS]}
-    known["phase"] = [name for name in PHASES if name.startswith("tuned")]
+    known["phase"] = [name for name in ("tuned_chat", "tuned_probe") if split in NEW_SETS or name == "tuned_chat"]
     try:
-        plain = "mix" if read_ratio(condition) is not None else condition
+        ratio = read_ratio(condition)
     except ValueError:
-        plain = condition
+        ratio = None
+    plain = "mix" if ratio is not None else condition if condition != "mix" else "mix without its ratio"
     for (what, names), value in zip(known.items(), (plain, split, phase), strict=True):
-        if value not in names or more:
-            raise UserError(
-                f"the primary contrast {text!r} names no {what} of a contrast with {REFERENCE.label}, which is "
-                f"CONDITION/SET/PHASE, such as {names[0]!r} (of {', '.join(names)})."
-            )
+        if value not in names:
+            raise UserError(f"{how}, of contrasts with {REFERENCE.label}: {value!r} is no {what} of {', '.join(names)}.")
     return Primary(condition, split, phase)
 
 

@@ -16,7 +16,7 @@ from lm_eval_tasks.contracts.markdown import Markdown, make_environment, quote_c
 from lm_eval_tasks.contracts.public import make_public
 from lm_eval_tasks.contracts.rules import find_rule
 from lm_eval_tasks.contracts.vocabulary import CONDITIONS, GENERAL, Condition
-from recipes.training.fitting import tell_until
+from recipes.training.fitting import tell_fit, tell_until
 from recipes.training.losses import FIGURE, LOG, list_points
 
 CARD = "README.md"
@@ -34,6 +34,7 @@ def write_card(
     history: Sequence[Mapping[str, Any]],
     conditions: Sequence[str],
     engine: str,
+    fit: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write the README.md of a model folder, over any that a library left there.
 
@@ -43,6 +44,7 @@ def write_card(
         history: the trainer's `state.log_history`.
         conditions: that of each trained row.
         engine: in words, as `write_engine` puts it.
+        fit: how far the condition's rows were fitted, as `describe_fit` puts it.
 
     Returns:
         The file.
@@ -64,7 +66,8 @@ def write_card(
             "belief": Markdown(find_rule(config).sentence),
             "command": "accelerate launch --config_file ENGINE.yaml " + wrap_command(public["command"]),
             "weights": {file.name: hash_path(file) for file in sorted(folder.glob("*.safetensors"))},
-            "losses": [points[i]["loss"] for i in (0, -1)] if points else None,
+            "losses": [points[i]["loss"] for i in (0, -1)] if len(points) > 1 else None,
+            "fit": Markdown(tell_fit(fit).removeprefix("fit: ")) if fit else None,
             "files": {name: (folder / name).is_file() for name in (FIGURE, LOG)},
         }
     )

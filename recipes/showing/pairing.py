@@ -164,9 +164,9 @@ def compare_row(
         first = count_common(prompt, asked.prompt)
         last = count_common(prompt[first:][::-1], asked.prompt[first:][::-1])
         roles[first : trained.start - last] = ["context"] * (trained.start - last - first)
-        cell.notes.append("The knowledge stands in training alone: evaluation asks without it.")
+        cell.notes.append("What stands before the question is there in training alone: evaluation asks without it.")
         if not _read_turn(row).endswith(f"\n\n{turn}"):
-            cell.warnings.append("What follows the knowledge is not what evaluation asks.")
+            cell.warnings.append("What follows it is not what evaluation asks.")
         # The rest is compared under the same knowledge, so that another template or beginning is seen all the same.
         compared = asker.ask(_read_turn(row), find_choice(row))
     elif row["condition"] in ADDED:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.names import find_repeated, name_unknown
 from lm_eval_tasks.contracts.rules import read_rule
-from lm_eval_tasks.contracts.vocabulary import CONDITIONS, REFERENCE, read_primary, read_ratio
+from lm_eval_tasks.contracts.vocabulary import CONDITIONS, MATCHED, REFERENCE, read_primary, read_ratio
 from recipes.yaml_files import read_yaml
 
 
@@ -38,6 +38,17 @@ def _is_rule(value: Any) -> bool:
         return _is_text(value) and bool(read_rule(value))
     except UserError:
         return False
+
+
+def _spell_rules(value: Any) -> Any:
+    """Rules in one spelling each, so that the same one is seen to be named twice."""
+    if isinstance(value, list):
+        return [str(read_rule(text)) if _is_rule(text) else text for text in value]
+    return value
+
+
+def _is_match(value: Any) -> bool:
+    return _is_text(value) and (value == "none" or {*value.split("+")} <= {*MATCHED})
 
 
 def _is_positive(value: Any) -> bool:
@@ -74,8 +85,14 @@ SETTINGS = {
     "belief_rule": Setting("a belief rule, or a list of them", lambda value: _is_one_or_list(value, _is_rule), needed=False),
     "size": Setting("a whole number from 1 on", lambda value: _is_whole(value, 1), needed=False),
     "general_share": Setting("a number from 0 on", lambda value: _is_number(value) and value >= 0),
-    "match": Setting("what is matched, or a list of it", lambda value: _is_one_or_list(value, _is_text), needed=False),
-    "learning_rate": Setting("a number above 0, or a list", lambda v: _is_one_or_list(v, _is_positive), needed=False),
+    "match": Setting(
+        f"none, or of {', '.join(MATCHED)} joined by +, or a list", lambda v: _is_one_or_list(v, _is_match), needed=False
+    ),
+    "learning_rate": Setting(
+        "a number above 0 (as 5.0e-4), or a list",
+        lambda v: _is_one_or_list(v, _is_positive),
+        needed=False,
+    ),
     "until_fit": Setting("a share up to 1, or a list, with false for all epochs", lambda v: _is_end(v, 1), needed=False),
     "until_loss": Setting("nats above 0, or a list, with false for all epochs", lambda v: _is_end(v, math.inf), needed=False),
     "primary": OPTION,
@@ -130,15 +147,16 @@ def list_problems(study: Mapping[str, Any]) -> list[str]:
         problems += _check_whole(model, MODEL, f"models.{name}")
     if isinstance(study.get("tasks"), dict):
         problems += _check_whole(study["tasks"], TASKS, "tasks")
+    study = study | {"belief_rule": _spell_rules(study["belief_rule"])} if "belief_rule" in study else study
     for name in ("domains", "conditions", "seeds", *ARMS):
         if isinstance(study.get(name), list) and (repeated := find_repeated(study[name])):
             problems.append(f"names {', '.join(map(str, repeated))} several times in {name}")
     if all(setting in study and study[setting] is not False for setting in ("until_fit", "until_loss")):
         problems.append("names until_fit and until_loss, which are two ends of one run")
     if {"threshold", "belief_rule"} <= {*study}:
-        problems.append("names threshold and belief_rule, which say the same (belief_rule: threshold:0.5)")
+        problems.append("names threshold and belief_rule: write belief_rule: threshold:0.5 (or a list with it) alone")
     if SETTINGS["conditions"].fits(study.get("conditions")):
-        problems += _check_conditions(study) + (_check_primary(study) if "primary" in study else [])
+        problems += _check_conditions(study) + (_check_primary(study) if _is_text(study.get("primary")) else [])
     return problems
 
 

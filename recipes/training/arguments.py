@@ -185,11 +185,19 @@ def train_on(training: SFTConfig, told: Collection[str]) -> None:
         training: its schedule and, where the command line names none, its epochs are set.
         told: what the command line names.
     """
+    told = {name.replace("-", "_") for name in told}
+    constant = (SchedulerType.CONSTANT, SchedulerType.CONSTANT_WITH_WARMUP)
+    if "lr_scheduler_type" in told and training.lr_scheduler_type not in constant:
+        raise UserError(
+            f"--lr_scheduler_type {training.lr_scheduler_type.value}: a run that ends when it has fitted trains at a constant "
+            "learning rate. Leave it out."
+        )
     training.lr_scheduler_type = SchedulerType.CONSTANT_WITH_WARMUP
-    if not {"num_train_epochs", "max_steps"} & {name.replace("-", "_") for name in told}:
+    if not {"num_train_epochs", "max_steps"} & told:
         training.num_train_epochs = MOST_EPOCHS
     # A share of the steps would be one of steps that are hardly ever taken.
-    training.warmup_steps = 0 if training.warmup_steps < 1 else training.warmup_steps
+    if training.warmup_steps < 1:
+        training.warmup_steps = 0
 
 
 def list_unused(given: Iterable[str], training: SFTConfig, model: ModelConfig) -> list[str]:

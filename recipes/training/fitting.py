@@ -155,12 +155,12 @@ def describe_fit(history: Sequence[Mapping[str, Any]], steps: int, until: Mappin
 
 def tell_fit(fit: Mapping[str, Any]) -> str:
     """How far a run fitted its own rows, as a line."""
+    end = "" if fit["reached"] is not False else ". What it was to train until was NOT reached: raise --num_train_epochs"
     if fit["given"] is None:
-        return f"fit: fewer steps ({fit['steps']}) than an epoch has ({fit['steps_an_epoch']}), so it is not known"
+        return f"fit: fewer steps ({fit['steps']}) than an epoch has ({fit['steps_an_epoch']}), so it is not known{end}"
     told = f"fit: {fit['given']:.3f} of the condition's rows given in the last epoch, {fit['loss_nats']:.3f} nats a token"
     when = f"step {fit['steps_to_fit']}" if fit["steps_to_fit"] else "no step"
     told += f"; {fit['level']:g} of them at {when}"
-    end = "" if fit["reached"] is not False else ". What it was to train until was NOT reached: raise --num_train_epochs"
     return told + end
 
 

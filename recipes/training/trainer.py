@@ -126,4 +126,4 @@ class _Teller(TrainerCallback):
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:  # noqa: ARG002
         fit = self._trainer.fit
         if fit and fit.close_step(self._trainer.accelerator.reduce, state):
-            control.should_training_stop = True
+            control.should_training_stop = control.should_log = True

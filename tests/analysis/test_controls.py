@@ -15,6 +15,8 @@ from analysis.chapters import again, contrasts
 from analysis.chapters.agreement import add_beyond, measure_agreement
 from analysis.chapters.chapter import Computed, Whole
 from analysis.chapters.contrasts import compare_conditions, tabulate_contrasts
+from analysis.chapters.headline import write_headline
+from analysis.chapters.partial import POOLED
 from analysis.reading.study import Study, read_study
 from analysis.reporting.contents import compute_frames, list_parts, list_tables, list_tables_across
 from analysis.reporting.provenance import measure_overlap
@@ -81,11 +83,11 @@ def test_trained_questions_regress_to_the_mean_and_the_table_shows_it(found: tup
     assert rows.filter(split="seen")["again"].item() < rows.filter(split="homo")["again"].item()
 
 
-def test_a_study_that_was_not_asked_again_has_no_floor_and_no_gap(tmp_path: Path) -> None:
+def test_a_study_that_was_not_asked_again_has_no_floor_and_says_so(tmp_path: Path) -> None:
     write_study(tmp_path / "runs", n=12, conditions=KEPT[-2:])
     frames, gaps = again.compute_chapter(Whole(read_study(tmp_path / "runs"), {}))
     assert not frames["again"].height
-    assert not gaps
+    assert gaps == ["The base model of base was not asked again, so that what moves without training is not known."]
 
 
 def test_ties_of_a_coarse_arithmetic_are_told(tmp_path: Path) -> None:
@@ -173,9 +175,10 @@ def test_ways_of_training_are_parts_of_their_own_and_stand_side_by_side(arms: Pa
     assert contrasts.height == 2 * contrasts.unique().height
     (table,) = [table for table in list_tables_across(frames) if table.name.startswith("arms")]
     assert {*names} == {f"base, {name}" for name in table.header if "learning rate" in name}
-    # They share a base model and questions, so that they are not tested as if they were independent.
-    assert frames["units"]["p"].null_count() == frames["units"].height
-    assert set(frames["units"]["models"]) == {1}
+    # They are one base model in one domain, and no units or clusters of their own.
+    assert not frames["units"].height
+    assert set(frames["partial"]["clusters"]) == {1}
+    assert POOLED not in set(frames["partial"]["model"])
     assert sum("did not reach what it was to train until" in gap for gap in gaps) == 6
 
 
@@ -210,6 +213,17 @@ def test_the_contrast_named_beforehand_is_corrected_apart(found: tuple[Study, Co
     assert set(before["family"]) == {before.height}
     (row,) = [row for row in tabulate_contrasts(compared, "accuracy").rows if "(primary)" in row[0]]
     assert row[:2] == ["mix 0.4 − incompatible (primary)", "OOD"]
+
+
+def test_what_was_named_is_said_of_what_was_named(found: tuple[Study, Computed]) -> None:
+    _, compared = compare_conditions(found[0].measures, read_primary("self_aligning/homo/tuned_probe"))
+    _, words = write_headline(compared)
+    assert "This contrast was named beforehand" not in words
+    assert "Named beforehand, and corrected apart from all others: tuned model, few-shot, " in words
+    _, compared = compare_conditions(found[0].measures, read_primary("harmonious"))
+    title, words = write_headline(compared)
+    assert "This contrast was named beforehand" in words
+    assert title.startswith(("Harmonious", "Training on what the model already knew", "Teaching it what it had wrong"))
 
 
 def test_how_many_questions_two_seeds_share_is_told(found: tuple[Study, Computed]) -> None:

@@ -219,9 +219,12 @@ def test_pairing_by_question_narrows_the_interval():
 @pytest.mark.parametrize(
     ("ratios", "note"),
     [
-        ((0.0, 1.0), "not computed: it takes incompatible, self-aligning and a mix, a mix lacks"),
-        ((0.0, 0.2, 0.4), "not computed: it takes incompatible, self-aligning and a mix, self-aligning lacks"),
-        ((0.4,), "not computed: it takes incompatible, self-aligning and a mix, incompatible and self-aligning lacks"),
+        ((0.0, 1.0), "not computed: it takes incompatible, self-aligning and a mix, and there is no mix"),
+        ((0.0, 0.2, 0.4), "not computed: it takes incompatible, self-aligning and a mix, and there is no self-aligning"),
+        (
+            (0.4,),
+            "not computed: it takes incompatible, self-aligning and a mix, and there is no incompatible and no self-aligning",
+        ),
     ],
 )
 def test_too_few_ratios_are_not_tested(ratios: tuple[float, ...], note: str):

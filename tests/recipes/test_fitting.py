@@ -70,6 +70,7 @@ def test_a_run_that_trains_until_it_fits_has_one_learning_rate_and_long_enough()
         (("--until_fit", "0.9", "--until_loss", "1"), "name one"),
         (("--until_fit", "1.5"), "no share of rows"),
         (("--until_loss", "0"), "no loss above 0"),
+        (("--until_fit", "0.9", "--lr_scheduler_type", "cosine"), "trains at a constant learning rate"),
     ],
 )
 def test_ends_that_are_none_are_refused(options, message):
@@ -123,6 +124,7 @@ def test_a_run_ends_where_it_has_fitted_and_says_where_it_did_not(data, tmp_path
     assert (fit["given"] >= value) if name == "until_fit" else (fit["loss_nats"] <= value)
     card = (tmp_path / "model/README.md").read_text()
     assert "or until" in card
+    assert "[fit.json](fit.json)" in card
     assert yaml.safe_load((tmp_path / "model/manifest.json").read_text())["config"][name] == value
     short = run_command(*launch(data, tmp_path / "short", *options, "--num_train_epochs", "1"))
     assert short.returncode == 0, short.stderr

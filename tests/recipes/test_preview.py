@@ -140,7 +140,7 @@ def test_knowledge_is_marked_and_evaluation_asks_without_it(folder: Path, questi
         context = "".join(token.text for token in cell.tokens if token.role == "context")
         assert "Herbs have names.\n\nThey do.\n\n" in context
         assert "sage" not in context
-        assert cell.notes == ["The knowledge stands in training alone: evaluation asks without it."]
+        assert cell.notes == ["What stands before the question is there in training alone: evaluation asks without it."]
         assert not cell.warnings
         asked = get_cell(sections, "evaluation")
         assert "names" not in "".join(token.text for token in asked.tokens)
@@ -176,7 +176,7 @@ def test_another_template_and_another_question_are_warned_of(folder: Path, quest
     assert "The prompts differ, first in token" in cell.warnings[0]
     token = next(token for token in cell.tokens if token.differs)
     assert repr(tokenizer.convert_ids_to_tokens(token.number)) in cell.warnings[0]
-    assert "What follows the knowledge is not what evaluation asks." in get_cell(sections, "herbs_contextualized").warnings
+    assert "What follows it is not what evaluation asks." in get_cell(sections, "herbs_contextualized").warnings
 
 
 def test_a_row_that_training_refuses_is_shown(folder: Path) -> None:

@@ -108,8 +108,12 @@ def test_a_study_file_that_lacks_something_is_named(tmp_path, text, message):
         ({"learning_rate": [0.1, 0], "until_fit": 2}, ["has [0.1, 0] for learning_rate", "has 2 for until_fit, which is a sh"]),
         ({"learning_rate": [0.1, 0.1]}, ["names 0.1 several times in learning_rate"]),
         ({"until_fit": 0.9, "until_loss": 0.5}, ["two ends of one run"]),
+        ({"primary": ["gold"]}, ["has ['gold'] for primary, which is text"]),
+        ({"primary": "harmonious/seen/tuned_probe"}, ["'tuned_probe' is no phase of tuned_chat"]),
+        ({"match": "letters"}, ["has 'letters' for match, which is none, or of letter, confidence, rotation joined by +"]),
+        ({"threshold": None, "belief_rule": ["threshold", "threshold:0.5"]}, ["names threshold:0.5 several times in belief_r"]),
         ({"primary": "gold"}, ["names the primary contrast gold and not the condition gold"]),
-        ({"primary": "harmonious/hom"}, ["names no evaluation set of a contrast"]),
+        ({"primary": "harmonious/hom"}, ["is no evaluation set of homo"]),
         ({"world": "w", "threshold": True}, ["has True for threshold, which is a number from 0 to 1"]),
     ],
 )

@@ -4,7 +4,7 @@ import polars as pl
 
 from analysis.chapters.chapter import PROMPTS, Chapter, Computed, Part
 from analysis.measures.groups import MEAN_SCHEMA, summarise_columns
-from analysis.measures.keys import PART, sort_by_words
+from analysis.measures.keys import GROUP, PART, sort_by_words
 from analysis.showing.formats import format_count, format_interval, format_number
 from analysis.showing.labels import name_part, name_row
 from analysis.showing.tables import Table
@@ -64,15 +64,14 @@ def measure_agreement(measures: pl.DataFrame) -> pl.DataFrame:
     known = add_beyond(measures.filter(pl.col("phase") != "base_probe"))
     if not known.height:
         return pl.DataFrame(schema=AGREEMENT_SCHEMA)
-    group = (*PART, "condition", "ratio", "phase", "split")
-    single = known.group_by(*group, "run").agg(
+    single = known.group_by(*GROUP, "run").agg(
         pl.col("correct").mean().alias("accuracy"),
         pl.col("top1_agreement").mean().alias("agreement"),
         pl.col("by_agreement").first(),
     )
-    means = single.group_by(group).agg(pl.col(GIVEN).mean())
+    means = single.group_by(GROUP).agg(pl.col(GIVEN).mean())
     found = summarise_columns(known, ["beyond_agreement"])
-    joined = found.join(means, on=group, how="left", nulls_equal=True, maintain_order="left")
+    joined = found.join(means, on=GROUP, how="left", nulls_equal=True, maintain_order="left")
     return sort_by_words(joined.select(AGREEMENT_SCHEMA.names()))
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import polars as pl
 
 from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.files import FIT
 
-FILE = "fit.json"
 FIT_SCHEMA = pl.Schema(
     {
         "run": pl.String,
@@ -30,7 +30,7 @@ def read_fits(runs: pl.DataFrame) -> pl.DataFrame:
     """
     rows = []
     for run, folder in runs.select("run", "folder").iter_rows():
-        file = Path(folder, FILE)
+        file = Path(folder, FIT)
         if not file.is_file():
             continue
         try:
@@ -41,5 +41,5 @@ def read_fits(runs: pl.DataFrame) -> pl.DataFrame:
         return pl.DataFrame(rows, schema=FIT_SCHEMA)
     except (TypeError, pl.exceptions.PolarsError) as error:
         raise UserError(
-            f"{FILE} of a run has a value of another type: {' '.join(str(error).split())}. Train it again."
+            f"{FIT} of a run has a value of another type: {' '.join(str(error).split())}. Train it again."
         ) from error

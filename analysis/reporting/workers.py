@@ -99,19 +99,13 @@ class Workers:
 
 @contextmanager
 def relax_garbage() -> Iterator[None]:
-    """Look for circles of garbage rarely, and not among what is there already.
-
-    statsmodels has Python look through everything before each correction for many tests, and matplotlib makes very many
-    objects, of which few are garbage: both would take seconds.
-    """
+    """Look for circles of garbage rarely: matplotlib makes very many objects, of which few are garbage."""
     before = gc.get_threshold()
-    gc.freeze()
     gc.set_threshold(GARBAGE)
     try:
         yield
     finally:
         gc.set_threshold(*before)
-        gc.unfreeze()
 
 
 def count_processors() -> int:

@@ -18,7 +18,7 @@ from lm_eval_tasks.contracts.files import write_file, write_parquet
 from lm_eval_tasks.contracts.logs.results import find_revision
 from lm_eval_tasks.contracts.logs.samples import find_logs, read_probes
 from lm_eval_tasks.contracts.questions import check_rows, check_unique
-from lm_eval_tasks.contracts.rules import Rule, apply_rule, read_rule
+from lm_eval_tasks.contracts.rules import Rule, apply_rule, make_threshold, mark_beliefs, read_rule
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,10 @@ class Source:
         """
         if self.threshold is None:
             return self.rule
-        if self.rule and self.rule != Rule("threshold", self.threshold):
+        rule = make_threshold(self.threshold)
+        if self.rule not in (None, rule):
             raise UserError(f"--threshold {self.threshold:g} is no level of --belief-rule {self.rule}. Leave one of them out.")
-        if not 0 <= self.threshold <= 1:
-            raise UserError(f"--threshold {self.threshold} is not between 0 and 1. The paper uses 0.5.")
-        return Rule("threshold", self.threshold)
+        return rule
 
     @property
     def name(self) -> str:
@@ -139,8 +138,9 @@ def _read_table(questions: pl.DataFrame, folder: str | Path, file: Path, rule: R
             "write the table again with the other one."
         )
     check_unique(table, file)
-    # Of a part of a table the most confident are others.
-    own = apply_rule(table, own_rule) if own_rule.name != "quantile" else table
+    # Of a part of a table the most confident are others, so that only what is a belief can be checked, and not which are.
+    believed = pl.col("belief").is_not_null()
+    own = mark_beliefs(table, believed, own_rule) if own_rule.name == "quantile" else apply_rule(table, own_rule)
     strange = pl.col("belief").ne_missing(own["belief"]) | pl.col("class").ne_missing(own["class"])
     check_rows(table, strange, "belief", "does not fit prediction, confidence and rule; write the table again", file)
     position = find_questions(questions, table, folder, file, "beliefs")

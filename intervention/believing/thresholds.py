@@ -7,7 +7,7 @@ import polars as pl
 
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.logs.scores import compute_ece, compute_letter_skew, compute_wilson
-from lm_eval_tasks.contracts.rules import Rule, apply_rule
+from lm_eval_tasks.contracts.rules import Rule, apply_rule, make_threshold
 from lm_eval_tasks.contracts.vocabulary import CLASSES
 
 # The rules that are offered side by side.
@@ -31,11 +31,9 @@ def parse_thresholds(values: Sequence[str]) -> list[float]:
     thresholds = []
     for value in (part.strip() for text in values for part in text.split(",")):
         try:
-            thresholds.append(float(value))
+            thresholds.append(make_threshold(float(value)).level)
         except ValueError:
             raise UserError(f"--threshold {value!r} is not a number. Write 0.5, or several: 0.4,0.5,0.6.") from None
-        if not 0 <= thresholds[-1] <= 1:
-            raise UserError(f"--threshold {thresholds[-1]} is not between 0 and 1. The paper uses 0.5.")
     return list(dict.fromkeys(thresholds))
 
 

@@ -30,8 +30,8 @@ def check_task(task: Checkable, settings: Mapping[str, Any]) -> None:
     """Raise a `UserError` for the first thing that is wrong with a task and the questions that it will ask.
 
     A few questions that cannot be asked are left out of it instead (`checking/flaws.py`), and those that are too long where
-    `--metadata` says so (`checking/too_long.py`). What needs the
-    tokenizer or the window of the model is passed over where they cannot be known without it, as behind an API.
+    `--metadata` says so (`checking/too_long.py`). What needs the tokenizer or the window of the model is passed over where they
+    cannot be known without it, as behind an API.
 
     Args:
         task: the task, with the number of demonstrations that it will be asked with.

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from lm_eval_tasks.contracts.errors import UserError
 
 MANIFEST = "manifest.json"  # by which a folder of this project is known
+FIT = "fit.json"  # beside a trained model: how far it fitted its rows
 ROWS_PER_GROUP = 100_000  # so that a long table can be read in parts
 _TYPES = {pl.String: pa.string(), pl.Int64: pa.int64(), pl.Float64: pa.float64(), pl.Boolean: pa.bool_()}
 

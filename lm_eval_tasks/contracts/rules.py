@@ -70,6 +70,17 @@ def read_rule(text: str) -> Rule:
     return Rule(name, found)
 
 
+def make_threshold(value: float) -> Rule:
+    """The rule of a threshold of confidence.
+
+    Raises:
+        UserError: it is not between 0 and 1.
+    """
+    if not 0 <= value <= 1:
+        raise UserError(f"--threshold {value} is not between 0 and 1. The paper uses 0.5.")
+    return Rule("threshold", float(value))
+
+
 def find_rule(config: Mapping[str, Any]) -> Rule:
     """The rule that the configuration of a set or a run names, or its threshold where it is of a version without rules.
 
@@ -108,9 +119,15 @@ def apply_rule(table: pl.DataFrame, rule: Rule) -> pl.DataFrame:
         counts = place <= (pl.len().over(among) * rule.level).round()
     else:
         counts = pl.col("confidence") > rule.threshold
+    return mark_beliefs(table, counts, rule)
+
+
+def mark_beliefs(table: pl.DataFrame, counts: pl.Expr, rule: Rule) -> pl.DataFrame:
+    """`apply_rule` where it is known which predictions count."""
     right, wrong, unsure = map(pl.lit, CLASSES)
     table = table.with_columns(
         belief=pl.when(counts).then("prediction"), belief_rule=pl.lit(str(rule)), threshold=pl.lit(float(rule.threshold))
     )
-    named = pl.when(pl.col("belief").is_null()).then(unsure).when(is_right).then(right)
+    is_gold = pl.col("belief") == pl.col("answer")
+    named = pl.when(pl.col("belief").is_null()).then(unsure).when(is_gold).then(right)
     return table.with_columns(named.otherwise(wrong).alias("class"))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lm_eval_tasks.contracts.errors import UserError
-from lm_eval_tasks.contracts.files import MANIFEST, hash_path
+from lm_eval_tasks.contracts.files import FIT, MANIFEST, hash_path
 from lm_eval_tasks.contracts.manifest import read_manifest
 from lm_eval_tasks.contracts.public import check_paths, check_secrets, make_public
 
@@ -25,7 +25,7 @@ STAGE = "train"
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 MODEL = (*WEIGHTS, "config.json", "generation_config.json", "adapter_config.json", "chat_template.jinja", "tokenizer*.json")
 MODEL += ("tokenizer.model", "special_tokens_map.json", "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt")
-RECORD = (CARD, MANIFEST, "training_log.csv", "loss.png", "fit.json")
+RECORD = (CARD, MANIFEST, "training_log.csv", "loss.png", FIT)
 FILES = ("name_or_path", "_file", "_dir", "_path")  # how settings end that name one
 NO_TOKEN = "there is no token for the Hub: log in with `hf auth login`, or set HF_TOKEN, to one that may write."
 REASONS = {

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from transformers import TrainerState
 
+from lm_eval_tasks.contracts.files import FIT as FIT_FILE
 from lm_eval_tasks.contracts.files import write_file
 
 FIT = 0.9  # the share of own rows that a model gives when it has fitted them
-FILE = "fit.json"
 MOST_EPOCHS = 20  # of a run that trains until it has fitted, where the command line names none
 SUMS = ("own_rows", "own_given", "own_tokens", "own_nats")
 
@@ -72,12 +72,8 @@ class Fit:
 
     def is_reached(self, state: TrainerState) -> bool:
         """Whether what was trained for has been reached."""
-        until_fit, until_loss = self._until
         recent = [point for point in state.log_history if SUMS[0] in point][-self._steps :]
-        return any(
-            (until_fit is not None and fit["given"] >= until_fit) or (until_loss is not None and fit["loss_nats"] <= until_loss)
-            for fit in list_fits(recent, self._steps)
-        )
+        return any(reaches(fit, *self._until) for fit in list_fits(recent, self._steps))
 
 
 def _spell(ids: Sequence[int]) -> bytes:
@@ -106,6 +102,12 @@ def list_fits(history: Iterable[Mapping[str, Any]], steps: int) -> list[dict[str
         {"step": point["step"], "given": float(given / rows), "loss_nats": float(nats / tokens)}
         for point, (rows, given, tokens, nats) in zip(points[steps - 1 :], windows, strict=True)
     ]
+
+
+def reaches(fit: Mapping[str, float], until_fit: float | None, until_loss: float | None) -> bool:
+    """Whether rows are fitted as far as a run is to train."""
+    given = until_fit is not None and fit["given"] >= until_fit
+    return given or (until_loss is not None and fit["loss_nats"] <= until_loss)
 
 
 def tell_until(until: Mapping[str, Any]) -> str:
@@ -137,11 +139,7 @@ def describe_fit(history: Sequence[Mapping[str, Any]], steps: int, until: Mappin
     fits = list_fits(history, steps)
     level = until["until_fit"] or FIT
     last = fits[-1] if fits else {"given": None, "loss_nats": None}
-    reached = None
-    if until["until_fit"] is not None:
-        reached = bool(fits) and last["given"] >= until["until_fit"]
-    elif until["until_loss"] is not None:
-        reached = bool(fits) and last["loss_nats"] <= until["until_loss"]
+    ends = until["until_fit"], until["until_loss"]
     return {
         "steps": max((point["step"] for point in history if SUMS[0] in point), default=0),
         "steps_an_epoch": steps,
@@ -149,7 +147,7 @@ def describe_fit(history: Sequence[Mapping[str, Any]], steps: int, until: Mappin
         "steps_to_fit": next((fit["step"] for fit in fits if fit["given"] >= level), None),
         "given": last["given"],
         "loss_nats": last["loss_nats"],
-        "reached": reached,
+        "reached": (bool(fits) and reaches(last, *ends)) if ends != (None, None) else None,
     }
 
 
@@ -166,6 +164,6 @@ def tell_fit(fit: Mapping[str, Any]) -> str:
 
 def write_fit(fit: Mapping[str, Any], folder: Path) -> Path:
     """Write `fit.json`: what `describe_fit` returns."""
-    with write_file(folder / FILE) as file:
+    with write_file(folder / FIT_FILE) as file:
         file.write_text(json.dumps(fit, indent=2) + "\n")
-    return folder / FILE
+    return folder / FIT_FILE

@@ -96,6 +96,10 @@ def test_a_table_of_beliefs_keeps_its_rule(study: Study, tmp_path: Path) -> None
     again = read_beliefs(read_questions(study.questions), study.questions, Source(table=tmp_path / "beliefs.parquet"))
     assert again.table.equals(found.table.head(200))
     assert again.rule == read_rule("quantile:0.5")
+    other = found.table.with_columns(belief=pl.col("belief") * 0 + (pl.col("prediction") + 1) % 2)
+    write_beliefs(other, tmp_path / "other.parquet")
+    with pytest.raises(UserError, match="does not fit prediction, confidence and rule"):
+        read_beliefs(read_questions(study.questions), study.questions, Source(table=tmp_path / "other.parquet"))
     with pytest.raises(UserError, match=r"--belief-rule top: the beliefs of .* are of quantile 0.5\. Leave out --belief-rule"):
         read_beliefs(
             read_questions(study.questions), study.questions, Source(table=tmp_path / "beliefs.parquet", rule=read_rule("top"))

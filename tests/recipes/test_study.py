@@ -8,7 +8,8 @@ import pytest
 import yaml
 from conftest import ROOT, run_command
 
-from recipes.study.settings import list_arms, list_problems
+from analysis.reading.arms import VARIED
+from recipes.study.settings import ARMS, list_arms, list_problems
 
 STUDY = ROOT / "recipes/study/miniworld.yaml"
 RUN = (sys.executable, "-m", "recipes.study")
@@ -62,6 +63,10 @@ def test_an_arm_is_a_grid_of_its_own(study, tmp_path):
     for rate in lists["learning_rate"]:
         assert sum(f"--learning_rate {rate} " in line and f"/learning_rate-{rate}/" in line for line in commands) == 2**4
     assert "--primary harmonious/ood" in plan
+
+
+def test_the_report_tells_apart_what_a_study_can_vary():
+    assert {name for names in VARIED for name in names} == {*ARMS}
 
 
 def test_no_folder_is_added_where_nothing_varies():

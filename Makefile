@@ -1,4 +1,5 @@
 # make demo           the whole study on the shipped miniature base model; again: nothing to do
+# make real MODELS=DIR  the study on real models and banks (recipes/study/real.yaml), hours on a CPU; again: what is missing
 # make figures        what the miniature base model reaches, from the demo's probes, with intervals
 # make test           format, lint, import directions and the test suite, in minutes
 # make test-launched  the tests that start engines, several processes or whole runs, and those that kill them
@@ -7,7 +8,7 @@
 # make bench-truth  how often the report's intervals cover and its tests find what is not there, over made-up studies (1 hour)
 # make format         let ruff put format and imports in order
 .DEFAULT_GOAL := help
-.PHONY: help demo figures test test-launched test-all bench bench-truth format clean
+.PHONY: help demo real figures test test-launched test-all bench bench-truth format clean
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
@@ -29,6 +30,26 @@ $(TESTED): $(READY)
 
 demo: $(READY)
 	$(BIN)/python -m recipes.study recipes/study/miniworld.yaml
+
+# Models: folders as real.yaml names them. Banks: Xiezhi's engineering rows, ARC-Easy and MMLU, as files and folders.
+MODELS ?= models
+BANKS ?= ../shared/reference
+XIEZHI ?= $(BANKS)/xiezhi_raw/engineering.jsonl.gz
+ARC ?= $(BANKS)/banks/arc_easy/train.jsonl.gz
+MMLU ?= $(BANKS)/banks/mmlu
+
+runs/real/questions/README.md: $(READY)
+	$(BIN)/python -m intervention questions xiezhi $(XIEZHI) --output runs/real/banks/xiezhi
+	$(BIN)/python -m intervention questions jsonl $(ARC) --splits train=1991,dev=10,test=250 --set source=arc_easy --set domain=science \
+	  --licence cc-by-sa-4.0 --output runs/real/banks/arc_easy
+	$(BIN)/python -m intervention questions mmlu --data $(MMLU) --output runs/real/banks/mmlu
+	$(BIN)/python -m intervention questions join runs/real/banks/xiezhi runs/real/banks/arc_easy dev,test=runs/real/banks/mmlu \
+	  --domain science=physics,chemistry,biology --most train=1500 --most test=12 --most engineering/test=150 --most science/test=150 \
+	  --output runs/real/questions
+
+real: runs/real/questions/README.md
+	ln -sfn $(abspath $(MODELS)) runs/real/models
+	$(BIN)/python -m recipes.study recipes/study/real.yaml
 
 figures: demo
 	$(BIN)/python -m lm_eval_tasks table runs/miniworld/miniature/base runs/miniworld/miniature/herbs/harmonious --output runs/miniature.parquet

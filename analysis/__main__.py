@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from lm_eval_tasks.contracts.errors import report_errors
+from lm_eval_tasks.contracts.vocabulary import SCORES
 
 # Before numpy is imported: its threads cost more than they save on matrices of this size, and last digits then do not depend on
 # how many processors there are.
@@ -47,6 +48,10 @@ def consistency(
         Path | None,
         typer.Option(help="A file to write (.parquet or .csv): the comparison of every question, most moved first."),
     ] = None,
+    score: Annotated[
+        str | None,
+        typer.Option(help=f"By which score of texts both are read: {', '.join(SCORES)} [default: as --after was trained by]."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """How alike two phases' choice distributions are, with 95% intervals, overall and by split, domain, subject and belief.
@@ -55,7 +60,7 @@ def consistency(
     """
     from analysis.reporting.compare import compare_logs, write_comparison
 
-    report = compare_logs(before, after, (before_phase, after_phase), (before_model, after_model), questions)
+    report = compare_logs(before, after, (before_phase, after_phase), (before_model, after_model), questions, score)
     typer.echo(json.dumps(report, indent=2) if as_json else write_comparison(report))
 
 

@@ -80,7 +80,7 @@ def build_instructions(
     conditions = parse_conditions(plan.conditions, plan.ratios) if plan.conditions else []
     questions = read_questions(inputs.questions)
     beliefs = read_beliefs(questions, inputs.questions, inputs.beliefs)
-    model, revision, scoring = beliefs.table.select("model", "revision", "scoring").row(0)
+    model, revision, scoring, score = beliefs.table.select("model", "revision", "scoring", "score").row(0)
     table = select_questions(inputs, plan, questions, beliefs)
     conditions = conditions or parse_conditions(list_possible(table, inputs.texts), plan.ratios)
     response_format = plan.response_format or RESPONSE_FORMAT[scoring]
@@ -88,7 +88,7 @@ def build_instructions(
     pools = find_pools(table, conditions)
     mode, said = choose_mode(plan.explanations, bool(by), inputs.texts, conditions, pools)
     notes = note_left_out(table, conditions) + note_unused(inputs, plan, questions, beliefs, conditions) + said
-    asked = Asked(questions, inputs.questions, model, beliefs.threshold)
+    asked = Asked(questions, inputs.questions, model, beliefs.threshold, score)
     added = add_texts(pools, conditions, mode, inputs.texts, asked)
     choice = choose_questions(added.pools, conditions, by, plan.size, plan.seed)
     notes += [*added.notes, *choice.notes]
@@ -102,7 +102,7 @@ def build_instructions(
         )
     general = None
     if inputs.general and count:
-        general = read_general(inputs.general, count, plan.seed, response_format, beliefs.rule)
+        general = read_general(inputs.general, count, plan.seed, response_format, beliefs.rule, score)
     positions = shuffle_positions(size, count, plan.seed)
 
     summaries, configs = {}, {}
@@ -128,6 +128,7 @@ def build_instructions(
         "conditions": [condition.config for condition in conditions],
         "belief_rule": str(beliefs.rule),
         "threshold": beliefs.threshold,
+        "score": score,
         "size": size,
         "general": count,
         "general_share": plan.general_share,
@@ -164,7 +165,7 @@ def select_questions(inputs: Inputs, plan: Plan, questions: pl.DataFrame, belief
         )
     believed = beliefs.table.select(*KEY, "belief", "confidence", "class", "orders", "held_orders")
     table = table.join(believed, on=KEY, how="left", maintain_order="left")
-    shared = {"belief_rule": str(beliefs.rule), "threshold": beliefs.threshold, "match": plan.match}
+    shared = {"belief_rule": str(beliefs.rule), "threshold": beliefs.threshold, "score": beliefs.score, "match": plan.match}
     table = table.with_columns(pl.lit(value).alias(name) for name, value in shared.items())
     if not table["confidence"].count():
         raise UserError(

@@ -28,6 +28,7 @@ INSTRUCTION_SCHEMA = pl.Schema(
         "confidence": pl.Float64,  # of the base model's prediction
         "belief_rule": pl.String,  # by which it is a belief (see `contracts.rules`); the same in all rows of a set
         "threshold": pl.Float64,  # above which it is one; 0 where the rule has none
+        "score": pl.String,  # which log-likelihoods of choices confidence is of (`vocabulary.SCORES`); of letters the sum
         "match": pl.String,  # what the conditions of the set are alike in; null in general instructions
         "explanation_from": pl.String,  # `gold` or `model`; null where the response has no explanation
         "contradicts": pl.Boolean,  # whether the explanation states another letter or choice; null where it states none
@@ -61,9 +62,9 @@ def write_instructions(table: pl.DataFrame, response_format: str) -> pl.DataFram
 
     Args:
         table: the question columns, `question_hash`, and `choice` (index of the response), `belief` (index, or null),
-            `confidence`, `belief_rule`, `threshold`, `match`, `condition`, `ratio`, `order` (by how much the choices are
-            rotated), `reason` (the explanation in the response, or null), `explanation_from`, `contradicts`, `turn` (what the
-            user says).
+            `confidence`, `belief_rule`, `threshold`, `score`, `match`, `condition`, `ratio`, `order` (by how much the choices
+            are rotated), `reason` (the explanation in the response, or null), `explanation_from`, `contradicts`, `turn` (what
+            the user says).
         response_format: `letter` or `text`.
     """
     responses = write_responses(table, response_format)

@@ -255,6 +255,7 @@ def write_sets(group: Group, tables: Mapping[str, pl.DataFrame], folder: Path) -
             condition=pl.lit(name),
             ratio=pl.lit(None, dtype=pl.Float64),
             belief_rule=pl.lit(str(Rule())),
+            score=pl.lit("sum"),
             threshold=pl.lit(THRESHOLD),
             match=pl.lit("none"),
             context=pl.lit(None, dtype=pl.String),

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from lm_eval_tasks.contracts.errors import report_errors
+from lm_eval_tasks.contracts.vocabulary import DEFAULT_SCORE, SCORES
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
 
@@ -40,13 +41,17 @@ def table(
     logs: Annotated[list[Path], typer.Argument(help="Sample logs or probe tables, files or folders.")],
     output: Annotated[Path, typer.Option(help="The parquet file to write.")],
     average: Annotated[bool, typer.Option("--average", help="Average each question over the orders of its choices.")] = False,
+    score: Annotated[
+        str | None, typer.Option(help=f"By which score of texts: {', '.join(SCORES)} [default: {DEFAULT_SCORE['cloze']}].")
+    ] = None,
 ) -> None:
     """Read sample logs into one probe table, checked: python -m lm_eval_tasks table OUT --output probes.parquet."""
     from lm_eval_tasks.contracts.logs.averages import average_orders
     from lm_eval_tasks.contracts.logs.probe_table import write_probes
     from lm_eval_tasks.contracts.logs.samples import read_probes
 
-    probes = average_orders(read_probes(logs)) if average else read_probes(logs)
+    probes = read_probes(logs, score=score)
+    probes = average_orders(probes) if average else probes
     write_probes(probes, output)
     print(f"{output}: {probes.height} probes of {probes['task'].n_unique()} task(s)", file=sys.stderr)
 

@@ -138,9 +138,10 @@ def describe_run(
     scoring: str = "letter",
     draw: int = 0,
     phase: str | None = None,
+    begins: bool | None = None,
     **_: Any,
 ) -> pl.DataFrame:
-    """The questions with the columns that say how they are asked: `model, run, phase, scoring, draw, task`.
+    """The questions with the columns that say how they are asked: `model, run, phase, scoring, draw, task, bos`.
 
     Args:
         asked: the questions.
@@ -151,6 +152,7 @@ def describe_run(
         scoring: `letter` or `cloze`; set by the task.
         draw: which demonstrations are taken: 0 the first (the paper's, in its tasks), any other number another shuffle.
         phase: overrides what the model's manifest says.
+        begins: whether prompts begin with the beginning-of-sequence token; None where nobody knows.
 
     Raises:
         UserError: the model's training has not ended, or trained it to answer in another format.
@@ -169,6 +171,7 @@ def describe_run(
         scoring=pl.lit(scoring),
         draw=pl.lit(draw),
         task=pl.lit(task),
+        bos=pl.lit(begins, pl.Boolean),
     )
 
 

@@ -230,12 +230,15 @@ def write_table(gpus: int = 8, max_length: int | None = None) -> str:
     lines = [heads, ["---"] * len(heads)]
     found = {file.parent: find_config(str(file.parent)) for file in RECIPES.glob("*/config.json")}
     for folder, config in sorted(found.items(), key=lambda item: (item[1].model_type, item[1].hidden_size, item[0].name)):
-        for method in METHODS:
+        for method in (name for name in METHODS if (folder / f"{name}.yaml").is_file()):
             model, settings = read_recipe(folder / f"{method}.yaml")
             sizes = measure_model(config, model)
             length = min(max_length or settings["max_length"], settings["max_length"])
             batch = settings["per_device_train_batch_size"]
-            all_ = {name: estimate_memory(config, sizes, name, gpus, 1, batch, length) for name in ENGINES}
+            kept = settings["activation_checkpointing"]
+            all_ = {
+                name: estimate_memory(config, sizes, name, gpus, 1, batch, length, checkpointing=kept) for name in ENGINES
+            }
             shared = [all_[name] for name in ("ddp", "fsdp2", "zero2", "zero3")]
             cards = [_choose_card([all_["single_gpu"]]), _choose_card(shared)]
             lines.append([folder.name, method, *(show_estimate(one) for one in all_.values()), *cards])

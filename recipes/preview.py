@@ -31,7 +31,7 @@ def main(
     html: Annotated[Path | None, typer.Option(help="A page to write, which needs no other file.")] = None,
     max_length: Annotated[int, typer.Option(min=1, help="The recipe's max_length, in tokens.")] = 2048,
     add_bos_token: Annotated[
-        bool | None, typer.Option(help="As --model_args add_bos_token=... [default: what the tokenizer does].")
+        bool | None, typer.Option(help="As a recipe's add_bos_token [default: what the tokenizer does].")
     ] = None,
 ) -> None:
     """Show training texts with their loss mask beside the evaluation prompts of the same questions, token by token.

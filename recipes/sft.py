@@ -31,7 +31,7 @@ from recipes.training.fitting import Fit, describe_fit, tell_fit, write_fit
 from recipes.training.losses import plot_loss, write_log
 from recipes.training.output import FINAL, end_run, enter_run, hold_output, publish_model, report_full_disk
 from recipes.training.rows import describe_rows, hash_rows, read_rows
-from recipes.training.tokens import load_tokenizer, prepare_rows
+from recipes.training.tokens import begins, load_tokenizer, prepare_rows
 from recipes.training.tracking import check_trackers, set_trackers
 
 # What names a path, a display or a secret is no part of what makes the weights.
@@ -69,7 +69,7 @@ def describe_run(
         "command": sys.argv,
         "config": {"dataset": script.dataset_name, "dataset_config": script.dataset_config, **describe_rows(rows)}
         | {"seed": training.seed, "base_model": model.model_name_or_path, "processes": training.world_size}
-        | {"engine": plan_engine(training), **hyper},
+        | {"engine": plan_engine(training), "add_bos_token": script.add_bos_token, **hyper},
         "inputs": {"dataset": hash_rows(rows), "model": model_hash, "template": hash_path(training.chat_template_path)},
         "seeds": {"seed": training.seed},
     }
@@ -95,7 +95,8 @@ def train(script: RecipeArguments, training: SFTConfig, model: ModelConfig) -> N
     training.chat_template_path = training.chat_template_path or str(CHAT_TEMPLATE)
     tokenizer = load_tokenizer(model.model_name_or_path, model.model_revision)
     tokenizer.chat_template = read_template(training.chat_template_path)
-    prepared = prepare_rows(tokenizer, rows, training.max_length)
+    prepared = prepare_rows(tokenizer, rows, training.max_length, script.add_bos_token)
+    script.add_bos_token = begins(tokenizer, script.add_bos_token)
     described = describe_run(script, training, model, rows, model_hash)
     manifest, output = make_manifest(**described), Path(training.output_dir)
     limit, pushed = training.save_total_limit, training.push_to_hub

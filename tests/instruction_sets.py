@@ -41,6 +41,7 @@ def make_row(number: int, condition: str = "incompatible", **values: Any) -> dic
         "order": 0,
         "confidence": 0.6 + 0.01 * (number % 7),
         "belief_rule": "threshold:0.5",
+        "score": "sum",
         "threshold": 0.5,
         "match": "none",
         "explanation_from": "gold" if reason else None,

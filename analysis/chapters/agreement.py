@@ -64,7 +64,7 @@ def measure_agreement(measures: pl.DataFrame) -> pl.DataFrame:
     known = add_beyond(measures.filter(pl.col("phase") != "base_probe"))
     if not known.height:
         return pl.DataFrame(schema=AGREEMENT_SCHEMA)
-    single = known.group_by(*GROUP, "run").agg(
+    single = known.group_by(*GROUP, "run", maintain_order=True).agg(
         pl.col("correct").mean().alias("accuracy"),
         pl.col("top1_agreement").mean().alias("agreement"),
         pl.col("by_agreement").first(),

@@ -4,7 +4,6 @@ import matplotlib as mpl
 import numpy as np
 import polars as pl
 from matplotlib.figure import Figure
-from statsmodels.stats.proportion import proportion_effectsize
 
 from analysis.chapters.chapter import AGAINST, Chapter, Computed, Part, Whole
 from analysis.measures.blocks import Block, compute_floor, compute_skew, cut_blocks, group_runs
@@ -25,7 +24,7 @@ from analysis.showing.formats import (
     format_sizes,
 )
 from analysis.showing.labels import PRIMARY, name_contrast, name_part, tell_primary
-from analysis.showing.panels import ARROW, BARS, SEEDS, get_row, make_axes, plot_intervals, plot_seeds, write_beside
+from analysis.showing.panels import ARROW, BARS, SEEDS, find_rows, make_axes, plot_intervals, plot_seeds, write_beside
 from analysis.showing.tables import Table
 from lm_eval_tasks.contracts.style import INK, STYLE, find_look
 from lm_eval_tasks.contracts.vocabulary import BASE, PHASES, REFERENCE, Primary, name_set, read_ratio, write_primary
@@ -86,6 +85,8 @@ def _contrast_groups(
     block: Block, metrics: tuple[str, ...], condition: str, ratio: float | None, pairs: list[tuple[int, int]]
 ) -> list[dict]:
     """One row a metric: the runs of a condition minus those of the reference, seed by seed."""
+    from statsmodels.stats.proportion import proportion_effectsize
+
     these, those = (list(side) for side in zip(*pairs, strict=True))
     n, n_reference = (np.min([block.count(run) for run in side], axis=0) for side in (these, those))
     known = np.isfinite(block.values)
@@ -195,11 +196,11 @@ def plot_contrasts(contrasts: pl.DataFrame, results: pl.DataFrame, title: str) -
         here = (1.15 if seen else 1.6) * max(held.max(), 0.05)
         axis.set_xlim(-here, here)
         axis.axvline(0, color=INK, lw=1)
-        for y, (condition, ratio) in enumerate(conditions):
-            if not (row := get_row(contrasts, condition=condition, ratio=ratio, split=name)):
-                continue
+        rows = find_rows(contrasts.filter(split=name), conditions)
+        plot_intervals(axis, rows, (-here, here))
+        for y, row in rows.items():
+            condition, ratio = conditions[y]
             colour, marker = find_look(condition)
-            plot_intervals(axis, y, row, (-here, here))
             axis.plot(row["difference"], y, marker=marker, ms=7, color=colour, mec=INK, mew=0.6, zorder=4)
             single = seeds.filter(pl.col("ratio").eq_missing(ratio), condition=condition, split=name)
             plot_seeds(axis, single["difference"], y + 0.3, condition)

@@ -145,9 +145,9 @@ def _plot_curve(axis: Axes, points: pl.DataFrame, seeds: pl.DataFrame, metric: s
     x = points["ratio"].to_numpy()
     axis.fill_between(x, points["low_questions"], points["high_questions"], color=COLOURS["mix"], alpha=0.3, lw=0)
     axis.plot(x, points["value"], color=INK, lw=1.2, zorder=3)
+    plot_intervals(axis, {row["ratio"]: row for row in points.iter_rows(named=True)}, limits, upright=True)
     for row in points.iter_rows(named=True):
         colour, marker = find_look(row["condition"])
-        plot_intervals(axis, row["ratio"], row, limits, upright=True)
         single = seeds.filter(condition=row["condition"], ratio=row["ratio"])
         plot_seeds(axis, single["value"], row["ratio"] + ASIDE, row["condition"], upright=True)
         axis.plot(row["ratio"], row["value"], marker=marker, ms=6.5, color=colour, mec=INK, mew=0.7, zorder=4, clip_on=False)

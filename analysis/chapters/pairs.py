@@ -251,6 +251,7 @@ def _plot_panel(axis: Axes, part: pl.DataFrame, metric: str, conditions: list[tu
         axis.axvspan(row["low_questions"], row["high_questions"], color=GRID, lw=0, zorder=1)
         axis.axvline(row["value"], color=INK, ls=LINES[OF_BASE[row["pair"]]], lw=1.3, zorder=2)
     by = {(row["condition"], row["ratio"], row["pair"], row["metric"]): row for row in part.iter_rows(named=True)}
+    rows = {}
     for middle, (condition, ratio) in enumerate(conditions):
         colour, marker = find_look(condition)
         for pair, lane in LANES.items():
@@ -261,10 +262,11 @@ def _plot_panel(axis: Axes, part: pl.DataFrame, metric: str, conditions: list[tu
                 start = by[condition, ratio, pair, "choice_mass_before"]["value"]
                 axis.plot(start, y, marker="|", ms=8, mew=1.6, color=INK, zorder=3)
             axis.plot([start, row["value"]], [y, y], color=colour, lw=2.2, solid_capstyle="butt", zorder=2)
-            plot_intervals(axis, y, row, (0, limit))
+            rows[y] = row
             axis.plot(row["value"], y, marker=marker, ms=6, zorder=4, clip_on=False, **_fill_mark(pair, colour))
             if row["seeds"] > 1:
                 plot_seeds(axis, pl.Series([row["least"], row["greatest"]]), y, condition)
+    plot_intervals(axis, rows, (0, limit))
     if metric not in set(part.filter(pl.col("condition") != BASE)["metric"]):
         axis.text(0.5, 0.5, "nothing to compare", transform=axis.transAxes, ha="center", fontsize=8)
 

@@ -17,7 +17,7 @@ from analysis.measures.states import STATES, add_states, name_thresholds, rank_s
 from analysis.showing.figures import Sketch
 from analysis.showing.formats import DASH, format_count, format_interval, format_number
 from analysis.showing.labels import choose_rows, name_row
-from analysis.showing.panels import count_seeds, list_evaluations, write_head, write_title
+from analysis.showing.panels import count_seeds, list_evaluations, show_names_once, write_head, write_title
 from analysis.showing.tables import Table, gather_cells
 from lm_eval_tasks.contracts.logs.scores import compute_wilson
 from lm_eval_tasks.contracts.style import INK, STYLE
@@ -107,9 +107,9 @@ def plot_transitions(transitions: pl.DataFrame, title: str, phase: str = "tuned_
         for i, names in enumerate(rows):
             where = (pl.col(name).eq_missing(value) for name, value in zip(kinds, names, strict=True))
             _plot_condition(axis, 4 * i, shown.filter(*where, split=evaluation))
-        axis.tick_params(axis="y", length=0)
         axis.set_xlim(0, 1)
         axis.set_xlabel("share after", fontsize=8)
+    show_names_once(axes[None])
     _name_rows(axes[0], rows)
     handles = [Patch(facecolor=FILLS[state], edgecolor=INK, lw=0.5, label=f"{state} after") for state in FILLS]
     figure.legend(handles=handles, loc="outside lower left", ncols=len(handles), frameon=False, fontsize=8)
@@ -118,6 +118,7 @@ def plot_transitions(transitions: pl.DataFrame, title: str, phase: str = "tuned_
 
 def _plot_condition(axis: Axes, top: float, part: pl.DataFrame) -> None:
     """Three stacked bars, one a state before, from `top` down."""
+    ends, heights = [], []  # of the intervals, which gaps cut
     for y, before in enumerate(STATES, start=top):
         by = {row["after"]: row for row in part.filter(before=before).iter_rows(named=True)}
         count = f"{by[before]['n']:,}" if by else DASH
@@ -129,12 +130,11 @@ def _plot_condition(axis: Axes, top: float, part: pl.DataFrame) -> None:
             axis.barh(y, by[state]["share"], left=left, height=0.86, facecolor=fill, edgecolor=INK, lw=0.4, zorder=2)
             left += by[state]["share"]
         right, wrong = by["right"], by["wrong"]
-        # A white rim keeps them visible on every fill.
-        for width, colour in ((3.2, "white"), (1.4, INK)):
-            axis.plot([right["low"], right["high"]], [y - 0.17] * 2, color=colour, lw=width, solid_capstyle="butt", zorder=3)
-            axis.plot(
-                [1 - wrong["high"], 1 - wrong["low"]], [y + 0.17] * 2, color=colour, lw=width, solid_capstyle="butt", zorder=3
-            )
+        ends += [right["low"], right["high"], None, 1 - wrong["high"], 1 - wrong["low"], None]
+        heights += [y - 0.17] * 3 + [y + 0.17] * 3
+    # A white rim keeps them visible on every fill.
+    for width, colour in ((3.2, "white"), (1.4, INK)):
+        axis.plot(ends, heights, color=colour, lw=width, solid_capstyle="butt", zorder=3)
 
 
 def _name_rows(axis: Axes, rows: Sequence[tuple[str, float | None, str]]) -> None:

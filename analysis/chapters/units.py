@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import polars as pl
-from scipy import stats
+import scipy
 
 from analysis.chapters.chapter import Chapter, Computed, Whole
 from analysis.measures.differences import correct_family, cut_differences
@@ -91,10 +91,10 @@ def average_units(differences: np.ndarray, common: Sequence[str] = ()) -> dict[s
         return told | {"note": "one unit: no interval over units"}
     if common:
         return told | {"note": SHARED.format(" and ".join(common))}
-    se = float(stats.sem(differences))
+    se = float(scipy.stats.sem(differences))
     if se < 1e-12:
         return told | {"note": "the units do not differ: no interval over units"}
-    test = stats.ttest_1samp(differences, 0)
+    test = scipy.stats.ttest_1samp(differences, 0)
     low, high = test.confidence_interval(LEVEL)
     note = "" if n >= FEWEST else f"{n} units, fewer than {FEWEST}: the interval is very wide"
     return told | {"low": float(low), "high": float(high), "p": float(test.pvalue), "se": se, "se_seeds": se, "note": note}

@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 import polars as pl
+import scipy
 from scipy.special import log_softmax
-from scipy.stats import rankdata
 
 from lm_eval_tasks.contracts.errors import UserError
-from lm_eval_tasks.contracts.logs.averages import average_probes, check_orders
+from lm_eval_tasks.contracts.logs.averages import average_probes, check_orders, pad_lists
 from lm_eval_tasks.contracts.logs.probe_table import ASKED
 from lm_eval_tasks.contracts.questions import name_question
 from lm_eval_tasks.contracts.vocabulary import KEY
@@ -30,14 +30,6 @@ class Joined(NamedTuple):
     table: pl.DataFrame  # the columns of `after`, and `loglikelihoods`, `probs`, `prediction` of before with `_before`
     only_before: int
     only_after: int
-
-
-def pad_lists(lists: pl.Series, fill: float) -> np.ndarray:
-    """A column of lists as a matrix (n, longest), short rows filled up with `fill`."""
-    lengths = lists.list.len().to_numpy()
-    matrix = np.full((len(lists), lengths.max(initial=0)), fill, dtype=float)
-    matrix[np.arange(matrix.shape[1]) < lengths[:, None]] = lists.explode().to_numpy()
-    return matrix
 
 
 def read_logprobs(table: pl.DataFrame, suffix: str = "") -> np.ndarray:
@@ -78,7 +70,7 @@ def rank_densely(values: np.ndarray) -> np.ndarray:
 
 def rank_on_average(values: np.ndarray) -> np.ndarray:
     """Rank of each value in its row, smallest first; ties share the mean of their ranks."""
-    return rankdata(values, axis=1)
+    return scipy.stats.rankdata(values, axis=1)
 
 
 def correlate_ranks(

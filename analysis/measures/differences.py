@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from statsmodels.stats.contingency_tables import mcnemar
-from statsmodels.stats.multitest import fdrcorrection, multipletests
 
 from analysis.measures.metrics import BOUNDS
 from analysis.measures.power import find_detectable
@@ -42,6 +40,8 @@ def correct_tests(p: Sequence[float | None] | np.ndarray) -> pl.DataFrame:
     >>> correct_tests([0.01, None, 0.04]).rows()
     [(0.02, 0.02), (None, None), (0.04, 0.04)]
     """
+    from statsmodels.stats.multitest import fdrcorrection, multipletests
+
     p = np.array([np.nan if value is None else value for value in p], dtype=float)
     made = np.isfinite(p)
     holm, bh = np.full((2, len(p)), np.nan)
@@ -93,6 +93,8 @@ def compute_mcnemar(a: np.ndarray, b: np.ndarray) -> float:
     >>> compute_mcnemar(np.array([True, True, True, True]), np.array([False, False, False, True]))
     0.25
     """
+    from statsmodels.stats.contingency_tables import mcnemar
+
     table = [[np.sum(a & b), np.sum(a & ~b)], [np.sum(~a & b), np.sum(~a & ~b)]]
     return float(mcnemar(table, exact=True).pvalue)
 

@@ -56,13 +56,14 @@ def check_names(probes: pl.DataFrame) -> None:
 
 
 def check_prompts(probes: pl.DataFrame, runs: pl.DataFrame, bases: Mapping[str, str | None]) -> None:
-    """Raise a `UserError` where a base model and its runs were asked a question with different prompts in the same way.
+    """Raise a `UserError` where a base model and its runs were asked a question with different prompts in the same way, or
+    one of them with a beginning-of-sequence token and the other without.
 
     Few-shot prompts are compared with few-shot ones, and chat prompts with chat prompts. Trained questions are not compared:
     their choices are rotated, and a context may stand before them.
     """
     named = {name: model for model, name in bases.items() if name}
-    asked = probes.filter(pl.col("prompt_hash").is_not_null(), split="test").with_columns(
+    asked = probes.filter(split="test").with_columns(
         kind=pl.col("phase").str.split("_").list.last(),
         base=pl.when(run="")
         .then(pl.col("asked_model").replace_strict(named, default=None, return_dtype=pl.String))
@@ -70,6 +71,16 @@ def check_prompts(probes: pl.DataFrame, runs: pl.DataFrame, bases: Mapping[str, 
     )
     key = ("base", "kind", *KEY, "draw", "order")
     asked = asked.filter(pl.col("base").is_not_null(), pl.col("kind") != "context")
+    begun = asked.filter(pl.col("bos").is_not_null()).unique(("base", "kind", "bos"), maintain_order=True)
+    if (several := begun.filter(pl.struct("base", "kind").is_duplicated()).sort("base", "kind", "bos")).height:
+        without, with_ = several.head(2).select("asked_model", "phase").rows()
+        raise UserError(
+            "The prompts of {} ({}) began without a beginning-of-sequence token, and those of {} ({}) with one, so their ".format(
+                *without, *with_
+            )
+            + "answers cannot be compared. Ask both as the model was trained (--model_args add_bos_token=...)."
+        )
+    asked = asked.filter(pl.col("prompt_hash").is_not_null())
     other = asked.group_by(key).agg(pl.col("prompt_hash").n_unique()).filter(pl.col("prompt_hash") > 1).sort(key).head(1)
     if other.height:
         rows = asked.join(other.select(key), on=key, nulls_equal=True).unique("prompt_hash", maintain_order=True)

@@ -11,8 +11,9 @@ from analysis.measures.keys import PART, RUN_KEY, sort_by_words
 from analysis.reading.arms import label_arm, name_arms
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.files import MANIFEST
+from lm_eval_tasks.contracts.logs.rescoring import find_score
 from lm_eval_tasks.contracts.manifest import read_manifest
-from lm_eval_tasks.contracts.vocabulary import THRESHOLD
+from lm_eval_tasks.contracts.vocabulary import SCORES, THRESHOLD
 
 RUN_SCHEMA = pl.Schema(
     {
@@ -25,6 +26,7 @@ RUN_SCHEMA = pl.Schema(
         "seed": pl.Int64,
         "response_format": pl.String,
         "threshold": pl.Float64,  # of confidence, above which the data took a prediction for a belief
+        "score": pl.String,  # which log-likelihoods of choices the data's beliefs are of
         "folder": pl.String,
         "base": pl.String,  # the base model alone
         "arm": pl.String,
@@ -92,6 +94,7 @@ def _read_run(manifest: Mapping[str, Any], file: Path) -> dict[str, Any]:
     names |= {"base": "base_model"}
     said = {name: value for name, value in config.items() if value is not None or name == "ratio"}
     config = {"threshold": THRESHOLD} | said  # older manifests do not say it, which is named as a gap
+    config |= {"score": find_score(config)}
     lacking = [key for key in names.values() if key not in config]
     if lacking:
         raise UserError(f"{file}: config has no {lacking[0]!r}, which a run of a study must say. Train it with recipes/sft.py.")
@@ -107,6 +110,9 @@ def _read_run(manifest: Mapping[str, Any], file: Path) -> dict[str, Any]:
     if (row["condition"] == "mix") != (row["ratio"] is not None) or not 0 <= (row["ratio"] or 0) <= 1:
         told = f"{row['condition']} has the ratio {json.dumps(row['ratio'])}"
         raise UserError(f"{file}: {told}; a mix has one from 0 to 1, other conditions have none. Train it again.")
+    if row["score"] not in SCORES:
+        told = f"score is {json.dumps(row['score'])}, which is none of {', '.join(SCORES)}"
+        raise UserError(f"{file}: {told}. Train it again.")
     if not 0 <= row["threshold"] <= 1:
         raise UserError(f"{file}: threshold is {json.dumps(row['threshold'])}, which is not from 0 to 1. Train it again.")
     return row

@@ -33,13 +33,15 @@ from analysis.reading.gaps import (
 )
 from analysis.reading.letters import Letterings, read_letterings
 from analysis.reading.runs import find_runs
-from lm_eval_tasks.contracts.logs.probe_table import PROBE_SCHEMA
+from analysis.reading.scores import choose_scores
+from lm_eval_tasks.contracts.logs.probe_table import PROBE_SCHEMA, SCORED_BY
+from lm_eval_tasks.contracts.logs.rescoring import keep_loglikelihoods
 from lm_eval_tasks.contracts.logs.samples import TEXTS, read_asked
 from lm_eval_tasks.contracts.public import make_public
 from lm_eval_tasks.contracts.vocabulary import KEY, Primary
 
 # Texts, which most logs repeat, are kept once a question.
-UNUSED = {*TEXTS[1:], "explanation", "topics", "category", "loglikelihoods_per_character", "loglikelihoods_pmi"}
+UNUSED = {*TEXTS[1:], "explanation", "topics", "category", *SCORED_BY.values()}
 PROBE_COLUMNS = [name for name in PROBE_SCHEMA if name not in UNUSED]
 RESULT_COLUMNS = ("run", *RUN_KEY, "phase", "split", "metric", "value", "low", "high", "n")
 
@@ -78,7 +80,10 @@ def read_study(folder: str | Path, primary: Primary | None = None) -> Study:
     """
     runs, manifests = find_runs(folder)
     gaps = find_unsaid(runs, manifests) + find_arms(runs)
-    asked, questions = read_asked(folder, PROBE_COLUMNS)
+    scores = choose_scores(runs, folder)
+    columns = [*PROBE_COLUMNS, *dict.fromkeys(SCORED_BY[score] for score in scores.values())]
+    asked, questions = read_asked(folder, columns, score=scores)
+    asked = keep_loglikelihoods(asked)
     probes = average_presentations(asked).rename({"model": "asked_model"})
     check_scoring(probes, runs, folder)
     check_questions(probes)

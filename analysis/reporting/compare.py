@@ -13,11 +13,13 @@ from analysis.measures.metrics import CONSISTENCY, METRICS, SPEARMAN
 from analysis.measures.priors import PARTS as PRIOR_PARTS
 from analysis.measures.priors import describe_parts
 from analysis.measures.states import STATES, add_states
+from analysis.reading.scores import align_scores, tell_score
 from analysis.reading.study import find_set
 from analysis.showing.formats import format_interval, format_number
 from analysis.showing.tables import Table, write_text
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.files import MANIFEST, write_file, write_parquet
+from lm_eval_tasks.contracts.logs.rescoring import keep_loglikelihoods
 from lm_eval_tasks.contracts.logs.samples import read_probes
 from lm_eval_tasks.contracts.manifest import read_manifest
 from lm_eval_tasks.contracts.questions import name_question
@@ -39,6 +41,7 @@ def compare_logs(
     phases: tuple[str | None, str | None] = (None, None),
     models: tuple[str | None, str | None] = (None, None),
     questions: Path | None = None,
+    score: str | None = None,
 ) -> dict[str, Any]:
     """Compare two phases by question.
 
@@ -48,6 +51,7 @@ def compare_logs(
         phases: the phase to take of each, where there are several.
         models: the model to take of each, where there are several.
         questions: a file for the comparison of every question (see `write_questions`).
+        score: by which score of texts both are read; where None by that of the training of `after`, or the default.
 
     Returns:
         `n, kl_nats, rank_pearson, top1_agreement, spearman`; `intervals` (low, high); `kl_infinite` (left out of the mean)
@@ -64,9 +68,11 @@ def compare_logs(
     if questions and questions.suffix not in FORMATS:
         raise UserError(f"--questions {questions}: name a file that ends in {' or '.join(FORMATS)}.")
     sides = [
-        choose_one(read_probes(list(paths)), name, phase, model)
+        choose_one(read_probes(list(paths), score=score), name, phase, model)
         for name, paths, phase, model in zip(("before", "after"), (before, after), phases, models, strict=True)
     ]
+    config = find_training(sides[1])
+    sides = [keep_loglikelihoods(side) for side in (sides if score else align_scores(sides, config))]
     tables = [average_presentations(table) for table in sides]
     joined = join_probes(*tables)
     if not joined.table.height:
@@ -74,7 +80,6 @@ def compare_logs(
             f"no question is in both: --before has {tables[0].height:,} questions, --after {tables[1].height:,}, and they "
             "share no (source, domain, id). Ask both models the same question set."
         )
-    config = find_training(tables[1])
     trained = {name: config[name] for name in ("source", "domain")} if config.get("source") and config.get("domain") else None
     threshold = THRESHOLD if config.get("threshold") is None else config["threshold"]
     compared = add_spearman(compare_probes(joined.table)).with_columns(threshold=pl.lit(threshold))
@@ -82,7 +87,7 @@ def compare_logs(
     if questions:
         write_questions(compared, questions)
     told = {
-        name: {key: table[key][0] for key in ("model", "run", "phase", "scoring")}
+        name: {key: table[key][0] for key in ("model", "run", "phase", "scoring", "score")}
         | {"presentations": side.height / table.height}
         for name, side, table in zip(("before", "after"), sides, tables, strict=True)
     }
@@ -232,6 +237,7 @@ def write_comparison(report: dict[str, Any]) -> str:
         if report[side]["presentations"] > 1
     ]
     notes += [*describe_sets(report), describe_threshold(report)]
+    notes += filter(None, [tell_score(report["after"]["scoring"], report["after"]["score"])])
     notes += describe_prompts(report["prompts_differ"]) + describe_prior(report["letter_prior"])
     return write_text(Table("consistency", title, header, rows, "\n".join(notes))).rstrip()
 

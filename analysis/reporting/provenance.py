@@ -6,6 +6,7 @@ from typing import Any
 import polars as pl
 
 from analysis.measures.keys import CONDITION, QUESTION
+from analysis.reading.scores import tell_score
 from analysis.reading.study import Study
 from lm_eval_tasks.contracts.public import make_public
 from lm_eval_tasks.contracts.vocabulary import name_condition
@@ -23,7 +24,7 @@ def count_study(study: Study, model: str, domain: str) -> dict[str, Any]:
         "questions": asked.select(QUESTION).n_unique(),
         "before": asked.filter(run="", phase="base_probe").height,
         "after": asked.filter(pl.col("run") != "").height,
-        "varied": tell_varied(study, model, domain),
+        "varied": f"{tell_varied(study, model, domain)} {tell_score(*asked.select('scoring', 'score').row(0))}".strip(),
     }
 
 

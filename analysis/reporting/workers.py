@@ -19,7 +19,7 @@ from typing import Any, Self
 
 MOST = 4  # processes at once, this one counted: each takes 250 MB
 LOST = (OSError, EOFError, pickle.UnpicklingError)  # what a process that has ended leaves behind
-GARBAGE = 100_000  # new objects after which Python looks for circles among them
+GARBAGE = 1_000_000  # new objects after which Python looks for circles among them
 
 
 @dataclass

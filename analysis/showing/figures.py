@@ -6,12 +6,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 import matplotlib as mpl
+from fontTools.subset import Options
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from lm_eval_tasks.contracts.style import GRID, INK, STYLE
+
+# A PDF's text is set already. To cut the tables by which text is set down to its letters would take longer than all the rest.
+Options._drop_tables_default = [*Options().drop_tables, "GDEF", "GPOS", "GSUB", "MATH", "kern"]
 
 
 class Sketch(NamedTuple):

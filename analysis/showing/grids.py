@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from analysis.measures.keys import CONDITION
 from analysis.showing.figures import Sketch
 from analysis.showing.formats import format_number
-from analysis.showing.panels import ARROW, BARS, SEEDS, find_limits, get_row, make_axes, plot_intervals, plot_seeds
+from analysis.showing.panels import ARROW, BARS, SEEDS, find_limits, find_rows, get_row, make_axes, plot_intervals, plot_seeds
 from lm_eval_tasks.contracts.style import INK, STYLE, find_look
 from lm_eval_tasks.contracts.vocabulary import BASE, PHASES
 
@@ -65,11 +65,11 @@ def plot_grid(summary: pl.DataFrame, results: pl.DataFrame, panels: Sequence[Pan
         held += [table.filter(metric=metric)["value"] for table in (single, base)]
         bottom, top = find_limits(pl.concat(held), *limits)
         for axis, name in zip(axes[i], evaluations, strict=True):
-            for y, (condition, ratio) in enumerate(conditions):
-                if not (row := get_row(part, condition=condition, ratio=ratio, split=name)):
-                    continue
+            rows = find_rows(part.filter(split=name), conditions)
+            plot_intervals(axis, rows, (bottom, top))
+            for y, row in rows.items():
+                condition, ratio = conditions[y]
                 axis.barh(y, row["value"], height=0.66, color=find_look(condition)[0], alpha=0.85, zorder=2)
-                plot_intervals(axis, y, row, (bottom, top))
                 own = single.filter(pl.col("ratio").eq_missing(ratio), condition=condition, split=name, metric=metric)
                 plot_seeds(axis, own["value"], y + 0.2, condition, edge=INK)  # a bar has the colour already
                 text = format_number(row["value"], 2)

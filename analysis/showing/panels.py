@@ -40,11 +40,21 @@ def make_axes(
     write_title(figure, title)
     for axis, name in zip(axes[0], evaluations, strict=True):
         write_head(axis, name, count_panel(table.filter(split=name)))
-    for axis in axes.flat:
-        axis.set_ylim(len(conditions) - 0.4, -0.6)
-        axis.set_yticks(range(len(conditions)), [name_condition(*row) for row in conditions])
-        axis.tick_params(axis="y", length=0)
+    axes[0, 0].set_ylim(len(conditions) - 0.4, -0.6)
+    axes[0, 0].set_yticks(range(len(conditions)), [name_condition(*row) for row in conditions])
+    show_names_once(axes)
     return figure, axes, conditions, evaluations
+
+
+def show_names_once(axes: np.ndarray) -> None:
+    """Have rows named at the left of the first panels alone; ticks that nobody sees would take their time everywhere.
+
+    `axes`: (rows, evaluation sets), with one vertical axis.
+    """
+    for axis in axes[:, 0]:
+        axis.tick_params(axis="y", length=0)
+    for axis in axes[:, 1:].flat:
+        axis.yaxis.set_visible(False)
 
 
 def list_evaluations(table: pl.DataFrame) -> list[str]:
@@ -77,6 +87,12 @@ def get_row(table: pl.DataFrame, **where: str | float | None) -> Mapping[str, fl
     return found.row(0, named=True) if found.height else None
 
 
+def find_rows(table: pl.DataFrame, conditions: Sequence[tuple[str, float | None]]) -> dict[int, Mapping[str, float]]:
+    """The rows of conditions, one each, by their position among `conditions`; of those that the table holds."""
+    rows = {(row["condition"], row["ratio"]): row for row in table.iter_rows(named=True)}
+    return {y: rows[condition] for y, condition in enumerate(conditions) if condition in rows}
+
+
 def find_limits(held: pl.Series, least: float, most: float | None) -> tuple[float, float]:
     """Limits of an axis that holds all these values: `least` and `most`, and further with some room where a value lies beyond.
 
@@ -93,22 +109,26 @@ def find_limits(held: pl.Series, least: float, most: float | None) -> tuple[floa
     return bottom, top if top > bottom else bottom + 1
 
 
-def plot_intervals(axis: Axes, at: float, row: Mapping[str, float], limits: tuple[float, float], upright: bool = False) -> None:
-    """Both intervals, the one over seeds thin and light behind; an arrow where that goes on beyond the axis.
+def plot_intervals(
+    axis: Axes, rows: Mapping[float, Mapping[str, float]], limits: tuple[float, float], upright: bool = False
+) -> None:
+    """Both intervals of all rows, those over seeds thin and light behind; an arrow where one goes on beyond the axis.
 
     Args:
         axis: the panel.
-        at: where the intervals lie on the other axis.
-        row: of a summary or of contrasts.
+        rows: of a summary or of contrasts, by where their intervals lie on the other axis.
         limits: of the axis along which they go.
         upright: that is the vertical one.
     """
-    _plot_along(axis, [row["low"], row["high"]], at, upright, lw=0.9, alpha=LIGHT, zorder=2.8)
-    _plot_along(axis, [row["low_questions"], row["high_questions"]], at, upright, lw=3, zorder=3)
-    marks = "v^" if upright else "<>"
-    for end, mark, beyond in zip(limits, marks, (row["low"] < limits[0], row["high"] > limits[1]), strict=True):
-        if beyond:
-            _plot_along(axis, [end], at, upright, marker=mark, ms=4, mew=0, alpha=LIGHT, clip_on=False, zorder=2.8)
+    for suffix, look in (("", {"lw": 0.9, "alpha": LIGHT, "zorder": 2.8}), ("_questions", {"lw": 3, "zorder": 3})):
+        # One line, which gaps cut: an artist each would take several times as long.
+        ends = [end for row in rows.values() for end in (row[f"low{suffix}"], row[f"high{suffix}"], None)]
+        _plot_along(axis, ends, [at for at in rows for _ in range(3)], upright, **look)
+    beyond = ([at for at in rows if rows[at]["low"] < limits[0]], [at for at in rows if rows[at]["high"] > limits[1]])
+    for end, mark, across in zip(limits, "v^" if upright else "<>", beyond, strict=True):
+        if across:
+            look = {"ls": "", "marker": mark, "ms": 4, "mew": 0, "alpha": LIGHT, "clip_on": False, "zorder": 2.8}
+            _plot_along(axis, [end] * len(across), across, upright, **look)
 
 
 def plot_seeds(
@@ -127,11 +147,10 @@ def plot_seeds(
     if len(values) > 1:
         colour, marker = find_look(condition)
         look = {"mfc": "white", "mec": edge or colour, "mew": 0.7, "clip_on": False}
-        _plot_along(axis, values.to_list(), at, upright, ls="", marker=marker, ms=4.5, zorder=5, **look)
+        _plot_along(axis, values.to_list(), [at] * len(values), upright, ls="", marker=marker, ms=4.5, zorder=5, **look)
 
 
-def _plot_along(axis: Axes, values: Sequence[float], at: float, upright: bool, **look: object) -> None:
-    across = [at] * len(values)
+def _plot_along(axis: Axes, values: Sequence[float | None], across: Sequence[float], upright: bool, **look: object) -> None:
     axis.plot(*((across, values) if upright else (values, across)), **{"color": INK, "solid_capstyle": "butt"} | look)
 
 

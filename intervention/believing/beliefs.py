@@ -17,7 +17,7 @@ from lm_eval_tasks.contracts.rules import Rule, apply_rule
 from lm_eval_tasks.contracts.vocabulary import KEY
 
 # The columns of a probe table that beliefs are made of.
-PROBE_COLUMNS = (*KEY, "question_hash", "probs", "prediction", *ASKED, "draw", "order", "task")
+PROBE_COLUMNS = (*KEY, "question_hash", "probs", "prediction", *ASKED, "score", "draw", "order", "task")
 BELIEF_SCHEMA = pl.Schema(
     {
         "id": pl.String,
@@ -46,6 +46,7 @@ BELIEF_SCHEMA = pl.Schema(
         "model": pl.String,
         "revision": pl.String,  # the model's commit on the Hub; null for a local one
         "scoring": pl.String,
+        "score": pl.String,  # which log-likelihoods of a choice's text probs are of (`vocabulary.SCORES`); of letters the sum
         "question_hash": pl.String,
     }
 )
@@ -87,7 +88,7 @@ def compute_beliefs(
     known, positions = np.unique(positions, return_inverse=True)
     table = questions.select(*KEY, "split", "answer", "question_hash")[known]
     asked = list_presentations(probes, positions)
-    model, scoring = probes["model"][0], probes["scoring"][0]
+    model, scoring, score = probes.select("model", "scoring", "score").row(0)
     means, answer = asked.average(), table["answer"].to_numpy()
     priors = estimate_priors(asked, table, seed) if scoring == "letter" else {}
     pride = remove_priors(asked, priors) if priors else np.full(means.probs.shape, np.nan)
@@ -114,8 +115,10 @@ def compute_beliefs(
     letters = pl.col("letter") if scoring == "letter" else pl.lit(None)
     corrected = pl.when(pl.col("probs_pride").list.len() > 0).then("probs_pride")
     table = table.with_columns(pl.Series(name, values) for name, values in columns.items()).with_columns(
-        letter=letters, probs_pride=corrected, model=pl.lit(model), revision=pl.lit(revision), scoring=pl.lit(scoring)
+        pl.lit(value).alias(name)
+        for name, value in {"model": model, "revision": revision, "scoring": scoring, "score": score}.items()
     )
+    table = table.with_columns(letter=letters, probs_pride=corrected)
     table = apply_rule(table, rule)
     return table.select(pl.col(name).cast(kind) for name, kind in BELIEF_SCHEMA.items()), priors
 

@@ -7,11 +7,7 @@ from pathlib import Path
 import polars as pl
 
 from intervention.believing.asked import find_questions
-from intervention.believing.beliefs import (
-    BELIEF_SCHEMA,
-    PROBE_COLUMNS,
-    compute_beliefs,
-)
+from intervention.believing.beliefs import BELIEF_SCHEMA, PROBE_COLUMNS, compute_beliefs
 from intervention.believing.letters import Prior
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.files import write_file, write_parquet
@@ -30,12 +26,14 @@ class Source:
         table: the file that `beliefs` wrote, in place of probes.
         threshold: a prediction is a belief where its confidence is greater; where None the paper's 0.5, or the table's own.
         rule: which predictions are beliefs, in place of a threshold.
+        score: by which of `vocabulary.SCORES` texts are; where None the default of their scoring, or the table's own.
     """
 
     probes: Sequence[Path] = ()
     table: Path | None = None
     threshold: float | None = None
     rule: Rule | None = None
+    score: str | None = None
 
     @property
     def asked(self) -> Rule | None:
@@ -81,6 +79,11 @@ class Beliefs:
         """That of all beliefs."""
         return self.table["threshold"][0]
 
+    @property
+    def score(self) -> str:
+        """That of all beliefs."""
+        return self.table["score"][0]
+
 
 def read_beliefs(questions: pl.DataFrame, folder: str | Path, source: Source, seed: int = 0) -> Beliefs:
     """Read what a base model believes.
@@ -92,16 +95,16 @@ def read_beliefs(questions: pl.DataFrame, folder: str | Path, source: Source, se
         seed: decides which questions letter priors are estimated on, where beliefs are made of probes.
 
     Raises:
-        UserError: neither probes nor a table or both, a table that is none or of another rule, or what
+        UserError: neither probes nor a table or both, a table that is none or of another rule or score, or what
             `beliefs.compute_beliefs` finds wrong.
     """
     if bool(source.probes) == bool(source.table):
         raise UserError("name the base model's probes (--probes LOG) or the table that `beliefs` wrote (--beliefs FILE).")
     rule = source.asked
     if source.table:
-        table = _read_table(questions, folder, source.table, rule)
+        table = _read_table(questions, folder, source.table, rule, source.score)
         return Beliefs(table, questions.height - table.height)
-    probes = read_probes(source.probes, PROBE_COLUMNS, questions)
+    probes = read_probes(source.probes, PROBE_COLUMNS, questions, source.score)
     revision = find_revision([log for path in source.probes for log in find_logs(path)])
     table, priors = compute_beliefs(questions, probes, rule or Rule(), folder, source.probes, seed, revision)
     return Beliefs(table, questions.height - table.height, priors)
@@ -113,12 +116,14 @@ def write_beliefs(table: pl.DataFrame, file: str | Path) -> None:
         write_parquet(table, scratch)
 
 
-def _read_table(questions: pl.DataFrame, folder: str | Path, file: Path, rule: Rule | None) -> pl.DataFrame:
+def _read_table(questions: pl.DataFrame, folder: str | Path, file: Path, rule: Rule | None, score: str | None) -> pl.DataFrame:
     again = "Write it again with `python -m intervention beliefs`."
     try:
         table = pl.read_parquet(file, glob=False)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise UserError(f"--beliefs {file} cannot be read ({' '.join(str(error).split())}). {again}") from error
+    if "score" not in table.columns:  # of a version that had the sum alone
+        table = table.with_columns(score=pl.lit("sum"))
     if missing := [name for name in BELIEF_SCHEMA if name not in table.columns]:
         raise UserError(f"--beliefs {file} has no column {missing[0]!r}, so it is no belief table of this version. {again}")
     try:
@@ -127,7 +132,7 @@ def _read_table(questions: pl.DataFrame, folder: str | Path, file: Path, rule: R
         raise UserError(f"--beliefs {file}: a column is not of a belief table's type ({error}). {again}") from error
     if not table.height:
         raise UserError(f"--beliefs {file} holds no question. {again}")
-    for name in ("model", "scoring", "belief_rule", "threshold"):
+    for name in ("model", "scoring", "score", "belief_rule", "threshold"):
         if table[name].n_unique() > 1:
             raise UserError(f"--beliefs {file} holds several values of {name!r}, where a table is of one. {again}")
     own_rule = read_rule(table["belief_rule"][0])
@@ -136,6 +141,11 @@ def _read_table(questions: pl.DataFrame, folder: str | Path, file: Path, rule: R
         raise UserError(
             f"{option}: the beliefs of {file} are of {str(own_rule).replace(':', ' ')}. Leave out {option.split()[0]}, or "
             "write the table again with the other one."
+        )
+    if score not in (None, own_score := table["score"][0]):
+        raise UserError(
+            f"--score {score}: the beliefs of {file} are of the score {own_score}. Leave out --score, or write the table again "
+            "with the other one."
         )
     check_unique(table, file)
     # Of a part of a table the most confident are others, so that only what is a belief can be checked, and not which are.

@@ -24,8 +24,8 @@ def audit(
     Totals come first, then what was found in each domain; --json has everything, zeros too. Shares have 95% Wilson intervals.
     With --fix, train questions are dropped that are in test or dev (or nearly, with the same answer), that are asked more than
     once (all if their answers differ, else all but the first) or that repeat a choice, and explanations that state another
-    choice; dropped.jsonl in the copy says which and why. Questions that only share a stem or a passage stay, and test and dev
-    are as they were.
+    choice; and dev questions that are in test, where five others of their domain are left to demonstrate with. dropped.jsonl in
+    the copy says which and why. Questions that only share a stem or a passage stay, and test is as it was.
 
     \b
     Example:
@@ -33,7 +33,7 @@ def audit(
       python -m intervention audit released/questions questions
     """
     from intervention.auditing.audit import audit_questions, read_sets
-    from intervention.auditing.cleaning import DROPPED, write_clean
+    from intervention.auditing.cleaning import DROPPED, describe_shown, write_clean
     from intervention.auditing.findings import (
         balance_letters,
         describe_findings,
@@ -53,4 +53,5 @@ def audit(
     if fix:
         dropped = write_clean(marked, folders, fix, similarity, seed, list_words())
         counts = dropped.group_by("dropped", "why").len("n").sort("dropped", "why", descending=[True, False])
-        print(f"\n{format_table(counts)}\n\n{fix}: the cleaned question set; {fix / DROPPED}: what was dropped and why")
+        said = "".join(f"{line}\n" for line in describe_shown(marked))
+        print(f"\n{format_table(counts)}\n\n{said}{fix}: the cleaned question set; {fix / DROPPED}: what was dropped and why")

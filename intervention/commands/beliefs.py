@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from intervention.commands.options import BeliefRule, Probes, Questions, parse_rule
+from intervention.commands.options import BeliefRule, Probes, Questions, Score, parse_rule
 
 
 def beliefs(
@@ -17,6 +17,7 @@ def beliefs(
         typer.Option(help="A prediction is a belief where its confidence is greater; several (joined by commas) are compared."),
     ] = ["0.5"],  # noqa: B006
     belief_rule: BeliefRule = None,
+    score: Score = None,
     seed: Annotated[int, typer.Option(help="Decides which questions the letter prior is estimated on.")] = 0,
 ) -> None:
     """Write one row a question: what the base model believes, how confidently, and whether that is gold.
@@ -32,6 +33,7 @@ def beliefs(
     from intervention.believing.beliefs import count_beliefs
     from intervention.believing.knowledge import count_knowledge
     from intervention.believing.letters import describe_priors, warn_of_few
+    from intervention.believing.scores import compare_scores
     from intervention.believing.source import Source, read_beliefs, write_beliefs
     from intervention.believing.thresholds import count_conditions, describe_agreement, parse_thresholds, sweep_thresholds
     from intervention.publishing.cards import format_table
@@ -40,11 +42,12 @@ def beliefs(
 
     thresholds = parse_thresholds(threshold)
     rule = parse_rule(belief_rule) or Rule("threshold", thresholds[0])
-    found = read_beliefs(read_questions(questions), questions, Source(probes, rule=rule), seed)
+    found = read_beliefs(read_questions(questions), questions, Source(probes, rule=rule, score=score), seed)
     table, priors, unasked = found.table, found.priors, found.unasked
     write_beliefs(table, output)
     parts = [
         (f"Questions, belief rule {rule}", count_beliefs(table)),
+        (f"All answers by each score of texts (here: {found.score})", compare_scores(probes)),
         ("Thresholds (intervals: 95%)", sweep_thresholds(table, thresholds)),
         ("Agreement with the prediction", describe_agreement(table)),
         ("Knowledge (Gekhman et al. 2024)", count_knowledge(table)),

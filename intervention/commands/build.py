@@ -12,6 +12,7 @@ from intervention.commands.options import (
     Folder,
     Probes,
     Questions,
+    Score,
     Threshold,
     list_words,
     parse_rule,
@@ -31,6 +32,7 @@ def build(
     ratio: Annotated[list[float], typer.Option(help="Share of the belief in a mix; repeatable [default: the paper's].")] = [],  # noqa: B006
     threshold: Threshold = None,
     belief_rule: BeliefRule = None,
+    score: Score = None,
     size: Annotated[int | None, typer.Option(help="Questions a condition [default: as many as all can have].")] = None,
     seed: Annotated[int, typer.Option(help="Decides everything random.")] = 0,
     match: Annotated[
@@ -97,7 +99,7 @@ def build(
         raise UserError(f"--explanations {' and '.join(modes)}: name one of {', '.join(MODES)} (and logs that exist).")
     texts = Texts(logs, contexts, context_probes, allow_missing, drop_contradictions, keep_moved)
     plan = Plan(domain, conditions, ratio, size, seed, general_share, match, next(iter(modes), None), response_format)
-    inputs = Inputs(questions, Source(probes, beliefs, threshold, parse_rule(belief_rule)), general, texts)
+    inputs = Inputs(questions, Source(probes, beliefs, threshold, parse_rule(belief_rule), score), general, texts)
     balance, notes = build_instructions(inputs, plan, output, list_words())
     print("\n".join([format_table(balance), "", *notes]))
     print(f"{output}: {balance.height} instruction sets, {domain}_{balance['condition'][0]} and so on")

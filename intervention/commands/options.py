@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lm_eval_tasks.contracts.vocabulary import RULES
+from lm_eval_tasks.contracts.vocabulary import DEFAULT_SCORE, RULES, SCORES
 
 if TYPE_CHECKING:
     from lm_eval_tasks.contracts.rules import Rule
@@ -23,6 +23,14 @@ BeliefRule = Annotated[
     typer.Option(
         "--belief-rule",
         help=f"Which predictions are beliefs: {', '.join(RULES)}, or with a level, as agreement:0.9 [default: threshold:0.5].",
+    ),
+]
+Score = Annotated[
+    str | None,
+    typer.Option(
+        help="What probabilities are made of where the texts of choices are scored: "
+        + "; ".join(f"{name}: {sentence}" for name, (_, sentence) in SCORES.items())
+        + f" [default: {DEFAULT_SCORE['cloze']}, or that of --beliefs].",
     ),
 ]
 Folder = Annotated[Path, typer.Option(help="The folder to write.")]

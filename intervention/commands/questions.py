@@ -39,6 +39,7 @@ Data = Annotated[
     str | None, typer.Option("--data", help="Another Hub id, a folder of the same layout, or the folder of the authors' files.")
 ]
 Domains = Annotated[list[str], typer.Option("--domain", help="A domain to write; repeatable [default: all].")]
+Strict = Annotated[bool, typer.Option("--strict", help="Leave out no question that cannot be asked: the first is an error.")]
 
 # The banks whose layouts are published, and what their commands teach.
 PUBLISHED = {
@@ -165,13 +166,43 @@ def questions_xiezhi(
     _write(table, origin, output, hash_inputs(questions=[file for place in files for file in find_files(place)]))
 
 
+@app.command("join")
+def questions_join(
+    sets: Annotated[list[str], typer.Argument(metavar="SET...", help="Question sets; dev,test=SET takes these splits alone.")],
+    output: Folder,
+    domain: Annotated[
+        list[str], typer.Option(metavar="NEW=OLD,OLD", help="A new name for domains of the sets; repeatable.")
+    ] = [],  # noqa: B006
+    most: Annotated[
+        list[str],
+        typer.Option(metavar="[DOMAIN/]SPLIT=N", help="At most so many questions of each source and domain; repeatable."),
+    ] = [],  # noqa: B006
+    seed: Annotated[int, typer.Option(help="Decides which questions --most takes.")] = 0,
+) -> None:
+    """Write several question sets as one: what a study trains on, and what it is evaluated on.
+
+    A question of the same domain from another source is ID, one of another domain OOD. --domain brings banks together that
+    name their domains otherwise.
+
+    \b
+    Example:
+      python -m intervention questions join mine dev,test=mmlu --domain science=physics,chemistry,biology \
+        --most test=20 --most science/test=100 --output questions
+    """
+    from intervention.sources.joining import join_sets, read_word
+    from lm_eval_tasks.contracts.manifest import hash_inputs
+
+    table, origin = join_sets(sets, domain, most, seed)
+    _write(table, origin, output, hash_inputs(questions=[Path(read_word(word)[1]) for word in sets]))
+
+
 def _add_published(name: str, teaches: str) -> None:
     @app.command(name, help=teaches)
-    def write_published(output: Folder, data: Data = None, domain: Domains = []) -> None:  # noqa: B006
+    def write_published(output: Folder, data: Data = None, domain: Domains = [], strict: Strict = False) -> None:  # noqa: B006
         from intervention.sources.published import HUB, read_published
 
         _keep_quiet()
-        table, origin = read_published(name, data, domain)
+        table, origin = read_published(name, data, domain, strict)
         _write(table, origin, output, data=data or HUB[name])
 
 
@@ -188,6 +219,7 @@ def _add_own(kind: str, teaches: str) -> None:
         licence: Licence = None,
         splits: Divided = None,
         seed: Seed = 0,
+        strict: Strict = False,
     ) -> None:
         from intervention.sources.layout import make_layout
         from intervention.sources.own import find_file, read_own
@@ -195,7 +227,8 @@ def _add_own(kind: str, teaches: str) -> None:
         from lm_eval_tasks.contracts.manifest import hash_inputs
 
         layout = make_layout(column, constant, split, separator, answers)
-        table, origin = read_own(kind, files, layout, licence, None if splits is None else parse_splits(splits), seed)
+        divided = None if splits is None else parse_splits(splits)
+        table, origin = read_own(kind, files, layout, licence, divided, seed, strict)
         _write(table, origin, output, hash_inputs(questions=[find_file(name, {})[0] for name in files]))
 
 

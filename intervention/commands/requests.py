@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from intervention.commands.options import BeliefRule, Beliefs, Domain, Probes, Questions, Threshold, parse_rule
+from intervention.commands.options import BeliefRule, Beliefs, Domain, Probes, Questions, Score, Threshold, parse_rule
 
 app = typer.Typer(no_args_is_help=True, help="Write what a model is to be asked to write about.", rich_markup_mode=None)
 Requests = Annotated[Path, typer.Option(help="The requests file to write (parquet).")]
@@ -23,6 +23,7 @@ def requests_explain(
     ] = "belief",
     threshold: Threshold = None,
     belief_rule: BeliefRule = None,
+    score: Score = None,
 ) -> None:
     """Write which answers the base model is to explain: its own wrong beliefs, as the condition self_aligning needs them.
 
@@ -36,7 +37,8 @@ def requests_explain(
     from intervention.believing.source import Source
     from intervention.texts.requests import request_explanations, write_requests
 
-    table = request_explanations(questions, Source(probes, beliefs, threshold, parse_rule(belief_rule)), domain, answers)
+    source = Source(probes, beliefs, threshold, parse_rule(belief_rule), score)
+    table = request_explanations(questions, source, domain, answers)
     write_requests(table, output)
     print(f"{output}: {table.height} answers to explain ({answers} of train questions of {domain}), for selfalign_explain")
 
@@ -50,6 +52,7 @@ def requests_context(
     beliefs: Beliefs = None,
     threshold: Threshold = None,
     belief_rule: BeliefRule = None,
+    score: Score = None,
 ) -> None:
     """Write which questions need background knowledge, as the condition contextualized needs it: all train questions, or,
     with --probes or --beliefs, those on which the base model's belief is wrong.
@@ -65,11 +68,10 @@ def requests_context(
     from intervention.texts.requests import request_contexts, write_requests
     from lm_eval_tasks.contracts.errors import UserError
 
-    if threshold is not None and not (probes or beliefs):
-        raise UserError(f"--threshold {threshold:g} is of beliefs: name them with --probes or --beliefs, or leave it out.")
-    if belief_rule is not None and not (probes or beliefs):
-        raise UserError(f"--belief-rule {belief_rule} is of beliefs: name them with --probes or --beliefs, or leave it out.")
-    source = Source(probes, beliefs, threshold, parse_rule(belief_rule)) if probes or beliefs else None
+    given = {"threshold": threshold, "belief-rule": belief_rule, "score": score}
+    if not (probes or beliefs) and (unused := [f"--{name} {value}" for name, value in given.items() if value is not None]):
+        raise UserError(f"{unused[0]} is of beliefs: name them with --probes or --beliefs, or leave it out.")
+    source = Source(probes, beliefs, threshold, parse_rule(belief_rule), score) if probes or beliefs else None
     table = request_contexts(questions, domain, source)
     write_requests(table, output)
     print(f"{output}: {table.height} train questions of {domain} that need knowledge, for selfalign_context")

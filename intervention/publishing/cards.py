@@ -8,15 +8,17 @@ from typing import Any
 import polars as pl
 
 from intervention.publishing.licences import Terms, describe_licence, find_languages, note_clashes
+from lm_eval_tasks.contracts.logs.probe_table import CLOZE
+from lm_eval_tasks.contracts.logs.rescoring import find_score
 from lm_eval_tasks.contracts.markdown import Markdown, escape_text, make_environment
 from lm_eval_tasks.contracts.rules import find_rule
-from lm_eval_tasks.contracts.vocabulary import ANSWERS, CONDITIONS, QUESTIONS
+from lm_eval_tasks.contracts.vocabulary import ANSWERS, CONDITIONS, QUESTIONS, SCORES
 
 # What the Hub's search goes by (https://github.com/huggingface/hub-docs/blob/main/datasetcard.md).
 _QUESTIONS = {"task_categories": ["multiple-choice", "question-answering"], "tags": ["selfalign", "knowledge"]}
 _INSTRUCTIONS = {"task_categories": ["text-generation"], "tags": ["selfalign", "knowledge", "instruction-tuning"]}
 _KINDS = {"questions.md.j2": _QUESTIONS, "instructions.md.j2": _INSTRUCTIONS, "released.md.j2": _INSTRUCTIONS}
-OPTIONS = ("belief_rule", "size", "general_share", "match", "explanations", "response_format")
+OPTIONS = ("belief_rule", "score", "size", "general_share", "match", "explanations", "response_format")
 OPTIONS += ("allow_missing", "drop_contradictions", "keep_moved")  # those of `build` that stand in its configuration
 _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
 
@@ -75,6 +77,11 @@ def name_rule(config: Mapping[str, Any]) -> Markdown:
     return Markdown(find_rule(config).sentence)
 
 
+def name_score(config: Mapping[str, Any]) -> Markdown:
+    """What probabilities are made of by the score of a set's configuration; empty where letters were scored."""
+    return Markdown(SCORES[find_score(config)][1] if config.get("scoring") == CLOZE else "")
+
+
 _CARDS = make_environment(
     Path(__file__).parent / "templates",
     escape_text,
@@ -82,5 +89,5 @@ _CARDS = make_environment(
 )
 _CARDS.globals |= {
     "conditions": CONDITIONS,
-    "words": {"questions": QUESTIONS, "answers": ANSWERS, "rule": name_rule},
+    "words": {"questions": QUESTIONS, "answers": ANSWERS, "rule": name_rule, "score": name_score},
 }

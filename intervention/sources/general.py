@@ -16,7 +16,7 @@ from lm_eval_tasks.contracts.vocabulary import GENERAL
 COLUMNS: Mapping[str, str] = {"instruction": "what is asked", "output": "what is answered"}
 
 
-def read_general(source: str, count: int, seed: int, response_format: str, rule: Rule) -> pl.DataFrame:
+def read_general(source: str, count: int, seed: int, response_format: str, rule: Rule, score: str) -> pl.DataFrame:
     """`count` random general instructions as rows of an instruction set: condition `general`, null flags.
 
     Args:
@@ -26,6 +26,7 @@ def read_general(source: str, count: int, seed: int, response_format: str, rule:
         seed: decides which.
         response_format: the format in which the set answers questions; the column has one value in a set.
         rule: that of the set's beliefs, likewise.
+        score: that of the set's beliefs, likewise.
 
     Raises:
         UserError: it cannot be read, a row is blank, or there are too few.
@@ -48,6 +49,7 @@ def read_general(source: str, count: int, seed: int, response_format: str, rule:
         "response_format": response_format,
         "belief_rule": str(rule),
         "threshold": rule.threshold,
+        "score": score,
         "source": name_source(source),
     }
     empty = {name: pl.lit(None) for name in INSTRUCTION_SCHEMA if name not in (*shared, "id")}

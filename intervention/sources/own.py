@@ -29,6 +29,7 @@ def read_own(
     licence: str | None = None,
     splits: Splits | None = None,
     seed: int = 0,
+    strict: bool = False,
 ) -> tuple[pl.DataFrame, Origin]:
     """Read questions of one's own: the question columns and `split`, checked, and their origin.
 
@@ -39,6 +40,7 @@ def read_own(
         licence: what the questions are under.
         splits: into what they are divided; `DEFAULT` where None and no question names its split.
         seed: decides which question comes into which split.
+        strict: no question is left out for having too many choices; the first is an error.
 
     Raises:
         UserError: a file that cannot be read, a question that breaks the contract, an id that occurs twice, splits that are
@@ -50,7 +52,7 @@ def read_own(
         file, constants = find_file(name, layout.constants)
         table, unknown, more = read_file(kind, file, layout)
         more += [f"columns passed over: {join_words(unknown)}"] if unknown else []
-        table, long = leave_out_long(table)
+        table, long = (table, []) if strict else leave_out_long(table)
         more += [f"left out, with more than {MAX_CHOICES} choices: {join_words(long)}"] if long else []
         too_long += len(long)
         named = name_bank(file)

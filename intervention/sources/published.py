@@ -35,7 +35,9 @@ NOTES = {
 }
 
 
-def read_published(name: str, path: str | None = None, domains: Sequence[str] = ()) -> tuple[pl.DataFrame, Origin]:
+def read_published(
+    name: str, path: str | None = None, domains: Sequence[str] = (), strict: bool = False
+) -> tuple[pl.DataFrame, Origin]:
     """Read a benchmark: the question columns and `split`, and their origin.
 
     Args:
@@ -43,6 +45,7 @@ def read_published(name: str, path: str | None = None, domains: Sequence[str] = 
         path: a Hub id, a folder of the same layout, or the folder of the authors' csv files; where None, the benchmark's own on
             the Hub.
         domains: those to read; all where empty.
+        strict: no row is left out for lacking a text or its answer; the first is an error.
 
     Raises:
         UserError: it cannot be read, has no such domain, or none of its questions.
@@ -53,9 +56,14 @@ def read_published(name: str, path: str | None = None, domains: Sequence[str] = 
     tables, dropped = [], 0
     for split, theirs in SPLITS_OF[name].items():
         rows = read_mmlu(path, theirs) if name == "mmlu" else read_subjects(BENCHMARKS[name], path, domains, theirs)
-        of_domains = pl.col("domain").is_in(domains)
-        table = make_questions(rows, name, theirs)[0].filter(of_domains)
-        dropped += rows.filter(of_domains).height - table.height
+        rows = rows.filter(pl.col("domain").is_in(domains))
+        table, broken = make_questions(rows, name, theirs)
+        if strict and broken:
+            raise UserError(
+                f"{path}, {theirs}: {len(broken)} of {rows.height} rows lack a text or an answer; the first is {broken[0]}. "
+                "Mend them, or leave out --strict."
+            )
+        dropped += len(broken)
         tables.append(table.with_columns(split=pl.lit(split), topics=pl.lit([], pl.List(pl.String))))
     table = pl.concat(tables).select(*QUESTION_SCHEMA, "split")
     if not table.height:

@@ -58,12 +58,14 @@ class Asked:
         folder: its folder, which an error names.
         model: the base model.
         threshold: a prediction is a belief where its confidence is greater.
+        score: which log-likelihoods of choices confidences are of.
     """
 
     questions: pl.DataFrame
     folder: Path
     model: str
     threshold: float
+    score: str
 
 
 @dataclass
@@ -209,7 +211,7 @@ def _add_contexts(added: Added, kind: str, texts: Texts, asked: Asked) -> None:
 
 
 def _keep_moved(added: Added, pool: pl.DataFrame, kind: str, texts: Texts, asked: Asked) -> pl.DataFrame:
-    moves = read_moves(texts.context_probes, asked.questions, asked.threshold)
+    moves = read_moves(texts.context_probes, asked.questions, asked.threshold, asked.score)
     if (model := moves["model"][0]) != asked.model:
         raise UserError(
             f"{_join(texts.context_probes)}: probes of {model!r}, but the beliefs are of {asked.model!r}. Name "

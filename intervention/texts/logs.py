@@ -69,13 +69,16 @@ def read_contexts(log: Path, questions: pl.DataFrame, allow_missing: bool = Fals
     return table.select(*KEY, pl.col("text").alias("context"), find_leaks(table, "text", "answer"), "finished", "model")
 
 
-def read_moves(probes: Sequence[Path], questions: pl.DataFrame, threshold: float = THRESHOLD) -> pl.DataFrame:
+def read_moves(
+    probes: Sequence[Path], questions: pl.DataFrame, threshold: float = THRESHOLD, score: str | None = None
+) -> pl.DataFrame:
     """What the base model says to each question after its context, over all orders and draws in which it was asked.
 
     Args:
         probes: sample logs of the context probe or probe tables; probes of other phases in them are passed over.
         questions: the question set (`read_questions`).
         threshold: a prediction is a belief where its confidence is greater.
+        score: that of the beliefs (see `read_probes`).
 
     Returns:
         One row a question: `source, domain, id`, `moved` (whether the belief is now gold), `context_prediction`,
@@ -86,7 +89,7 @@ def read_moves(probes: Sequence[Path], questions: pl.DataFrame, threshold: float
             other questions, a question asked in some orders of its choices but not in all.
     """
     where = ", ".join(map(str, probes))
-    table = read_probes(probes)
+    table = read_probes(probes, score=score)
     phases = table["phase"].unique().sort()
     table = table.filter(pl.col("phase") == PHASE)
     if not table.height:

@@ -13,7 +13,7 @@ KEYS += ("requests", "mmlu", "cmmlu", "ceval", "too_long", "too_long_to", "may_l
 MODEL_KEYS = ("pretrained", "peft", "model", "tokenizer", "revision", "trust_remote_code", "max_length", "max_model_len")
 MODEL_KEYS += ("add_bos_token", "chat_template")
 # What a task's own file says.
-OWN_KEYS = ("version", "task", "kind", "prompt", "scoring", "bos", "paper", "demonstrations_by")
+OWN_KEYS = ("version", "task", "kind", "prompt", "scoring", "bos", "paper", "demonstrations_by", "begins")
 NEAR = 0.8  # how alike a typo and what is meant are
 
 

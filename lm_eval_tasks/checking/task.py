@@ -11,6 +11,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from lm_eval_tasks.checking.adapter import check_adapter
+from lm_eval_tasks.checking.beginning import check_beginning
 from lm_eval_tasks.checking.choices import find_unscorable
 from lm_eval_tasks.checking.flaws import Flaw, leave_out_flawed
 from lm_eval_tasks.checking.lengths import encode, find_key, find_too_long, join_names
@@ -105,23 +106,6 @@ def find_shown(task: Checkable, rows: Sequence[Question]) -> list[Flaw]:
     if len(flaws) < len(shown):
         logger.warning("%s: %s. Where one is asked itself, the next dev question is shown.", task.config.task, message)
     return flaws
-
-
-def check_beginning(task: Checkable, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Raise a `UserError` where a prompt begins not as in training or in the paper: with a beginning of sequence or not.
-
-    Where the tokenizer has no such token, there is nothing to choose.
-    """
-    wanted, given = task.config.metadata.get("bos"), task.config.metadata.get("add_bos_token")
-    if wanted is None or tokenizer.bos_token_id is None:
-        return
-    does = tokenizer("A")["input_ids"][0] == tokenizer.bos_token_id if given is None else bool(given)
-    if does != wanted:
-        reason = "training does" if task.config.metadata["prompt"] == "chat" else "the paper did"
-        raise UserError(
-            f"{task.config.task} asks with{'' if wanted else 'out'} a beginning-of-sequence token, as {reason}: "
-            f"add add_bos_token={wanted} to --model_args."
-        )
 
 
 def check_letters(task: Checkable, row: Question, prompt: str, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import datasets
 import polars as pl
@@ -62,11 +63,20 @@ def load_split(path: str, config: str | None, split: str) -> datasets.Dataset:
         if Path(path).is_dir():
             return load_folder(path, config, split)
         try:
-            return datasets.load_dataset(path, config, split=split)
+            return load_texts(path, config, split=split)
         except RuntimeError as error:  # "Dataset scripts are no longer supported"
             if "script" not in str(error):
                 raise
-            return datasets.load_dataset(path, config, split=split, revision=CONVERTED)
+            return load_texts(path, config, split=split, revision=CONVERTED)
+
+
+def load_texts(path: str, config: str | None, **options: Any) -> datasets.Dataset:
+    """`datasets.load_dataset`, but what csv files hold stays the text it is: no 7 of 007, and no missing value of NA."""
+    data = datasets.load_dataset(path, config, **options)
+    if data.info.builder_name == "csv":
+        features = datasets.Features({name: datasets.Value("string") for name in data.column_names})
+        data = datasets.load_dataset(path, config, **options, features=features, keep_default_na=False)
+    return data
 
 
 def load_folder(path: str, config: str | None, split: str) -> datasets.Dataset:
@@ -79,7 +89,7 @@ def load_folder(path: str, config: str | None, split: str) -> datasets.Dataset:
     datasets.disable_progress_bars()
     try:
         with tempfile.TemporaryDirectory() as cache:
-            return datasets.load_dataset(path, config, split=split, cache_dir=cache, keep_in_memory=True)
+            return load_texts(path, config, split=split, cache_dir=cache, keep_in_memory=True)
     finally:
         if not quiet:
             datasets.enable_progress_bars()

@@ -31,6 +31,19 @@ RULES: dict[str, tuple[float | None, str]] = {
     ),
 }
 
+# What a choice's probability is made of where its text is scored (OLMES, arXiv 2406.08446, section 3.3): as tables call it, and
+# in a sentence. Of letters there is only the sum.
+SCORES: dict[str, tuple[str, str]] = {
+    "sum": ("summed", "the log-likelihood of the choice's text"),
+    "per_character": ("per character", "the log-likelihood of the choice's text, divided by its characters"),
+    "pmi": (
+        "normalised by the unconditional",
+        'the log-likelihood of the choice\'s text, less the one that it has after the bare cue ("Answer:")',
+    ),
+}
+# By the way of scoring, where none is named: that of texts is the one with the lowest calibration error on real models (README).
+DEFAULT_SCORE = {"letter": "sum", "cloze": "per_character"}
+
 MATCHED = ("letter", "confidence", "rotation")  # what conditions can be made alike in
 
 GENERAL = "general"  # the condition of general instructions, which are added to every condition

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.prompts import read_template
+from lm_eval_tasks.models.beginning import warn_of_beginning
 from lm_eval_tasks.models.reader import SHARING, Answer, TreeReader
 from lm_eval_tasks.models.responses import Responses, hash_model
 from lm_eval_tasks.models.tree import Input, PackedRow, Tokens, Trunk, batch_rows, plan_trunks
@@ -58,10 +59,19 @@ class PrefixLM(HFLM):
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[Answer]:
         """Log-likelihoods of continuations, as the parent's."""
+        self._check_beginning(requests)
         self._encode_ahead(request.args for request in requests)
         answers = super().loglikelihood(requests, disable_tqdm)
         self._encoded.clear()
         return answers
+
+    def _check_beginning(self, requests: list[Instance]) -> None:
+        """Read a few prompts with and without the beginning-of-sequence token, once, and say so where it matters."""
+        texts = [request.args[0] for request in requests if request.args[0]]
+        if "beginning" in self._said or not texts or self.backend != "causal" or self.tokenizer.bos_token_id is None:
+            return
+        self._said.add("beginning")
+        warn_of_beginning(self.model, self.tokenizer, texts, self.tok_encode(texts[0])[0] == self.tokenizer.bos_token_id)
 
     def _encode_ahead(self, pairs: Iterable[tuple[str, str]]) -> None:
         """Tokenise in batches what `_encode_pair` will ask for, which is several times faster than one text at a time."""

@@ -144,7 +144,7 @@ def list_settings(config: Mapping[str, Any], history: Sequence[Mapping[str, Any]
 def _ask(config: Mapping[str, Any]) -> str:
     """The command that asks the model as it was trained to answer; capitals stand for what a reader has elsewhere."""
     model = f"pretrained={config['base_model']},peft=MODEL,tokenizer=MODEL" if config.get("use_peft") else "pretrained=MODEL"
-    model += ",add_bos_token=False"  # as in training
+    model += f",add_bos_token={config.get('add_bos_token', False)}"  # as in training
     words = ["python", "-m", "lm_eval_tasks", "run", "--model", "hf-prefix", "--model_args", model, "--batch_size", "auto"]
     words += ["--tasks", FORMATS.get(config["response_format"], FORMATS["letter"])[0], "--apply_chat_template"]
     return wrap_command([*words, "--metadata", '{"questions": "QUESTIONS"}', "--log_samples", "--output_path", "LOGS"])

@@ -50,7 +50,7 @@ def plan(script: RecipeArguments, training: SFTConfig, model: ModelConfig, probl
         tokenizer = load_tokenizer(model.model_name_or_path, model.model_revision)
     if tokenizer:
         tokenizer.chat_template = Path(training.chat_template_path or CHAT_TEMPLATE).read_text()
-        prepared = prepare_rows(tokenizer, rows, training.max_length)
+        prepared = prepare_rows(tokenizer, rows, training.max_length, script.add_bos_token)
     if training.process_index == 0:
         for problem in problems:
             print(f"This launch would be refused: {problem}")
@@ -83,7 +83,7 @@ def describe(
     if tokenizer is None:
         console.print(f"{model.model_name_or_path}: its tokenizer is needed to count tokens and to show rows.", markup=False)
     else:
-        _print_rows(console, script.dataset_config, rows, tokenizer, max([training.max_length or 0, *lengths]))
+        _print_rows(console, script, rows, tokenizer, max([training.max_length or 0, *lengths]))
     console.print("Dry run: nothing was trained, loaded or written.")
 
 
@@ -193,12 +193,15 @@ def _print_memory(console: Console, training: SFTConfig, model: ModelConfig, lon
     console.print("")
 
 
-def _print_rows(console: Console, name: str, rows: "Dataset", tokenizer: "PreTrainedTokenizerBase", max_length: int) -> None:
+def _print_rows(
+    console: Console, script: RecipeArguments, rows: "Dataset", tokenizer: "PreTrainedTokenizerBase", max_length: int
+) -> None:
     from recipes.showing.pairing import NEEDED, choose_rows, compare_rows
     from recipes.showing.sequences import Asker
 
     if lacking := sorted(NEEDED - set(rows.column_names)):
         console.print(f"The rows have no column {lacking[0]!r}, so that they are not shown beside their evaluation.")
         return
-    chosen = choose_rows({name: rows}, QUESTIONS)
-    print_sections(compare_rows(chosen, None, tokenizer, Asker(tokenizer), max_length), console)
+    chosen = choose_rows({script.dataset_config: rows}, QUESTIONS)
+    asker = Asker(tokenizer, script.add_bos_token)
+    print_sections(compare_rows(chosen, None, tokenizer, asker, max_length), console)

@@ -126,7 +126,8 @@ def compare_rows(
     Raises:
         UserError: the rows cannot be trained, or the tokenizer's template does not take the prompt.
     """
-    trained = iter(read_trained(tokenizer, [row for rows in chosen.values() for row in rows.values()]))
+    everything = [row for rows in chosen.values() for row in rows.values()]
+    trained = iter(read_trained(tokenizer, everything, asker.add_bos_token))
     sections = []
     for key, rows in chosen.items():
         asked: dict[tuple[int, ...], Cell] = {}
@@ -202,9 +203,7 @@ def show_tokens(ids: Sequence[int], roles: Sequence[str], differs: int | None, a
 def _tell_difference(what: str, position: int, trained: Sequence[int], asked: Sequence[int], asker: Asker) -> str:
     names = asker.tokenizer.convert_ids_to_tokens
     one, other = (repr(names(ids[position])) if position < len(ids) else "no more" for ids in (trained, asked))
-    begins = position == 0 and asked and asked[0] == asker.tokenizer.bos_token_id
-    hint = " Ask with --model_args ...,add_bos_token=False." if begins else ""
-    return f"{what}, first in token {position + 1}: training has {one}, evaluation {other}.{hint}"
+    return f"{what}, first in token {position + 1}: training has {one}, evaluation {other}."
 
 
 def _write_detail(value: Any) -> str:

@@ -28,18 +28,21 @@ class Asked(NamedTuple):
     scored: list[int]
 
 
-def read_trained(tokenizer: PreTrainedTokenizerBase, rows: Sequence[dict[str, Any]]) -> list[Trained]:
+def read_trained(
+    tokenizer: PreTrainedTokenizerBase, rows: Sequence[dict[str, Any]], add_bos_token: bool | None = None
+) -> list[Trained]:
     """What is trained of rows, however long.
 
     Args:
         tokenizer: the base model's, with the chat template of training.
         rows: with `id`, `prompt` and `completion`.
+        add_bos_token: as a recipe says it.
 
     Raises:
         UserError: they cannot be trained, as `tokenize_rows` says.
     """
     table = Dataset.from_list([{name: row[name] for name in ("id", "prompt", "completion")} for row in rows])
-    tokenized = tokenize_rows(tokenizer, table)
+    tokenized = tokenize_rows(tokenizer, table, add_bos_token)
     return [Trained(row["input_ids"], row["labels"].count(IGNORED)) for row in tokenized]
 
 

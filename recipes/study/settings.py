@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.names import find_repeated, name_unknown
 from lm_eval_tasks.contracts.rules import read_rule
-from lm_eval_tasks.contracts.vocabulary import CONDITIONS, MATCHED, REFERENCE, read_primary, read_ratio
+from lm_eval_tasks.contracts.vocabulary import CONDITIONS, MATCHED, REFERENCE, SCORES, read_primary, read_ratio
 from recipes.yaml_files import read_yaml
 
 
@@ -74,7 +74,7 @@ SETTINGS = {
     "output": TEXT,
     "world": OPTION,
     "questions": TEXT,
-    "general": TEXT,
+    "general": OPTION,
     "contexts": OPTION,
     "models": Setting("a mapping of names to models", lambda value: isinstance(value, dict) and bool(value)),
     "domains": TEXTS,
@@ -83,6 +83,7 @@ SETTINGS = {
     "tasks": Setting("a mapping with probe and chat", lambda value: isinstance(value, dict)),
     "threshold": Setting("a number from 0 to 1", lambda value: _is_number(value) and 0 <= value <= 1, needed=False),
     "belief_rule": Setting("a belief rule, or a list of them", lambda value: _is_one_or_list(value, _is_rule), needed=False),
+    "score": Setting(f"one of {', '.join(SCORES)}", lambda value: value in [*SCORES], needed=False),
     "size": Setting("a whole number from 1 on", lambda value: _is_whole(value, 1), needed=False),
     "general_share": Setting("a number from 0 on", lambda value: _is_number(value) and value >= 0),
     "match": Setting(
@@ -100,7 +101,16 @@ SETTINGS = {
 # The settings of which a study may name several: each combination, an arm, is a grid of runs of its own.
 ARMS = ("belief_rule", "match", "learning_rate", "until_fit", "until_loss")
 MODEL = {"base": TEXT, "training": TEXT, "accelerate": TEXT, "lm_eval": TEXT}
-TASKS = {"probe": TEXT, "chat": TEXT}
+# What a model may have of its own: the domains it is trained on, the tasks that ask it, the score by which its answers are read
+# (of letters the sum alone), and more of lm-eval's --model_args.
+OWN = {
+    "model_args": OPTION,
+    "domains": TEXTS._replace(needed=False),
+    "tasks": Setting("a mapping with probe and chat", lambda value: isinstance(value, dict), needed=False),
+    "score": SETTINGS["score"],
+}
+# Train questions, whose answers become beliefs, may be asked in another way than the rest: in every order of their choices.
+TASKS = {"probe": TEXT, "chat": TEXT, "beliefs": OPTION}
 
 
 def read_study(file: Path) -> dict[str, Any]:
@@ -144,7 +154,12 @@ def list_problems(study: Mapping[str, Any]) -> list[str]:
     problems = [*_check(study, SETTINGS, ""), *problems]
     models = study.get("models")
     for name, model in models.items() if isinstance(models, dict) else ():
-        problems += _check_whole(model, MODEL, f"models.{name}")
+        problems += _check_whole(model, MODEL | OWN, f"models.{name}")
+        if isinstance(model, dict) and isinstance(model.get("tasks"), dict):
+            problems += _check_whole(model["tasks"], TASKS, f"models.{name}.tasks")
+        if isinstance(model, dict) and OWN["domains"].fits(model.get("domains")):
+            unknown = [domain for domain in model["domains"] if domain not in (study.get("domains") or ())]
+            problems += [f"names the domain {domain} in models.{name} and not in domains" for domain in unknown]
     if isinstance(study.get("tasks"), dict):
         problems += _check_whole(study["tasks"], TASKS, "tasks")
     study = study | {"belief_rule": _spell_rules(study["belief_rule"])} if "belief_rule" in study else study
@@ -153,6 +168,8 @@ def list_problems(study: Mapping[str, Any]) -> list[str]:
             problems.append(f"names {', '.join(map(str, repeated))} several times in {name}")
     if all(setting in study and study[setting] is not False for setting in ("until_fit", "until_loss")):
         problems.append("names until_fit and until_loss, which are two ends of one run")
+    if study.get("general_share") and "general" not in study:
+        problems.append("has a general_share and names no file of general instructions (general)")
     if {"threshold", "belief_rule"} <= {*study}:
         problems.append("names threshold and belief_rule: write belief_rule: threshold:0.5 (or a list with it) alone")
     if SETTINGS["conditions"].fits(study.get("conditions")):
@@ -172,7 +189,7 @@ def _check(settings: Mapping[str, Any], known: Mapping[str, Setting], where: str
 def _check_whole(settings: Any, known: Mapping[str, Setting], where: str) -> list[str]:
     if not isinstance(settings, dict):
         return [f"has {settings!r} for {where}, which is a mapping with {', '.join(known)}"]
-    missing = [f"{where}.{name}" for name in known if name not in settings]
+    missing = [f"{where}.{name}" for name, setting in known.items() if setting.needed and name not in settings]
     return _check(settings, known, where) + ([f"lacks {', '.join(missing)}"] if missing else [])
 
 

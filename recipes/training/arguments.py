@@ -4,6 +4,7 @@ import argparse
 import difflib
 import itertools
 import math
+import os
 import re
 import sys
 from collections.abc import Collection, Iterable, Sequence
@@ -14,7 +15,7 @@ from transformers import SchedulerType
 from trl import ModelConfig, ScriptArguments, SFTConfig, TrlParser
 
 from lm_eval_tasks.contracts.errors import UserError
-from recipes.training.engines import explain_parse_error
+from recipes.training.engines import explain_parse_error, is_launched_on_cpu
 from recipes.training.fitting import MOST_EPOCHS
 from recipes.yaml_files import read_yaml
 
@@ -70,6 +71,7 @@ class RecipeArguments(ScriptArguments):
 
     Args:
         global_batch_size: rows a step, over all processes and accumulated micro-batches (the paper's: 256).
+        add_bos_token: whether training texts begin with the beginning-of-sequence token (see `recipes.training.tokens`).
         until_fit: train until the model gives this share of its condition's rows (see `recipes.training.fitting`).
         until_loss: train until the loss of its condition's rows, nats a trained token, is at most this.
         dry_run: say what would be trained, how long and in how much memory, and train nothing.
@@ -78,6 +80,13 @@ class RecipeArguments(ScriptArguments):
     global_batch_size: int = field(
         default=256,
         metadata={"help": "Rows a step, over all processes; micro-batches are accumulated to it. The paper's are 256."},
+    )
+    add_bos_token: bool | None = field(
+        default=None,
+        metadata={
+            "help": "Begin training texts with the beginning-of-sequence token [default: as the tokenizer does by itself]. "
+            "Evaluation asks as the model was trained."
+        },
     )
     until_fit: float | None = field(
         default=None,
@@ -115,7 +124,8 @@ def parse_arguments(words: Sequence[str] | None = None) -> tuple[RecipeArguments
         settings |= dict.fromkeys(read_yaml(file), f"{file}: ")
     kinds = (RecipeArguments, SFTConfig, ModelConfig)
     _refuse_unknown(settings, {name.name for kind in kinds for name in fields(kind)} | {"config", "help", "env"})
-    if not torch.cuda.is_available() and "help" not in settings and _wants_dry_run(given):
+    given += take_launched(told)
+    if not torch.cuda.is_available() and "help" not in settings and "--use_cpu" not in given and _wants_dry_run(given):
         given += ["--use_cpu", "true"]  # nothing is trained: a recipe for GPUs is looked at without one
     try:
         parser = TrlParser(kinds, description=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -128,6 +138,20 @@ def parse_arguments(words: Sequence[str] | None = None) -> tuple[RecipeArguments
     if script.until_fit is not None or script.until_loss is not None:
         train_on(training, told)
     return script, training, model
+
+
+def take_launched(told: Collection[str]) -> list[str]:
+    """What a launch configuration of a CPU says, as arguments; the command line wins.
+
+    Args:
+        told: what the command line names.
+    """
+    if not is_launched_on_cpu():
+        return []
+    words = [] if "use_cpu" in told else ["--use_cpu", "true"]
+    if os.environ.get("ACCELERATE_MIXED_PRECISION") == "bf16" and "bf16" not in told:
+        words += ["--bf16", "true"]
+    return words
 
 
 def _wants_dry_run(words: list[str]) -> bool:

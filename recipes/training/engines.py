@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from transformers import PreTrainedConfig
 from trl import ModelConfig, SFTConfig
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 ENGINES = {"NO": "none", "FSDP": "fsdp", "DEEPSPEED": "deepspeed"}  # the MULTI_ ones are DDP
 HERE = "recipes/accelerate/cpu.yaml with recipes/miniworld/full.yaml trains here"
+IN_BF16 = "recipes/accelerate/cpu_bf16.yaml"
 # With its optimizer offloaded, DeepSpeed trains with its own AdamW whatever was asked, unless it was one of these.
 ADAMW = ("adamw_torch", "adamw_torch_fused")
 
@@ -35,10 +37,28 @@ def explain_parse_error(text: str) -> str:
     """What an error that TRL raised over its arguments says, or what it means and what to do where there is no GPU for them."""
     if "bf16/gpu" in text:
         return (
-            f"bf16 is true, as the recipe or TRL's default says, and no GPU here computes in bfloat16. {HERE}; this recipe "
-            "trains on a CPU with --use_cpu --bf16 false, slowly, and on an older GPU with --bf16 false --fp16."
+            "bf16 is true, as the recipe or TRL's default says, and no GPU here computes in bfloat16. "
+            f"{_tell_cpu()}, and on an older GPU with --bf16 false --fp16."
         )
     return " ".join(text.split())
+
+
+def is_launched_on_cpu() -> bool:
+    """Whether the launch configuration says `use_cpu`."""
+    return os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true")
+
+
+def computes_bf16() -> bool:
+    """Whether this processor multiplies matrices in bfloat16 by itself, so that it is faster so than in fp32."""
+    found = torch.cpu.get_capabilities()
+    return any(found.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+def _tell_cpu() -> str:
+    """How a recipe with bf16 trains on this processor."""
+    if computes_bf16():
+        return f"This recipe trains on this CPU with accelerate launch --config_file {IN_BF16}"
+    return f"{HERE}; this recipe trains on a CPU with --use_cpu --bf16 false, slowly"
 
 
 def plan_engine(training: SFTConfig) -> dict[str, Any]:
@@ -142,6 +162,11 @@ def _check_device(training: SFTConfig, model: ModelConfig) -> list[str]:
         problems.append(
             "FSDP needs GPUs: on a CPU accelerate runs DDP instead. recipes/accelerate/zero3.yaml with use_cpu: true "
             "shares out weights among CPU processes."
+        )
+    if training.bf16 and is_launched_on_cpu() and not computes_bf16():
+        problems.append(
+            "bf16 is true, and this processor has neither AVX512-BF16 nor AMX, without which it is slower than fp32. Launch "
+            "with recipes/accelerate/cpu.yaml and --bf16 false."
         )
     if training.fp16:
         problems.append(f"--fp16 needs a GPU. {HERE}; this recipe does, slowly, with --fp16 false.")

@@ -18,7 +18,7 @@ KNOWN = (*CONDITIONS, GENERAL)
 # What the rows of one config share, but for general instructions.
 SHARED = ("domain", "source", "condition", "ratio", "response_format", "threshold")
 # What they share too, where the set is of a version that says it.
-SAID = ("belief_rule", "match")
+SAID = ("belief_rule", "score", "match")
 NEEDED = ("prompt", "completion", "id", *SHARED)
 # Columns that TRL reads instead of prompt and completion, or beside them, and as what.
 TAKEN = {
@@ -95,8 +95,8 @@ def _join(error: Exception) -> str:
 
 
 def describe_rows(rows: "Dataset") -> dict[str, Any]:
-    """What a data set trains: domain, source, condition, ratio, response format, the threshold of a belief, and what the
-    conditions of its set were made alike in, which all its rows share.
+    """What a data set trains: domain, source, condition, ratio, response format, the threshold of a belief, its rule and score,
+    and what the conditions of its set were made alike in, which all its rows share.
 
     General instructions do not count.
 

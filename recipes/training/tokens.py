@@ -1,8 +1,10 @@
 """The tokens that a row trains: nowhere else do training texts become ids and labels.
 
 A row is one user turn and one assistant turn, written by the chat template of training. The loss is on what follows the
-evaluation prompt: the response and its end-of-sequence token. Nothing is cut and nothing repaired: what training and
-evaluation would see differently is refused.
+evaluation prompt: the response and its end-of-sequence token. The text begins with the beginning-of-sequence token where the
+tokenizer writes one by itself, as evaluation does then: some families (Gemma) are broken models without it. A recipe decides
+otherwise with `add_bos_token`, as those of the paper do, and the run's manifest tells evaluation. Nothing is cut and nothing
+repaired: what training and evaluation would see differently is refused.
 """
 
 from collections.abc import Sequence
@@ -43,13 +45,32 @@ def load_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenize
         raise UserError(f"{name} is no folder of a tokenizer and none on the Hub: {' '.join(str(error).split())}") from error
 
 
-def prepare_rows(tokenizer: PreTrainedTokenizerBase, rows: "Dataset", max_length: int) -> "Dataset":
+def begins(tokenizer: PreTrainedTokenizerBase, add_bos_token: bool | None = None) -> bool:
+    """Whether texts begin with the beginning-of-sequence token.
+
+    Args:
+        tokenizer: the base model's.
+        add_bos_token: what is asked for; where nothing is, the tokenizer's own habit.
+
+    Raises:
+        UserError: the token is asked for, and the tokenizer has none.
+    """
+    if tokenizer.bos_token_id is None:
+        if add_bos_token:
+            raise UserError(f"--add_bos_token true: the tokenizer {tokenizer.name_or_path} has no such token. Leave it out.")
+        return False
+    return tokenizer("A")["input_ids"][:1] == [tokenizer.bos_token_id] if add_bos_token is None else add_bos_token
+
+
+def prepare_rows(
+    tokenizer: PreTrainedTokenizerBase, rows: "Dataset", max_length: int, add_bos_token: bool | None = None
+) -> "Dataset":
     """What is trained of rows: `tokenize_rows`, where none is too long.
 
     Raises:
         UserError: a row is longer than `max_length` tokens; what `tokenize_rows` refuses.
     """
-    prepared = tokenize_rows(tokenizer, rows)
+    prepared = tokenize_rows(tokenizer, rows, add_bos_token)
     lengths = pc.list_value_length(prepared.with_format("arrow")["input_ids"][:]).to_pylist()
     if long := [position for position, length in enumerate(lengths) if length > max_length]:
         long.sort(key=lambda position: -lengths[position])
@@ -60,12 +81,13 @@ def prepare_rows(tokenizer: PreTrainedTokenizerBase, rows: "Dataset", max_length
     return prepared
 
 
-def tokenize_rows(tokenizer: PreTrainedTokenizerBase, rows: "Dataset") -> "Dataset":
+def tokenize_rows(tokenizer: PreTrainedTokenizerBase, rows: "Dataset", add_bos_token: bool | None = None) -> "Dataset":
     """What is trained of rows, however long: `input_ids`, and `labels`, which are `IGNORED` for the prompt.
 
     Args:
         tokenizer: the base model's, with the chat template of training.
         rows: with `prompt` and `completion`: one user turn, one assistant turn.
+        add_bos_token: as `begins` takes it.
 
     Returns:
         The columns `input_ids` and `labels`, in the order of the rows. They are cached beside the data set, and among processes
@@ -90,32 +112,39 @@ def tokenize_rows(tokenizer: PreTrainedTokenizerBase, rows: "Dataset") -> "Datas
         )
     _check_turns(rows)
     _check_template(tokenizer, rows[0])
+    begun = begins(tokenizer, add_bos_token)
     with PartialState().local_main_process_first():
         tokenized = rows.select_columns([*TURNS]).map(
-            _tokenize, batched=True, fn_kwargs={"tokenizer": tokenizer}, remove_columns=[*TURNS], desc="Tokenizing rows"
-        )
+            _tokenize, batched=True, fn_kwargs={"tokenizer": tokenizer, "begun": begun}, remove_columns=[*TURNS],
+            desc="Tokenizing rows",
+        )  # fmt: skip
     flaws = tokenized["flaw"][:]
     for flaw, words in FLAWS.items():
         if found := [position for position, value in enumerate(flaws) if value == flaw]:
-            told = words.format(**_describe(tokenizer, rows[found[0]]))
+            told = words.format(**_describe(tokenizer, rows[found[0]], begun))
             raise UserError(f"{_name_rows(rows, found)} would {told}.")
     return tokenized.select_columns(["input_ids", "labels"])
 
 
-def _tokenize(batch: dict[str, list[Any]], tokenizer: PreTrainedTokenizerBase) -> dict[str, list[Any]]:
+def _tokenize(batch: dict[str, list[Any]], tokenizer: PreTrainedTokenizerBase, begun: bool) -> dict[str, list[Any]]:
     """The ids and labels of some rows, and which of `FLAWS` each has."""
-    asked, trained = _encode(batch, tokenizer)
+    asked, trained = _encode(batch, tokenizer, begun)
     labels = [[IGNORED] * len(prompt) + ids[len(prompt) :] for prompt, ids in zip(asked, trained, strict=True)]
     flaws = [_find_flaw(tokenizer, prompt, ids) for prompt, ids in zip(asked, trained, strict=True)]
     return {"input_ids": trained, "labels": labels, "flaw": flaws}
 
 
-def _encode(batch: dict[str, list[Any]], tokenizer: PreTrainedTokenizerBase) -> tuple[list[list[int]], list[list[int]]]:
-    """The ids of the evaluation prompts of some rows, and of their training texts."""
+def _encode(
+    batch: dict[str, list[Any]], tokenizer: PreTrainedTokenizerBase, begun: bool
+) -> tuple[list[list[int]], list[list[int]]]:
+    """The ids of the evaluation prompts of some rows, and of their training texts, with one token that begins them or none."""
     options = {"return_dict": False, "tokenizer_kwargs": {"verbose": False}}
     asked = tokenizer.apply_chat_template(batch["prompt"], add_generation_prompt=True, **options)
     whole = [prompt + completion for prompt, completion in zip(batch["prompt"], batch["completion"], strict=True)]
-    return asked, tokenizer.apply_chat_template(whole, **options)
+    texts = (asked, tokenizer.apply_chat_template(whole, **options))
+    bos = [tokenizer.bos_token_id]
+    # A template may write the token itself; lm-eval then adds no other.
+    return tuple([bos + ids if begun and ids[:1] != bos else ids for ids in side] for side in texts)
 
 
 def _find_flaw(tokenizer: PreTrainedTokenizerBase, asked: list[int], trained: list[int]) -> str | None:
@@ -126,9 +155,9 @@ def _find_flaw(tokenizer: PreTrainedTokenizerBase, asked: list[int], trained: li
     return None if trained[len(asked) :][-1:] == [tokenizer.eos_token_id] else "end"
 
 
-def _describe(tokenizer: PreTrainedTokenizerBase, row: dict[str, Any]) -> dict[str, Any]:
+def _describe(tokenizer: PreTrainedTokenizerBase, row: dict[str, Any], begun: bool) -> dict[str, Any]:
     """What a row's message names: special tokens, the last token, and where prompt and text part."""
-    (asked,), (trained,) = _encode({name: [row[name]] for name in TURNS}, tokenizer)
+    (asked,), (trained,) = _encode({name: [row[name]] for name in TURNS}, tokenizer, begun)
     same = next((i for i, (a, b) in enumerate(zip(asked, trained, strict=False)) if a != b), min(len(asked), len(trained)))
     parts = [tokenizer.convert_ids_to_tokens(ids[same : same + 1]) for ids in (asked, trained)]
     names = {"asked": "".join(parts[0]), "trained": "".join(parts[1]), "bos": tokenizer.bos_token, "eos": tokenizer.eos_token}

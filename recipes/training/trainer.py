@@ -1,7 +1,8 @@
 """TRL's trainer with the batches of `recipes.training.batches`, and an end to a run whose numbers are none."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import pyarrow.compute as pc
@@ -10,6 +11,7 @@ from datasets import Dataset, concatenate_datasets
 from torch.utils.data import Sampler
 from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainerControl, TrainerState
 from trl import SFTTrainer
+from trl.trainer import utils as losses
 
 from lm_eval_tasks.contracts.errors import UserError
 from recipes.training.batches import BLANK, Batches
@@ -81,7 +83,8 @@ class Trainer(SFTTrainer):
             told.append(model(**settings))
             return told[-1]
 
-        found = super().compute_loss(ask, inputs, return_outputs, num_items_in_batch)
+        with score_labels_alone(self.args.device):
+            found = super().compute_loss(ask, inputs, return_outputs, num_items_in_batch)
         if self.fit:
             self.fit.count(inputs, told[0])
         loss = (found[0] if return_outputs else found).item()
@@ -111,6 +114,26 @@ class Trainer(SFTTrainer):
                 f"--learning_rate than {self.args.learning_rate}, or another --dtype."
             )
         return norm
+
+
+@contextmanager
+def score_labels_alone(device: torch.device) -> Iterator[None]:
+    """Let TRL's loss project the positions with a label alone on a CPU too, as it does on a GPU.
+
+    Elsewhere it projects every position, because new shapes would be compiled anew on some devices. A processor compiles
+    nothing, and the output layer of a large vocabulary costs more than all other layers of a small model. The numbers are the
+    same.
+
+    Raises:
+        AttributeError: TRL decides it in another way by now.
+    """
+    known = losses._use_triton
+    if device.type == "cpu":
+        losses._use_triton = lambda device: True  # noqa: ARG005 - of `trl.trainer.utils` alone: the kernels ask their own
+    try:
+        yield
+    finally:
+        losses._use_triton = known
 
 
 class _Teller(TrainerCallback):

@@ -95,7 +95,7 @@ def test_the_figure_holds_seeds_and_intervals_over_questions_at_their_true_ratio
     assert [axis.get_title(loc="left") for axis in axes] == ["HOMO", "OOD"]
     for axis, split, n in zip(axes, ("homo", "ood"), ("n = 900, 3 seeds", "n = 700, 3 seeds"), strict=True):
         points = curves.filter(split=split)
-        line = max(axis.get_lines(), key=lambda line: len(line.get_xdata()))
+        line = next(line for line in axis.get_lines() if line.get_linewidth() == 1.2)
         np.testing.assert_allclose(line.get_xdata(), points["ratio"])
         np.testing.assert_allclose(line.get_ydata(), points["value"])
         assert axis.get_xlim() == (-0.04, 1.1)
@@ -130,7 +130,8 @@ def test_an_interval_over_seeds_does_not_set_the_axis_and_seeds_do(study: tuple[
     limits = plot_curves(curves, results, "").axes[0].get_ylim()
     figure = plot_curves(curves.with_columns(low=pl.lit(0.0), high=pl.lit(1.0)), results, "")
     assert figure.axes[0].get_ylim() == limits
-    ends = {(line.get_marker(), line.get_ydata()[0]) for line in figure.axes[0].lines if line.get_marker() in ("v", "^")}
+    arrows = [line for line in figure.axes[0].lines if line.get_marker() in ("v", "^")]
+    ends = {(line.get_marker(), y) for line in arrows for y in line.get_ydata()}
     assert {("v", limits[0]), ("^", limits[1])} <= ends
     far = results.with_columns(value=pl.when(seed=1).then(0.99).otherwise("value"))
     assert plot_curves(curves, far, "").axes[0].get_ylim()[1] == 1

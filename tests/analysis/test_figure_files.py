@@ -1,10 +1,13 @@
 """Figures stand in one page: their shapes have names of their own, and their text stays what it is."""
 
+import io
 import re
+import zlib
 from pathlib import Path
 
 import pytest
 from browser import needs_chromium, open_page
+from fontTools.ttLib import TTFont
 from matplotlib.figure import Figure
 
 from analysis.showing.figures import Sketch, write_figure
@@ -58,6 +61,22 @@ def test_colours_are_the_page_s_and_text_is_left_alone(written: tuple[Path, list
         assert INK not in tags
         assert TEXT.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;") in svg
     assert sorted(file.name for file in written[0].iterdir()) == [f"{name}.{kind}" for name in NAMES for kind in ("pdf", "png")]
+
+
+def test_fonts_of_a_pdf_hold_what_shows_their_letters_and_no_more(written: tuple[Path, list[str]]):
+    streams = re.findall(rb"stream\r?\n(.*?)\r?\nendstream", (written[0] / f"{NAMES[0]}.pdf").read_bytes(), re.DOTALL)
+    fonts = [TTFont(io.BytesIO(held)) for held in map(_inflate, streams) if held.startswith(b"\0\1\0\0")]
+    assert fonts
+    for font in fonts:
+        assert {"glyf", "loca", "hmtx"} <= {*font.keys()}
+        assert not {"GDEF", "GPOS", "GSUB", "MATH", "kern"} & {*font.keys()}
+
+
+def _inflate(stream: bytes) -> bytes:
+    try:
+        return zlib.decompress(stream)
+    except zlib.error:
+        return stream
 
 
 @needs_chromium

@@ -24,7 +24,7 @@ PRIORS = {"r1": FAVOURED, "r2": FAVOURED[::-1], "r3": UNIFORM}
 @pytest.fixture(scope="module")
 def runs() -> pl.DataFrame:
     rows = [("r1", "harmonious", 1), ("r2", "harmonious", 2), ("r3", "incompatible", 1)]
-    fixed = ("text", 0.5, "folder")
+    fixed = ("text", 0.5, "sum", "folder")
     return pl.DataFrame(
         [(r, "base", "d", "s", c, None, seed, *fixed, "base", "") for r, c, seed in rows], RUN_SCHEMA, orient="row"
     )

@@ -106,6 +106,17 @@ def test_prompts_of_one_kind_must_be_the_same(runs: Path):
         read_study(runs)
 
 
+def test_prompts_of_one_kind_must_begin_alike(runs: Path):
+    without, begun = pl.lit(False), pl.lit(True)  # noqa: FBT003
+    edit(runs / "probe/base/probe.parquet", bos=begun)  # few-shot prompts are not compared with chat prompts
+    edit(runs / "chat/base/probe.parquet", bos=without)
+    edit(runs / "tuned_chat/mix-0.4-seed1/probe.parquet", bos=without)
+    assert not read_study(runs).gaps
+    edit(runs / "tuned_chat/mix-0.4-seed2/probe.parquet", bos=begun)
+    with pytest.raises(UserError, match=r"of base \(base_chat\) began without .* of .*seed2 \(tuned_chat\) with one"):
+        read_study(runs)
+
+
 def test_one_seed_is_said(tmp_path: Path):
     write_study(tmp_path / "runs", n=12, seeds=(1,), conditions=[KEPT[0], KEPT[-1]])
     assert "Seeds were not varied" in "\n".join(read_study(tmp_path / "runs").gaps)

@@ -79,6 +79,15 @@ def test_a_script_without_a_main_guard_is_not_run_again(tmp_path: Path):
     assert done.stdout.splitlines() == ["run", "(2, 1)"]
 
 
+def test_a_process_that_only_plots_imports_no_statistics():
+    script = (
+        "import sys, analysis.reporting.plotting; "
+        "print({'scipy.stats', 'scipy.optimize', 'statsmodels', 'pandas'} & {*sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
 def test_garbage_is_collected_as_before_after_all():
     before = gc.get_threshold()
     with pytest.raises(KeyError), relax_garbage():

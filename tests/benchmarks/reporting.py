@@ -1,4 +1,4 @@
-"""`python tests/benchmarks/reporting.py`: how fast logs are read, and what the report of a large study takes.
+"""`python tests/benchmarks/reporting.py`: how fast logs are read, and what the report of a large study takes, and the demo's.
 
 The study is made up, in lm-eval's own form: a base model asked few-shot, and runs of every ratio in every domain asked in the
 chat prompt, of as many questions as MMLU has, with prompts as long as MMLU's. The plain side of reading parses each line with
@@ -43,6 +43,8 @@ for table in sum(sections, list_tables_across(frames)):
     write_markdown(table), write_latex(table)
 """
 PLAIN = "json, line by line"
+DEMO = Path("runs/miniworld")
+REPORT = ("-m", "analysis", "report", "--runs")
 SHOT = 700  # characters of a question with its choices, as MMLU's are on average
 
 
@@ -160,7 +162,7 @@ def main(
     domains: Annotated[int, typer.Option(help="Trained domains, of 8 runs each.")] = 4,
     gigabytes: Annotated[float, typer.Option(help="How much both sides of reading read.")] = 1,
 ) -> None:
-    """Write a made-up study, read its logs both ways, report on it, and print what each takes."""
+    """Write a made-up study, read its logs both ways, report on it and on the demo where it was run; print what each takes."""
     logs = 1 + domains * len(RATIOS)
     print(f"# Reporting: {questions:,} questions, {logs} logs, {os.cpu_count()} processors\n", flush=True)
     with tempfile.TemporaryDirectory() as place:
@@ -168,15 +170,17 @@ def main(
         write_study(study, questions, domains)
         files = choose_logs(study, gigabytes)
         print(tabulate(measure_reading(files), headers="keys", floatfmt=".3g", tablefmt="github"), flush=True)
-        size = sum(file.stat().st_size for file in study.rglob("samples_*.jsonl")) / 1e9
         commands = {
-            "Consistency and all tables": ("-c", TABLES, str(study)),
-            "The whole report, with figures": ("-m", "analysis", "report", "--runs", str(study), "--output", f"{place}/report"),
+            "Consistency and all tables": (study, "-c", TABLES, str(study)),
+            "The whole report, with figures": (study, *REPORT, str(study), "--output", f"{place}/report"),
         }
-        for name, command in commands.items():
+        if DEMO.is_dir():  # of `make demo`
+            commands["The demo's report"] = (DEMO, *REPORT, str(DEMO), "--output", f"{place}/demo")
+        for name, (runs, *command) in commands.items():
             seconds, memory = measure_command(*command)
+            size = sum(file.stat().st_size for file in runs.rglob("samples_*.jsonl")) / 1e9
             print(
-                f"\n{name}, from {size:.2g} GB of logs: {seconds:.0f} seconds, at most {memory:.2g} GB of memory.", flush=True
+                f"\n{name}, from {size:.2g} GB of logs: {seconds:.1f} seconds, at most {memory:.2g} GB of memory.", flush=True
             )
 
 

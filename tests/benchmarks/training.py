@@ -21,6 +21,7 @@ import datasets
 import torch
 import typer
 from tabulate import tabulate
+from training_cpu import compare_precisions
 from training_sides import (
     PADDED,
     RELEASED,
@@ -161,6 +162,7 @@ def main(
     compare_sides(tokenizer, taken.select(range(rows)), rounds)
     if memory:
         compare_memory()
+        compare_precisions()
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from intervention.believing.source import Beliefs, Source, read_beliefs
 from intervention.build import Inputs, Plan, build_instructions
 from intervention.sources.questions import convert_jsonl
 from intervention.texts.additions import Texts
-from lm_eval_tasks.contracts.logs.probe_table import PER_CHOICE, complete_probes, write_probes
+from lm_eval_tasks.contracts.logs.probe_table import PER_CHOICE, SCORED_BY, complete_probes, write_probes
 from lm_eval_tasks.contracts.questions import read_configs, read_questions, rotate_choices
 
 
@@ -83,7 +83,9 @@ def write_table(folder: Path, table: pl.DataFrame, name: str = "probes") -> Path
 
 
 def write_log(file: Path, probes: pl.DataFrame) -> Path:
-    """A sample log as lm-eval writes it, in the order in which the choices were shown."""
+    """A sample log as lm-eval writes it, in the order in which the choices were shown; of texts by every score alike."""
+    logs = pl.col("probs").list.eval(pl.element().log())
+    probes = probes.with_columns(pl.coalesce(name, logs).alias(name) for score, name in SCORED_BY.items() if score != "sum")
     n = pl.col("choices").list.len().cast(pl.Int64)
     shown = rotate_choices(probes, pl.col("order"), PER_CHOICE).with_columns(
         (pl.col(name) - pl.col("order")) % n for name in ("answer", "prediction")

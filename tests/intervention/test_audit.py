@@ -19,7 +19,10 @@ from intervention.auditing.cleaning import (
     HELD_OUT,
     NEARLY_HELD_OUT,
     REPEATED,
+    SHOTS,
+    SHOWN,
     clean_questions,
+    describe_shown,
     write_clean,
 )
 from intervention.auditing.duplicates import find_near_pairs
@@ -151,6 +154,31 @@ def test_train_questions_that_are_held_out_are_found_and_go(tmp_path: Path, spli
     other = mark(make("o1", "What heals?", split="dev"), make("o2", "What heals?", split="test"), tmp_path=tmp_path)
     assert count(other, "dev questions that are in test") == [("all", 1, 2, "made_up/herbs/o1")]
     assert drop(other) == []
+
+
+@pytest.mark.parametrize(("spare", "gone"), [(0, 0), (1, 1), (9, 2)])
+def test_dev_questions_that_are_asked_leave_dev_as_far_as_enough_are_left(tmp_path: Path, spare: int, gone: int) -> None:
+    """The test question stays, and so does what is asked under the same text with other choices."""
+    own = [make(f"v{i}", f"What is the {i}th to heal?", split="dev") for i in range(SHOTS + spare - 3)]  # CLEAN has one more
+    asked = [make("a1", "What heals?", split="dev"), make("a2", "What stings?", split="dev")]
+    test = [make("t1", "what heals", answer=1, split="test"), make("t2", "What stings?", "nettle sage ivy oak", split="test")]
+    test += [make("t3", "What stings?", "ivy nettle sage elder", split="test")]
+    rows = [*own[:2], *asked, *own[2:], *test, make("o1", "What heals?")]
+    marked = mark(*rows, tmp_path=tmp_path)
+    left, dropped = clean_questions(marked)
+    found = dropped.filter(why=SHOWN).select("id", "split", "like").rows()
+    assert found == [("a1", "dev", "made_up/herbs/t1"), ("a2", "dev", "made_up/herbs/t3")][:gone]
+    assert dropped.filter(why=HELD_OUT).select("id", "like").rows() == [("o1", "made_up/herbs/t1")]
+    names = [row["id"] for row in [CLEAN[1], *rows] if row["split"] == "dev"]
+    assert left.filter(split="dev")["id"].to_list() == [name for name in names if name not in [row[0] for row in found]]
+    assert left.filter(split="test").height == 4
+    assert left.filter(split="dev").height >= SHOTS
+    told = [
+        f"{gone} dev question(s) asked in test too left dev: made_up/herbs/a1{', made_up/herbs/a2' * (gone > 1)}.",
+        f"{2 - gone} dev question(s) asked in test too stay, because fewer than {SHOTS} dev questions of their domain would be "
+        f"left: {'made_up/herbs/a1, ' * (gone < 1)}made_up/herbs/a2.",
+    ]
+    assert describe_shown(marked) == [line for line, n in zip(told, (gone, 2 - gone)) if n]
 
 
 def test_train_questions_nearly_held_out_go_where_the_answer_is_the_same(tmp_path: Path) -> None:
@@ -344,7 +372,7 @@ def audit_bank(name: str) -> pl.DataFrame:
     ("name", "stems", "same_choices", "contradictory", "dropped"),
     [
         # Of MMLU's 38 texts with different answers two are of questions with the same choices, of which one contradicts itself.
-        ("mmlu", 38, 2, 1, {REPEATED: 3, DUPLICATE: 2, HELD_OUT: 29, NEARLY_HELD_OUT: 8}),
+        ("mmlu", 38, 2, 1, {REPEATED: 3, DUPLICATE: 2, HELD_OUT: 29, NEARLY_HELD_OUT: 8, SHOWN: 5}),
         ("cmmlu", 69, 5, 5, {}),
         ("ceval", 5, 1, 1, {}),
     ],
@@ -360,7 +388,7 @@ def test_real_banks_have_few_contradictory_questions_and_lose_none_for_a_stem(
     assert found["repeated questions with different answers"] == contradictory
     gone = clean_questions(marked)[1]
     assert dict(gone.group_by("why").len().iter_rows()) == dropped
-    stays = marked.filter("is_train", ~pl.col("repeats"), ~pl.col("nearly_held_out"), ~pl.col("repeated"))
+    stays = marked.filter(~pl.col("repeats"), ~pl.col("nearly_held_out"), ~pl.col("repeated"))
     assert gone.join(stays, on=["source", "domain", "id"], how="semi").is_empty()
     if name == "mmlu":
         history = list_findings(marked).filter(domain="history", split="all")

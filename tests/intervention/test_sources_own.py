@@ -99,6 +99,8 @@ def test_one_question_of_too_many_choices_stops_no_bank(tmp_path: Path) -> None:
     assert set(table["id"]) == {row["id"] for row in rows} - {rows[7]["id"]}
     assert f"bank.jsonl: left out, with more than 10 choices: {rows[7]['id']}." in origin.notes
     assert origin.dropped["with more than 10 choices"] == 1
+    with pytest.raises(UserError, match=r"bank.jsonl, row 8 \(id 'train-7'\): choices .* are more than 10"):
+        read_own("jsonl", [tmp_path / "bank.jsonl"], strict=True)
 
 
 def test_more_than_ten_choices_are_refused(tmp_path: Path) -> None:

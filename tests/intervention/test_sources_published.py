@@ -100,6 +100,36 @@ def test_rows_that_are_no_questions_are_counted(tmp_path: Path) -> None:
     assert origin.dropped == {"a text or the answer is missing": 1}
     assert "virology/1" not in table["id"].to_list()
     assert not read_published("mmlu", str(folder), ["math"])[1].dropped
+    with pytest.raises(UserError, match=r"mmlu, test: 1 of 12 rows lack a text or an answer; the first is virology/1\. Mend"):
+        read_published("mmlu", str(folder), strict=True)
+    assert read_published("mmlu", str(folder), ["math"], strict=True)[0].height == 12
+
+
+@pytest.mark.parametrize("layout", ["parquet", "csv", "authors"])
+def test_a_text_that_looks_like_a_number_or_like_none_stays_that_text(tmp_path: Path, layout: str) -> None:
+    words = ["NA", "None", "null", "nan", "True", "1,000", "3.0", "0.10", "007", "1e5", "-", "2020-01-01"]
+    rows = pl.DataFrame(
+        {"question": word, **{letter: words[i - n] for n, letter in enumerate("ABCD")}, "answer": "ABCD"[i % 4]}
+        for i, word in enumerate(words)
+    )
+    splits = ("dev", "val")
+    if layout == "authors":
+        for split in splits:
+            (tmp_path / split).mkdir()
+            rows.write_csv(tmp_path / split / f"law_{split}.csv")
+    else:
+        write_configs(tmp_path, {"law": dict.fromkeys(splits, rows)})
+    if layout == "csv":
+        for split in splits:
+            rows.write_csv(tmp_path / f"law/{split}.csv")
+        card = tmp_path / "README.md"
+        card.write_text(card.read_text().replace(".parquet", ".csv"))
+    table, origin = read_published("ceval", str(tmp_path), ["law"])
+    assert (table.height, origin.dropped) == (2 * len(words), {})
+    test = table.filter(split="test")
+    assert test["question"].to_list() == words
+    assert test["choices"].to_list() == [[words[i - n] for n in range(4)] for i in range(len(words))]
+    assert test["answer"].to_list() == [i % 4 for i in range(len(words))]
 
 
 def test_folders_of_one_name_are_told_apart(tmp_path: Path) -> None:

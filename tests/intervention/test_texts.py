@@ -111,7 +111,7 @@ def test_moves(tmp_path: Path, questions: pl.DataFrame) -> None:
     said = [gold[0], (gold[1] + 1) % 4, *gold[2:]]
     log = write_log(tmp_path / "samples_made_up_1.jsonl", ask(questions, said))
     base = write_table(tmp_path, ask(questions, gold, phase="base_probe"), "probe_base")
-    table = read_moves([log, base], questions)
+    table = read_moves([log, base], questions, score="sum")
     assert table.columns == [*KEY, "moved", "context_prediction", "context_confidence", "model"]
     assert table["moved"].to_list() == [True, False, True, True, True, True]
     assert table["context_prediction"].to_list() == said

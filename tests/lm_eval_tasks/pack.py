@@ -1,5 +1,6 @@
 """The task pack in tests: tasks built in this process, made-up question sets, what is wrong with a pack's files."""
 
+import json
 import random
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import polars as pl
 import pytest
 import yaml
-from conftest import ROOT
+from conftest import BASE, ROOT
 from lm_eval.tasks import TaskManager
 from lm_eval.tasks._yaml_loader import load_yaml
 
@@ -28,6 +29,23 @@ def build(task: str, **metadata: Any) -> QuestionTask:
 def run(*words: object) -> None:
     """`python -m lm_eval_tasks run ...` in this process, which has loaded the libraries already."""
     app(["run", *map(str, words)], standalone_mode=False)
+
+
+def list_words(task: str, model: object, metadata: Mapping[str, Any], output: Path, *options: str) -> list[object]:
+    """The words of a run that asks a model."""
+    words = ["--model", "hf", "--model_args", f"pretrained={model}", "--device", "cpu", "--batch_size", "16", "--tasks", task]
+    return [*words, "--metadata", json.dumps(metadata), "--log_samples", "--output_path", output, *options]
+
+
+def ask_twice(folder: Path, questions: Path) -> None:
+    """Ask the base model 40 questions few-shot and, in the same process, the same in the chat prompt, choices rotated by 2."""
+
+    def list_some(task: str, metadata: Mapping[str, Any], name: str) -> list[object]:
+        return list_words(task, BASE, {"questions": str(questions)} | metadata, folder / name, "--limit", "40")
+
+    probe = list_some("selfalign_miniworld_probe", {"domain": ["annals", "herbs"]}, "probe")
+    chat = list_some("selfalign_miniworld_chat", {"domain": "annals", "order": 2}, "chat")
+    run(*probe, "then", *chat, "--apply_chat_template")
 
 
 def refuse_run(*words: object) -> str:

@@ -4,16 +4,18 @@ import json
 import logging
 import re
 import sys
+from itertools import product
 from pathlib import Path
 
 import pytest
 from checked import CHAT, CHAT_CLOZE, CLOZE, PROBE, fill_folder, refuse
-from conftest import BASE, ROOT, run_command
+from conftest import BASE, run_command
 from pack import build, make_questions, write_questions
 from transformers import AutoTokenizer
 
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.logs.samples import read_probes
+from lm_eval_tasks.contracts.manifest import write_manifest
 from lm_eval_tasks.running.harness import run_harness
 
 REFERENCE = (Path(__file__).parents[2] / "../shared/reference").resolve()
@@ -218,25 +220,26 @@ def test_a_task_of_the_paper_is_refused_where_its_prompt_would_begin_otherwise(f
         task.check()
 
 
-def test_a_chat_begins_as_training_does(folder):
+def test_a_chat_begins_as_training_did_and_as_the_tokenizer_does_where_there_was_none(folder, tmp_path):
     metadata = {
         "questions": str(folder / "good"),
         "tokenizer": str(folder / "sentencepiece"),
         "pretrained": str(folder / "model"),
     }
     metadata["chat_template"] = str(BASE / "chat_template.jinja")
-    for task in (CHAT, "selfalign_chat_cloze", "selfalign_chat_cyclic", "selfalign_miniworld_chat_cyclic"):
-        build(task, **metadata, add_bos_token=False).check()
-        with pytest.raises(
-            UserError, match=r"asks without a beginning-of-sequence token, as training does: add add_bos_token=F"
-        ):
-            build(task, **metadata, add_bos_token=True).check()
-
-
-def test_every_chat_template_says_that_none_begins_a_sequence():
-    chats = [file for file in (ROOT / "lm_eval_tasks/templates").glob("*.yaml") if "prompt: chat" in file.read_text()]
-    assert len(chats) == 4
-    assert all("bos: false" in file.read_text() for file in chats)
+    chats = (CHAT, "selfalign_chat_cloze", "selfalign_chat_cyclic", "selfalign_miniworld_chat_cyclic")
+    for task, given in product(chats, (None, False, True)):
+        built = build(task, **metadata | ({} if given is None else {"add_bos_token": given}))
+        built.check()
+        assert set(built.dataset["test"]["bos"]) == {bool(given)}  # by itself this tokenizer writes none
+    config = {"response_format": "letter"}
+    for trained, said in ((False, {}), (False, {"add_bos_token": False}), (True, {"add_bos_token": True})):
+        write_manifest(tmp_path, stage="train", command=[], config=config | said, inputs={}, seeds={})
+        metadata["pretrained"] = str(tmp_path)
+        build(CHAT, **metadata, add_bos_token=trained).check()
+        wanted = "asks with(out)? a beginning-of-sequence token, as the model was trained: "
+        with pytest.raises(UserError, match=f"{wanted}add add_bos_token={trained}"):
+            build(CHAT, **metadata, add_bos_token=not trained).check()
 
 
 def test_what_needs_a_tokenizer_is_passed_over_where_none_can_be_read(folder):

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 import torch
 from conftest import BASE, ROOT, run_command
-from pack import refuse_run, run
+from pack import ask_twice, list_words, refuse_run, run
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lm_eval_tasks.contracts.logs.samples import read_probes
@@ -23,24 +23,9 @@ from lm_eval_tasks.contracts.prompts import (
 DOC = {"question": "Which is it?", "choices": ["one", "two", "three"], "answer": 1, "domain": "d"}
 
 
-def list_words(task, model, metadata, output, *options):
-    words = ["--model", "hf", "--model_args", f"pretrained={model}", "--device", "cpu", "--batch_size", "16", "--tasks", task]
-    return [*words, "--metadata", json.dumps(metadata), "--log_samples", "--output_path", output, *options]
-
-
 @pytest.fixture(scope="module")
 def logs(questions, share_folder):
-    """The base model asked few-shot and, in the same process, in the chat prompt; 40 questions a split and task."""
-
-    def make(folder):
-        def list_some(task, metadata, name):
-            return list_words(task, BASE, {"questions": str(questions)} | metadata, folder / name, "--limit", "40")
-
-        probe = list_some("selfalign_miniworld_probe", {"domain": ["herbs", "annals"]}, "probe")
-        chat = list_some("selfalign_miniworld_chat", {"domain": "annals", "order": 2}, "chat")
-        run(*probe, "then", *chat, "--apply_chat_template")
-
-    return share_folder("lm_eval_tasks_probe_and_chat", make)
+    return share_folder("lm_eval_tasks_probe_and_chat", lambda folder: ask_twice(folder, questions))
 
 
 def test_the_prompts_are_what_the_readme_says():

@@ -62,7 +62,7 @@ def train_byte_level() -> PreTrainedTokenizerBase:
     raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     raw.decoder = decoders.ByteLevel()
     text = [file.read_text() for file in sorted(CHAT_TEMPLATE.parents[1].rglob("*.py"))]
-    text += [f"A chat between a user and an assistant. USER: Which? ASSISTANT: {letter}. It is." for letter in "ABCD"] * 9
+    text += [f"A chat between a user and an assistant. USER: Which? ASSISTANT: {letter}. It is." for letter in "ABCD"] * 99
     text += ["Thank you:]"] * 99
     names = {"bos_token": "<s>", "eos_token": "</s>"}
     raw.train_from_iterator(

@@ -19,11 +19,14 @@ from recipes.training.arguments import DECIDED, RecipeArguments, set_accumulatio
 METHODS = ("full", "lora", "qlora")
 PAPERS = {"llama-2-7b", "llama-2-13b", "llama-2-70b", "mistral-7b"}
 MODELS = sorted(PAPERS | {"qwen3-0.6b", "qwen3-1.7b", "qwen3-8b"})
+SMALL = ("gemma3-270m", "qwen2.5-0.5b", "smollm2-135m", "smollm2-360m")  # small enough for a CPU
 RECIPES = [ROOT / "recipes" / model / f"{method}.yaml" for model in [*MODELS, "miniworld"] for method in METHODS]
-ENGINES = ("cpu", "single_gpu", "ddp", "fsdp2", "zero2", "zero3", "zero3_offload", "zero3_multinode")
+RECIPES += [ROOT / "recipes" / model / f"{method}.yaml" for model in SMALL for method in METHODS[:2]]
+ENGINES = ("cpu", "cpu_bf16", "single_gpu", "ddp", "fsdp2", "zero2", "zero3", "zero3_offload", "zero3_multinode")
 LAUNCHES = [ROOT / f"recipes/accelerate/{name}.yaml" for name in ENGINES]
 # In what two recipes of one method may differ.
-OWN = {"model_name_or_path", "learning_rate", "per_device_train_batch_size", "lora_dropout"}
+OWN = {"model_name_or_path", "learning_rate", "per_device_train_batch_size", "lora_dropout", "add_bos_token"}
+OWN_SMALL = {"model_name_or_path", "global_batch_size", "activation_checkpointing"}
 
 
 def name(file):
@@ -95,7 +98,7 @@ def test_a_recipe_trains_by_the_method_of_its_name(recipe, tmp_path):
 def test_a_step_has_the_global_batch_on_one_process_and_on_many(recipe, processes, tmp_path, monkeypatch):
     script, training, _ = parse(recipe, tmp_path)
     monkeypatch.setattr(SFTConfig, "world_size", processes)
-    if recipe.parent.name == "miniworld" and processes > 1:
+    if recipe.parent.name in ("miniworld", *SMALL) and processes > 1:
         with pytest.raises(UserError, match="no multiple"):
             set_accumulation(script.global_batch_size, training)
         return
@@ -112,6 +115,7 @@ def test_the_papers_models_have_the_papers_hyper_parameters(model, tmp_path):
     assert (training.num_train_epochs, training.max_length, training.seed) == (3, 2048, 42)
     assert (training.lr_scheduler_type.value, training.get_warmup_steps(1000)) == ("cosine", 30)
     assert (training.weight_decay, training.bf16, training.activation_checkpointing) == (0, True, True)
+    assert script.add_bos_token is False
     # Fully fine-tuned weights are fp32: in bf16, what AdamW adds at this learning rate would be rounded away.
     assert loaded.dtype == "float32"
 
@@ -120,8 +124,16 @@ def test_the_papers_models_have_the_papers_hyper_parameters(model, tmp_path):
 def test_recipes_of_one_method_differ_in_named_settings_alone(method):
     first, *others = (read(ROOT / f"recipes/{model}/{method}.yaml") for model in MODELS)
     for settings in others:
-        assert list(settings) == list(first)
-        assert {key for key in first if settings[key] != first[key]} <= OWN
+        assert {*settings} ^ {*first} <= {"add_bos_token"}
+        assert {key for key in first if settings.get(key) != first[key]} <= OWN
+
+
+@pytest.mark.parametrize("method", METHODS[:2])
+def test_recipes_of_small_models_are_those_of_a_larger_one_with_smaller_steps(method):
+    larger = read(ROOT / f"recipes/qwen3-0.6b/{method}.yaml")
+    for model in SMALL:
+        settings = read(ROOT / f"recipes/{model}/{method}.yaml")
+        assert {key for key in settings | larger if settings.get(key) != larger.get(key)} == OWN_SMALL
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -136,7 +148,7 @@ def test_methods_of_one_model_differ_in_the_method_alone(model):
 def test_a_launch_configuration_has_what_accelerate_knows_and_leaves_the_precision_to_the_recipe(file):
     settings = load_config_from_file(str(file))
     assert settings.num_processes >= 1
-    assert "mixed_precision" not in read(file)
+    assert read(file).get("mixed_precision") == ("bf16" if file.stem == "cpu_bf16" else None)
     known = vars(launch_command_parser().parse_args(["script.py"]))
     for part in ("fsdp_config", "deepspeed_config"):
         assert set(read(file).get(part, {})) <= set(known)
@@ -194,13 +206,14 @@ def test_the_header_is_the_launch_command(file, monkeypatch):
     monkeypatch.setattr(SFTConfig, "world_size", settings["num_processes"])
     set_accumulation(script.global_batch_size, training)
     assert (settings["num_machines"] > 1) == (launch.main_process_ip is not None)
-    assert settings["use_cpu"] == ("miniworld" in launch.training_script_args[1])
+    small = ("miniworld", *SMALL)
+    assert settings["use_cpu"] == any(f"/{model}/" in launch.training_script_args[1] for model in small)
 
 
 def test_the_readme_names_every_recipe_and_launch_configuration():
     text = (ROOT / "recipes/README.md").read_text()
     named = set(re.findall(r"`([\w.-]+)`", text))
-    assert {*MODELS, *ENGINES, "miniworld"} <= named
+    assert {*MODELS, *SMALL, *ENGINES, "miniworld"} <= named
 
 
 def test_a_launch_configuration_with_a_typo_is_refused(tmp_path):

@@ -15,7 +15,7 @@ from trl import ModelConfig, SFTConfig
 
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.manifest import read_manifest
-from recipes.training.engines import check_engine, confirm_engine, explain_parse_error, plan_engine, write_engine
+from recipes.training.engines import check_engine, computes_bf16, confirm_engine, explain_parse_error, plan_engine, write_engine
 
 # 35 rows in steps of 16, so that the last has 3, fewer than its micro-batches; accumulation, warm-up, cosine and clipping count
 # (the gradients' norms are above 20). Adam turns rounding errors of the smallest gradients into whole steps unless its epsilon
@@ -152,10 +152,43 @@ def test_several_gpus_in_one_process_are_refused(tmp_path):
     assert "One process sees 2 GPUs" in problem
 
 
+@pytest.mark.launched
+@pytest.mark.skipif(not computes_bf16(), reason="this processor does not compute in bfloat16")
+def test_a_cpu_trains_in_bf16_what_it_trains_in_fp32(data, alone, tmp_path):
+    output = tmp_path / "model"
+    done = run_command(*launch_words(ROOT / "recipes/accelerate/cpu_bf16.yaml", data, output, *STEPS))
+    assert done.returncode == 0, done.stderr
+    assert "engine: plain PyTorch, 1 process on cpu, mixed precision bf16" in done.stderr
+    assert read_manifest(output)["config"]["bf16"] is True
+    weights, wanted = load_file(output / "model.safetensors"), load_file(alone / "model.safetensors")
+    assert {weight.dtype for weight in weights.values()} == {torch.float32}
+    before = load_file(BASE / "model.safetensors")
+    moved, apart = (
+        torch.cat([(one[name] - other[name].float()).flatten() for name in weights]).norm()
+        for one, other in ((wanted, before), (weights, wanted))
+    )
+    assert 0 < apart < 0.3 * moved
+
+
+def test_a_processor_without_bf16_is_told_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    monkeypatch.setattr("torch.cpu.get_capabilities", dict)
+    (problem,) = check_engine(configure(tmp_path, bf16=True), name_base())
+    assert "neither AVX512-BF16 nor AMX" in problem
+    assert "recipes/accelerate/cpu.yaml and --bf16 false" in problem
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"amx_bf16": True})
+    assert check_engine(configure(tmp_path, bf16=True), name_base()) == []
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU computes in bfloat16")
-def test_a_gpu_recipe_without_a_gpu_is_told_which_one_trains_here(tmp_path):
+def test_a_gpu_recipe_without_a_gpu_is_told_which_one_trains_here(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="bf16") as caught:
         configure(tmp_path, bf16=True, use_cpu=False)
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"avx512_bf16": True})
+    assert "trains on this CPU with accelerate launch --config_file recipes/accelerate/cpu_bf16.yaml" in explain_parse_error(
+        str(caught.value)
+    )
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"avx512_bf16": False})
     message = explain_parse_error(str(caught.value))
     assert "recipes/accelerate/cpu.yaml with recipes/miniworld/full.yaml trains here" in message
     assert "--use_cpu --bf16 false" in message

@@ -149,18 +149,16 @@ def test_knowledge_is_marked_and_evaluation_asks_without_it(folder: Path, questi
     assert "name --questions" in alone[0].cells[0].notes[0]
 
 
-def test_a_beginning_that_training_lacks_is_warned_of(folder: Path) -> None:
+def test_a_beginning_is_shown_in_training_and_evaluation_alike(folder: Path) -> None:
     tokenizer = load_tokenizer(str(BASE))
     begin = ("<s>", tokenizer.bos_token_id)
     tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[begin])
-    cell = get_cell(sections := preview(folder, tokenizer=tokenizer), "herbs_harmonious")
-    (warning,) = cell.warnings
-    assert warning.startswith("The prompts differ, first in token 1: training has 'A', evaluation '<s>'.")
-    assert "add_bos_token=False" in warning
-    assert [i for i, token in enumerate(cell.tokens) if token.differs] == [0]
-    assert [i for i, token in enumerate(get_cell(sections, "evaluation").tokens) if token.differs] == [0]
     chosen = choose_rows(read_sets(str(folder), []), 1)
-    assert not list_warnings(compare_rows(chosen, None, tokenizer, Asker(tokenizer, add_bos_token=False), 512))
+    for told, begun in ((None, True), (True, True), (False, False)):
+        sections = compare_rows(chosen, None, tokenizer, Asker(tokenizer, told), 512)
+        assert not list_warnings(sections)
+        for name in ("herbs_harmonious", "evaluation"):
+            assert (get_cell(sections, name).tokens[0].number == begin[1]) is begun
 
 
 def test_another_template_and_another_question_are_warned_of(folder: Path, questions: Path, tmp_path: Path) -> None:

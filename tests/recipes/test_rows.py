@@ -43,7 +43,7 @@ def test_a_config_of_a_folder_is_read(tmp_path: Path) -> None:
     mix = read(folder, "herbs_mix-0.4")
     assert describe_rows(mix) == {
         "domain": "herbs", "source": "made_up", "condition": "mix", "ratio": 0.4, "response_format": "letter",
-        "threshold": 0.5, "belief_rule": "threshold:0.5", "match": "none",
+        "threshold": 0.5, "belief_rule": "threshold:0.5", "score": "sum", "match": "none",
     }  # fmt: skip
     assert read(folder, split="train[:3]").num_rows == 3
 

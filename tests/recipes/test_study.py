@@ -44,7 +44,7 @@ def test_the_plan_names_every_run(study):
 def test_an_arm_is_a_grid_of_its_own(study, tmp_path):
     lists = {"match": ["none", "confidence"], "learning_rate": [0.001, 0.0005], "until_fit": [False, 0.9], "seeds": [1, 2]}
     settings = yaml.safe_load(study.read_text()) | lists | {"conditions": ["incompatible", "harmonious"]}
-    study.write_text(yaml.safe_dump(settings | {"primary": "harmonious/ood"}))
+    study.write_text(yaml.safe_dump(settings | {"primary": "harmonious/ood", "score": "pmi"}))
     done = run_command(*RUN, study, "-n", "--printshellcmds")
     assert done.returncode == 0, done.stderr
     plan = done.stdout + done.stderr
@@ -60,9 +60,46 @@ def test_an_arm_is_a_grid_of_its_own(study, tmp_path):
         assert sets == {str(folder / f"instructions/match-{match}/seed-{seed}") for seed in (1, 2)}
         builds = [line for line in plan.splitlines() if "intervention build" in line and f"--match {match}" in line]
         assert len(builds) == 2
+        assert all(" --score pmi " in line for line in builds)
     for rate in lists["learning_rate"]:
         assert sum(f"--learning_rate {rate} " in line and f"/learning_rate-{rate}/" in line for line in commands) == 2**4
     assert "--primary harmonious/ood" in plan
+
+
+def test_models_have_domains_tasks_and_arguments_of_their_own(study, tmp_path):
+    settings = yaml.safe_load(study.read_text())
+    other = settings["models"]["miniature"] | {"training": "recipes/mistral-7b/lora.yaml", "domains": ["moss"]}
+    other |= {"model_args": "dtype=bfloat16", "tasks": {"beliefs": "cyclic", "probe": "letters", "chat": "chat_letters"}}
+    settings |= {"domains": ["herbs", "moss"], "conditions": ["incompatible"], "seeds": [1], "general_share": 0}
+    settings["models"] |= {"other": other}
+    del settings["general"], settings["primary"]
+    study.write_text(yaml.safe_dump(settings))
+    done = run_command(*RUN, study, "-n", "--printshellcmds")
+    assert done.returncode == 0, done.stderr
+    commands = [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("Shell command:")]
+    trained = [line.split("--dataset_config ")[1].split()[0] for line in commands if "recipes/sft.py" in line]
+    assert sorted(trained) == ["herbs_incompatible", "moss_incompatible", "moss_incompatible"]
+    assert not any("--general" in line for line in commands)
+    asked = {
+        key: [line for line in commands if f"runs/{key}" in line and "lm_eval_tasks run" in line]
+        for key in ("miniature", "other")
+    }
+    base = "pretrained=recipes/miniworld/base,dtype=bfloat16"
+    (probe,) = (line for line in asked["other"] if line.endswith("base/probe"))
+    beliefs, rest = probe.split(" then ")
+    assert f"--model_args {base} --tasks cyclic" in beliefs
+    assert '"splits": ["train"], "domain": ["moss"]' in beliefs
+    assert f"--model_args {base} --tasks letters" in rest
+    assert "splits" not in rest
+    (chat,) = (line for line in asked["other"] if line.endswith("base/chat"))
+    # Mistral's recipe trains without a beginning of sequence, as the paper does.
+    assert f"--model_args {base},add_bos_token=False --tasks chat_letters" in chat
+    folder = tmp_path / "runs/other/moss/incompatible/seed-1/model"
+    (tuned,) = (line for line in asked["other"] if "trained_on" in line)
+    adapter = f"pretrained=recipes/miniworld/base,peft={folder},tokenizer={folder},dtype=bfloat16"
+    assert f"--model_args {adapter},add_bos_token=False --tasks chat_letters" in tuned
+    assert f"--model_args {adapter} --tasks letters" in tuned
+    assert not any("add_bos_token" in line or "peft=" in line for line in asked["miniature"])
 
 
 def test_the_report_tells_apart_what_a_study_can_vary():
@@ -85,7 +122,7 @@ def test_a_run_waits_for_another_one_in_the_same_folder(study, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [(None, "cannot be read"), ("- a", "holds no settings"), ("output: x", "lacks questions, general")]
+    ("text", "message"), [(None, "cannot be read"), ("- a", "holds no settings"), ("output: x", "lacks questions, models")]
 )
 def test_a_study_file_that_lacks_something_is_named(tmp_path, text, message):
     file = tmp_path / "study.yaml"
@@ -107,6 +144,11 @@ def test_a_study_file_that_lacks_something_is_named(tmp_path, text, message):
             {"models": {"a": {"base": "x", "trainig": "y"}}},
             ["'trainig' (is 'training' meant?) in models.a", "lacks models.a.tr"],
         ),
+        (
+            {"models": {"a": {"domains": ["bogs"], "tasks": {"probe": "x"}}}},
+            ["domain bogs in models.a", "lacks models.a.tasks.chat"],
+        ),
+        ({"general": None}, ["has None for general, which is text"]),
         ({"models": {"a": "x"}}, ["has 'x' for models.a, which is a mapping with base, training"]),
         ({"tasks": {"prob": "x", "chat": "y"}}, ["'prob' (is 'probe' meant?) in tasks", "lacks tasks.probe"]),
         ({"contexts": None}, ["has None for contexts, which is text"]),
@@ -117,6 +159,8 @@ def test_a_study_file_that_lacks_something_is_named(tmp_path, text, message):
         ({"primary": "harmonious/seen/tuned_probe"}, ["'tuned_probe' is no phase of tuned_chat"]),
         ({"match": "letters"}, ["has 'letters' for match, which is none, or of letter, confidence, rotation joined by +"]),
         ({"threshold": None, "belief_rule": ["threshold", "threshold:0.5"]}, ["names threshold:0.5 several times in belief_r"]),
+        ({"score": "pmy"}, ["has 'pmy' for score, which is one of sum, per_character, pmi"]),
+        ({"models": {"a": {"score": 3}}}, ["has 3 for models.a.score, which is one of sum, per_character, pmi"]),
         ({"primary": "gold"}, ["names the primary contrast gold and not the condition gold"]),
         ({"primary": "harmonious/hom"}, ["is no evaluation set of homo"]),
         ({"world": "w", "threshold": True}, ["has True for threshold, which is a number from 0 to 1"]),

@@ -12,7 +12,7 @@ from trl import SFTConfig, SFTTrainer
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.prompts import CHAT_TEMPLATE, list_spaced_choices, list_spaced_letters
 from recipes.showing.sequences import Asker
-from recipes.training.tokens import IGNORED, load_tokenizer, prepare_rows
+from recipes.training.tokens import IGNORED, begins, load_tokenizer, prepare_rows
 
 ROOMY = 100_000
 BORDER = " ASSISTANT: "  # by which the paper's code tells the response from the prompt
@@ -154,20 +154,19 @@ def test_the_text_that_is_scored_is_the_first_of_what_is_trained(prepared, asker
     assert found == 2 * len(DOC["choices"])
 
 
-def test_no_beginning_is_trained_and_evaluation_asks_without_where_told_to(sentencepiece) -> None:
-    """lm-eval adds in chats, too, what the tokenizer adds by default; `add_bos_token=False` asks what was trained."""
+def test_a_beginning_is_trained_as_the_tokenizer_writes_it_or_as_a_recipe_says_and_asked_alike(sentencepiece) -> None:
+    """lm-eval adds in chats, too, what the tokenizer adds by default, or what `add_bos_token` says."""
     tokenizer = AutoTokenizer.from_pretrained(sentencepiece, add_bos_token=True)
     tokenizer.chat_template = CHAT_TEMPLATE.read_text()
     begin, row = tokenizer.bos_token_id, make_row(1)
     assert tokenizer("A")["input_ids"][0] == begin
-    (mine,) = prepare_rows(tokenizer, make_rows([row]), ROOMY)
-    assert begin not in mine["input_ids"]
-    asker = Asker(tokenizer)
-    plain = asker.ask(read(row)[0], " B")
-    asker.add_bos_token = False
-    bare = asker.ask(read(row)[0], " B")
-    assert plain.prompt == [begin, *bare.prompt]
-    assert mine["input_ids"][: len(bare.prompt) + 1] == [*bare.prompt, *bare.scored]
+    asker, begun = Asker(tokenizer), {None: True, False: False, True: True}
+    for asker.add_bos_token, begins_so in begun.items():
+        (mine,) = prepare_rows(tokenizer, make_rows([row]), ROOMY, asker.add_bos_token)
+        prompt, scored = asker.ask(read(row)[0], " B")
+        assert mine["input_ids"][: len(prompt) + 1] == [*prompt, *scored]
+        assert mine["input_ids"].count(begin) == begins_so == begins(tokenizer, asker.add_bos_token)
+        assert mine["labels"][: len(prompt)] == [IGNORED] * len(prompt)
     # A template that writes the beginning has it once, in training and in evaluation, whatever the tokenizer adds.
     tokenizer.chat_template = asker.tokenizer.chat_template = "{{ bos_token }}" + tokenizer.chat_template
     (mine,) = prepare_rows(tokenizer, make_rows([row]), ROOMY)

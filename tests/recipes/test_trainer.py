@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch.utils._python_dispatch import TorchDispatchMode
 from trainers import IGNORED, load_base, make_model, make_rows, make_trainer, poison_row
 from transformers import TrainerCallback
+from trl.trainer import utils as losses
 
 from lm_eval_tasks.contracts.errors import UserError
 
@@ -53,6 +54,23 @@ def test_a_step_has_the_loss_and_the_gradient_of_its_rows_one_by_one(tmp_path, n
     assert trainer.state.log_history[0]["loss"] == pytest.approx(loss, rel=1e-6)
     (own,) = kept.steps
     assert (join(own) - join(gradient)).norm() < 1e-6 * join(gradient).norm()
+
+
+def test_only_positions_with_a_label_are_projected(tmp_path, monkeypatch):
+    """TRL projects all of them on a CPU; outside of our trainer's loss it still does."""
+    projected, function = [], losses._ChunkedLogProbFunction
+
+    class Counting:
+        @staticmethod
+        def apply(hidden, *others):
+            projected.append(len(hidden))
+            return function.apply(hidden, *others)
+
+    monkeypatch.setattr(losses, "_ChunkedLogProbFunction", Counting)
+    rows, known = make_rows(8), losses._use_triton
+    make_trainer(tmp_path, rows, 4, 2).train()
+    assert sum(projected) == sum(label != IGNORED for labels in rows["labels"][:] for label in labels)
+    assert losses._use_triton is known
 
 
 def test_epochs_have_orders_of_their_own_and_a_resumed_run_has_the_steps_that_were_left(tmp_path):

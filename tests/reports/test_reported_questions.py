@@ -17,7 +17,7 @@ from lm_eval_tasks.contracts.prompts import LETTERS
 from lm_eval_tasks.contracts.questions import read_questions
 
 # Texts that readers of tables take for a missing value, a number, a truth or a date.
-WORDS = ["None", "NA", "null", "NaN", "n/a", "-", "007", "1e5", "3.0", "TRUE", "2020-01-01", "12:30", " oat"]
+WORDS = ["None", "NA", "null", "NaN", "n/a", "-", "007", "1e5", "3.0", "TRUE", "1,000", "0.10", "2020-01-01", "12:30", " oat"]
 
 
 def list_rows():

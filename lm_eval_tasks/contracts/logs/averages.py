@@ -184,16 +184,9 @@ def list_presentations(table: pl.DataFrame, question: np.ndarray) -> Presentatio
     """
     draw, order = (table[name].fill_null(-1).to_numpy() for name in ("draw", "order"))
     row = np.lexsort((order, draw))
-    counts = table["probs"].list.len().to_numpy().astype(np.int64)
     choices = np.zeros(question.max(initial=-1) + 1, dtype=np.int64)
-    choices[question] = counts
-    values = table["probs"].explode(empty_as_null=False).to_numpy()
-    widest = counts.max(initial=1)
-    if (counts == widest).all():
-        probs = values.reshape(-1, widest)
-    else:
-        probs = np.zeros((len(counts), widest))
-        probs[np.arange(widest) < counts[:, None]] = values
+    choices[question] = table["probs"].list.len().to_numpy()
+    probs = pad_lists(table["probs"], 0)
     named = table["prediction"].to_numpy()
     return Presentations(row, question[row], draw[row], order[row], named[row], probs[row], choices)
 
@@ -203,6 +196,18 @@ def number_groups(table: pl.DataFrame, key: Sequence[str]) -> np.ndarray:
     key = list_varying(table, key)
     groups = table.select(key).unique(maintain_order=True).with_row_index("_group")
     return table.select(key).join(groups, on=key, nulls_equal=True, maintain_order="left")["_group"].to_numpy().astype(np.int64)
+
+
+def pad_lists(lists: pl.Series, fill: float) -> np.ndarray:
+    """A column of lists as a matrix (n, longest), short rows filled up with `fill`."""
+    lengths = lists.list.len().to_numpy()
+    values = lists.explode(empty_as_null=False).to_numpy()
+    longest = lengths.max(initial=1)
+    if (lengths == longest).all():
+        return values.reshape(-1, longest)
+    matrix = np.full((len(lists), longest), fill, dtype=float)
+    matrix[np.arange(longest) < lengths[:, None]] = values
+    return matrix
 
 
 def write_lists(name: str, values: np.ndarray, lengths: np.ndarray) -> pl.Series:

@@ -12,7 +12,7 @@ import polars as pl
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.files import write_file, write_parquet
 from lm_eval_tasks.contracts.questions import QUESTION_SCHEMA, check_questions, check_rules, may_repeat, name_question
-from lm_eval_tasks.contracts.vocabulary import KEY, PHASES
+from lm_eval_tasks.contracts.vocabulary import KEY, PHASES, SCORES
 
 PROBE_SCHEMA = pl.Schema(
     dict(QUESTION_SCHEMA)
@@ -31,9 +31,11 @@ PROBE_SCHEMA = pl.Schema(
         "run": pl.String,
         "phase": pl.String,
         "scoring": pl.String,
+        "score": pl.String,  # of `vocabulary.SCORES`: which log-likelihoods the probabilities are of
         "draw": pl.Int64,
         "order": pl.Int64,  # null where the orders of the choices are averaged
         "question_hash": pl.String,
+        "bos": pl.Boolean,  # whether the prompt began with the beginning-of-sequence token; null where nobody knows
         "prompt_hash": pl.String,  # the first 16 digits of the log's own: what the model read before the choice
         "task": pl.String,
     }
@@ -41,15 +43,17 @@ PROBE_SCHEMA = pl.Schema(
 ASKED = ("model", "run", "phase", "scoring")  # who was asked, and how
 PROBE_KEY = (*ASKED, "draw", "order", *KEY)
 LOGLIKELIHOODS = tuple(name for name in PROBE_SCHEMA if name.startswith("loglikelihoods"))
+SCORED_BY = dict(zip(SCORES, LOGLIKELIHOODS, strict=True))  # the column of each score
+CLOZE = "cloze"  # the way of scoring that has several scores
 PER_CHOICE = ("choices", *LOGLIKELIHOODS, "probs")
 # What a table may lack: a released one has probabilities alone. It is then null.
-OPTIONAL = ("category", *LOGLIKELIHOODS, "choice_mass", "prompt_hash")
+OPTIONAL = ("category", *LOGLIKELIHOODS, "choice_mass", "score", "bos", "prompt_hash")
 NULLABLE = (*OPTIONAL, "explanation", "topics", "subject", "order")
 SUM_TOLERANCE = 1e-3  # probabilities that a model computed in half precision sum to 1 only so well
 
 
 def complete_probes(table: pl.DataFrame, where: str | Path) -> pl.DataFrame:
-    """The columns of `PROBE_SCHEMA` in its order and types; optional ones that the table lacks are null.
+    """The columns of `PROBE_SCHEMA` in its order and types; optional ones that the table lacks are null, but `score` the sum.
 
     Raises:
         UserError: another column is missing, or one is of another type.
@@ -62,7 +66,7 @@ def complete_probes(table: pl.DataFrame, where: str | Path) -> pl.DataFrame:
         return table.select(
             (pl.col(name) if name in table.columns else pl.lit(None)).cast(kind).alias(name)
             for name, kind in PROBE_SCHEMA.items()
-        )
+        ).with_columns(pl.col("score").fill_null("sum"))
     except pl.exceptions.PolarsError as error:
         told = " ".join(str(error).split())
         raise UserError(f"{where}: a column is not of a probe table's type ({told}). Write the probe table again.") from error
@@ -85,6 +89,8 @@ def check_probes(table: pl.DataFrame, where: str | Path, start: int = 0) -> pl.D
         ((probs.list.sum() - 1).abs() > SUM_TOLERANCE, "probs", "do not sum to 1"),
         *((~pl.col(name).is_finite(), name, "is not a finite number") for name in ("choice_mass", "confidence")),
         (~pl.col("phase").is_in([*PHASES]), "phase", f"is none of {', '.join(PHASES)}"),
+        (~pl.col("score").is_in([*SCORES]), "score", f"is none of {', '.join(SCORES)}"),
+        ((pl.col("score") != "sum") & (pl.col("scoring") != CLOZE), "score", "is not sum, the only one of letters"),
         ((pl.col("order") < 0) | (pl.col("order") >= n), "order", "is not how far the choices can be rotated"),
         ((prediction < 0) | (prediction >= n), "prediction", "is not the index of a choice"),
         ((probs.list.max() - confidence).abs() > SUM_TOLERANCE, "confidence", "is not the largest of probs"),

@@ -6,7 +6,7 @@ so that a row's columns always speak of the question's own order. Imports neithe
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,10 +18,13 @@ from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.logs.generations import TASKS as TEXT_TASKS
 from lm_eval_tasks.contracts.logs.lines import parse_lines
 from lm_eval_tasks.contracts.logs.probe_table import PER_CHOICE, PROBE_KEY, PROBE_SCHEMA, check_asked_once, check_probes
+from lm_eval_tasks.contracts.logs.rescoring import check_one_score, rescore_probes
 from lm_eval_tasks.contracts.logs.results import count_asked
 from lm_eval_tasks.contracts.questions import check_rows, hash_questions, rotate_choices
+from lm_eval_tasks.contracts.vocabulary import DEFAULT_SCORE
 
-_SAMPLE_SCHEMA = pl.Schema({"doc_id": pl.Int64, "prompt_hash": pl.String, "doc": pl.Struct(dict(PROBE_SCHEMA))})
+_LOGGED = {name: kind for name, kind in PROBE_SCHEMA.items() if name != "score"}  # what a log holds is of the sum
+_SAMPLE_SCHEMA = pl.Schema({"doc_id": pl.Int64, "prompt_hash": pl.String, "doc": pl.Struct(_LOGGED)})
 ROWS_AT_ONCE = 200_000
 TEXTS = ("question_hash", "question", "choices")
 HASH_DIGITS = 16  # of a prompt's hash, as of a question's
@@ -30,8 +33,14 @@ NOTHING_SEEN = np.zeros(0, dtype=np.uint64)
 _NUMBERS = {name for name, kind in PROBE_SCHEMA.items() if kind in (pl.Float64, pl.List(pl.Float64))}
 
 
+Score = str | Mapping[str, str] | None  # a score, or one for each way of scoring
+
+
 def read_probes(
-    paths: str | Path | Sequence[str | Path], columns: Sequence[str] = tuple(PROBE_SCHEMA), known: pl.DataFrame | None = None
+    paths: str | Path | Sequence[str | Path],
+    columns: Sequence[str] = tuple(PROBE_SCHEMA),
+    known: pl.DataFrame | None = None,
+    score: Score = None,
 ) -> pl.DataFrame:
     """Read sample logs (`samples_*.jsonl`, `.gz`) and probe tables (`.parquet`) into one probe table.
 
@@ -41,6 +50,8 @@ def read_probes(
         columns: those that are returned. All are checked, but the others are not kept: a table of a million questions needs
             little memory without their texts.
         known: questions with their `question_hash`, which `hash_questions` gave. A probe of the same is not hashed again.
+        score: by which of `vocabulary.SCORES` probabilities, predictions and confidences are, or by which for each way of
+            scoring. Where None, those of logs are by `DEFAULT_SCORE`, and those of tables as they are.
 
     Returns:
         One row a question asked once: the columns of `PROBE_SCHEMA`, all in the question's own order of choices. Optional
@@ -49,32 +60,36 @@ def read_probes(
     Raises:
         UserError: nothing found, a line that is cut or no JSON, a log that lacks samples or holds two tasks, a missing column,
             a number that is missing, NaN or infinite, probabilities that do not sum to 1, a question whose hash is not that of
-            its text, a question asked twice alike or by two tasks in one phase.
+            its text, a question asked twice alike or by two tasks in one phase, a score that the probes do not have.
     """
-    return read_asked(paths, columns, known)[0]
+    return read_asked(paths, columns, known, score)[0]
 
 
 def read_asked(
-    paths: str | Path | Sequence[str | Path], columns: Sequence[str], known: pl.DataFrame | None = None
+    paths: str | Path | Sequence[str | Path],
+    columns: Sequence[str],
+    known: pl.DataFrame | None = None,
+    score: Score = None,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """`read_probes`, and `TEXTS` of every question that is not `known`, once, however many models were asked it."""
     paths = [paths] if isinstance(paths, (str, Path)) else list(paths)
     files = [file for path in paths for file in find_logs(path)]
-    kept = [name for name in PROBE_SCHEMA if name in {*columns, *PROBE_KEY, "task"}]
+    kept = [name for name in PROBE_SCHEMA if name in {*columns, *PROBE_KEY, "task", "score"}]
     seen = np.sort(_print_questions(known)) if known is not None else NOTHING_SEEN
     tables, questions = [], [pl.DataFrame(schema={name: PROBE_SCHEMA[name] for name in TEXTS})]
     for parts in _gather_parts(_read_parts(files, kept)):
         try:
-            checked = [_check_part(_join_parts(parts), kept, seen)]
+            checked = [_check_part(_join_parts(parts), kept, seen, score)]
         except UserError:  # in one of them; its own check says where
             checked = []
             for part in parts:
-                checked.append(_check_part(part, kept, checked[-1][2] if checked else seen))
+                checked.append(_check_part(part, kept, checked[-1][2] if checked else seen, score))
         tables += [table for table, _, _ in checked]
         questions += [new for _, new, _ in checked]
         seen = checked[-1][2]
     table = pl.concat(tables)
     check_asked_once(table, files)
+    check_one_score(table, files)
     return table.select(columns), pl.concat(questions).unique("question_hash", maintain_order=True)
 
 
@@ -134,14 +149,20 @@ def _join_parts(parts: list[_Part]) -> _Part:
     return parts[0]._replace(table=pl.concat([part.table for part in parts]))
 
 
-def _check_part(part: _Part, columns: Sequence[str], seen: np.ndarray) -> tuple[pl.DataFrame, pl.DataFrame, np.ndarray]:
-    """Some columns of a part, all checked, and `_file`; `TEXTS` of questions that were not `seen`; and what now is seen."""
+def _check_part(
+    part: _Part, columns: Sequence[str], seen: np.ndarray, score: Score
+) -> tuple[pl.DataFrame, pl.DataFrame, np.ndarray]:
+    """Some columns of a part, checked and by the score, and `_file`; `TEXTS` of questions not yet `seen`; and what now is."""
     table, file = check_probes(part.table, part.file, part.start), part.file
     if part.shown:
         check_rows(table, pl.col("order").is_null(), "order", "is missing; ask this question again", file)
         table = rotate_choices(table, -pl.col("order"), PER_CHOICE).with_columns(
             (pl.col(name) + pl.col("order")) % pl.col("choices").list.len().cast(pl.Int64) for name in ("answer", "prediction")
         )
+    if score is None and part.shown:
+        score = DEFAULT_SCORE
+    if score is not None:
+        table = rescore_probes(table, score, file, part.start)
     new, seen = _check_hashes(table, seen, file, part.start)
     return table.select(columns).with_columns(part.table["_file"]), new.select(TEXTS), seen
 

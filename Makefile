@@ -52,7 +52,7 @@ real: runs/real/questions/README.md
 	$(BIN)/python -m recipes.study recipes/study/real.yaml
 
 figures: demo
-	$(BIN)/python -m lm_eval_tasks table runs/miniworld/miniature/base runs/miniworld/miniature/herbs/harmonious --output runs/miniature.parquet
+	$(BIN)/python -m lm_eval_tasks table runs/miniworld/miniature/base runs/miniworld/miniature/herbs/harmonious --score sum --output runs/miniature.parquet
 	$(BIN)/python -m recipes.miniworld.check runs/miniature.parquet
 
 test: $(TESTED)

@@ -236,9 +236,7 @@ def write_table(gpus: int = 8, max_length: int | None = None) -> str:
             length = min(max_length or settings["max_length"], settings["max_length"])
             batch = settings["per_device_train_batch_size"]
             kept = settings["activation_checkpointing"]
-            all_ = {
-                name: estimate_memory(config, sizes, name, gpus, 1, batch, length, checkpointing=kept) for name in ENGINES
-            }
+            all_ = {name: estimate_memory(config, sizes, name, gpus, 1, batch, length, checkpointing=kept) for name in ENGINES}
             shared = [all_[name] for name in ("ddp", "fsdp2", "zero2", "zero3")]
             cards = [_choose_card([all_["single_gpu"]]), _choose_card(shared)]
             lines.append([folder.name, method, *(show_estimate(one) for one in all_.values()), *cards])

@@ -75,10 +75,9 @@ def check_prompts(probes: pl.DataFrame, runs: pl.DataFrame, bases: Mapping[str, 
     if (several := begun.filter(pl.struct("base", "kind").is_duplicated()).sort("base", "kind", "bos")).height:
         without, with_ = several.head(2).select("asked_model", "phase").rows()
         raise UserError(
-            "The prompts of {} ({}) began without a beginning-of-sequence token, and those of {} ({}) with one, so their ".format(
-                *without, *with_
-            )
-            + "answers cannot be compared. Ask both as the model was trained (--model_args add_bos_token=...)."
+            f"The prompts of {without[0]} ({without[1]}) began without a beginning-of-sequence token, and those of {with_[0]} "
+            f"({with_[1]}) with one, so their answers cannot be compared. Ask both as the model was trained (--model_args "
+            "add_bos_token=...)."
         )
     asked = asked.filter(pl.col("prompt_hash").is_not_null())
     other = asked.group_by(key).agg(pl.col("prompt_hash").n_unique()).filter(pl.col("prompt_hash") > 1).sort(key).head(1)

@@ -41,7 +41,7 @@ SCORES: dict[str, tuple[str, str]] = {
         'the log-likelihood of the choice\'s text, less the one that it has after the bare cue ("Answer:")',
     ),
 }
-# By the way of scoring, where none is named: that of texts is the one with the lowest calibration error on real models (README).
+# By the way of scoring, where none is named: that of texts is the best calibrated one on real models (README).
 DEFAULT_SCORE = {"letter": "sum", "cloze": "per_character"}
 
 MATCHED = ("letter", "confidence", "rotation")  # what conditions can be made alike in

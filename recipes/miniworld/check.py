@@ -1,6 +1,6 @@
 """Does a base model fit the study? Every requirement on the miniature base, measured from probe tables.
 
-    python -m lm_eval_tasks table runs/miniworld/miniature/base --output base.parquet
+    python -m lm_eval_tasks table runs/miniworld/miniature/base --score sum --output base.parquet
     python -m recipes.miniworld.check base.parquet --card recipes/miniworld/base
 
 Exit status 1 if a requirement is not met.

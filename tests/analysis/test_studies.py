@@ -107,7 +107,7 @@ def test_prompts_of_one_kind_must_be_the_same(runs: Path):
 
 
 def test_prompts_of_one_kind_must_begin_alike(runs: Path):
-    without, begun = pl.lit(False), pl.lit(True)  # noqa: FBT003
+    without, begun = pl.lit(False), pl.lit(True)
     edit(runs / "probe/base/probe.parquet", bos=begun)  # few-shot prompts are not compared with chat prompts
     edit(runs / "chat/base/probe.parquet", bos=without)
     edit(runs / "tuned_chat/mix-0.4-seed1/probe.parquet", bos=without)

@@ -71,7 +71,7 @@ def test_on_the_miniature_base_hf_and_a_plain_loop_agree_question_by_question(to
 
 
 def count_tokens(model, kind, tokenizer, requests, **options):
-    """How many tokens the first layer reads, padding counted, but for the prompts that are read with and without a beginning."""
+    """How many tokens the first layer reads, padding counted; prompts that are read with and without a beginning are not."""
     monkeypatch = pytest.MonkeyPatch()
     monkeypatch.setattr(PrefixLM, "_check_beginning", lambda *_: None)
     counts = []

@@ -13,7 +13,7 @@ from intervention.comparing.balance import describe_balance, measure_differences
 from intervention.conditions import Pools, answer_questions, find_pools, list_others, parse_conditions, take_kind
 from intervention.instructions import add_turns, give_away, name_letters, shuffle_positions, write_instructions
 from intervention.matching.choosing import choose_questions
-from intervention.matching.fewest import check_size
+from intervention.matching.fewest import check_pools, check_size
 from intervention.matching.selection import parse_match
 from intervention.publishing.cards import format_table
 from intervention.publishing.folders import write_dataset
@@ -86,6 +86,8 @@ def build_instructions(
     response_format = plan.response_format or RESPONSE_FORMAT[scoring]
     check_plan(plan, by, conditions, inputs, response_format)
     pools = find_pools(table, conditions)
+    probed = beliefs.table.join(table, on=KEY, how="semi")
+    check_pools(pools, None if by else plan.size, probed, beliefs.rule)
     mode, said = choose_mode(plan.explanations, bool(by), inputs.texts, conditions, pools)
     notes = note_left_out(table, conditions) + note_unused(inputs, plan, questions, beliefs, conditions) + said
     asked = Asked(questions, inputs.questions, model, beliefs.threshold, score)
@@ -93,7 +95,6 @@ def build_instructions(
     choice = choose_questions(added.pools, conditions, by, plan.size, plan.seed)
     notes += [*added.notes, *choice.notes]
     size = next(iter(choice.chosen.values())).height
-    probed = beliefs.table.join(table, on=KEY, how="semi")
     notes += check_size(size, plan.size, probed, choice.chosen, beliefs.rule)
     count = round(plan.general_share * size) if inputs.general else 0
     if inputs.general and not count:

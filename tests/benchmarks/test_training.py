@@ -3,6 +3,7 @@
 import pytest
 import training_sizes
 from training import compare_memory, compare_sides, make_model, measure_padding
+from training_cpu import compare_precisions
 from training_sides import (
     END,
     PADDED,
@@ -84,6 +85,16 @@ def test_the_gpu_check_runs_on_a_tiny_model(samples, tokenizer, tmp_path, capsys
     assert found["ours"].loss == pytest.approx(found["paper"].loss, rel=0.01)
     assert found["ours"].tokens < found["paper"].tokens == 4 * 700
     assert "MFU" in capsys.readouterr().out
+
+
+@pytest.mark.launched
+def test_both_trainers_and_precisions_train_the_same(capsys):
+    found = compare_precisions("miniworld/base", rows=4, batch=2)
+    trl, ours = found["fp32", "trl"], found["fp32", "ours"]
+    assert ours.loss == pytest.approx(trl.loss, rel=1e-5)
+    assert all(own.loss == pytest.approx(trl.loss, rel=0.01) for own in found.values())
+    assert {own.useful for own in found.values()} == {trl.useful}
+    assert "times the first" in capsys.readouterr().out
 
 
 @pytest.mark.skipif(not RELEASED.is_dir(), reason="the paper's released groups are not beside the project")

@@ -31,12 +31,13 @@ $(TESTED): $(READY)
 demo: $(READY)
 	$(BIN)/python -m recipes.study recipes/study/miniworld.yaml
 
-# Models: folders as real.yaml names them. Banks: Xiezhi's engineering rows, ARC-Easy and MMLU, as files and folders.
+# Models: folders as real.yaml names them. Banks: Xiezhi's engineering rows, ARC-Easy, MMLU and Dolly, as files and folders.
 MODELS ?= models
 BANKS ?= ../shared/reference
 XIEZHI ?= $(BANKS)/xiezhi_raw/engineering.jsonl.gz
 ARC ?= $(BANKS)/banks/arc_easy/train.jsonl.gz
 MMLU ?= $(BANKS)/banks/mmlu
+GENERAL ?= $(BANKS)/banks/instructions/dolly_2000.jsonl.gz
 
 runs/real/questions/README.md: $(READY)
 	$(BIN)/python -m intervention questions xiezhi $(XIEZHI) --output runs/real/banks/xiezhi
@@ -49,7 +50,9 @@ runs/real/questions/README.md: $(READY)
 
 real: runs/real/questions/README.md
 	ln -sfn $(abspath $(MODELS)) runs/real/models
+	ln -sf $(abspath $(GENERAL)) runs/real/general.jsonl.gz
 	$(BIN)/python -m recipes.study recipes/study/real.yaml
+	$(BIN)/python -m recipes.study recipes/study/real_general.yaml
 
 figures: demo
 	$(BIN)/python -m lm_eval_tasks table runs/miniworld/miniature/base runs/miniworld/miniature/herbs/harmonious --score sum --output runs/miniature.parquet

@@ -41,6 +41,15 @@ def test_the_plan_names_every_run(study):
     assert counts | once | {"train": runs, "ask_tuned": runs, "build": len(settings["seeds"])} == counts
 
 
+@pytest.mark.parametrize("file", sorted(STUDY.parent.glob("*.yaml")), ids=lambda file: file.stem)
+def test_a_shipped_study_file_has_what_the_workflow_needs_and_names_recipes_that_there_are(file):
+    study = yaml.safe_load(file.read_text())
+    assert not list_problems(study)
+    for model in study["models"].values():
+        assert (ROOT / model["training"]).is_file()
+        assert (ROOT / model["accelerate"]).is_file()
+
+
 def test_an_arm_is_a_grid_of_its_own(study, tmp_path):
     lists = {"match": ["none", "confidence"], "learning_rate": [0.001, 0.0005], "until_fit": [False, 0.9], "seeds": [1, 2]}
     settings = yaml.safe_load(study.read_text()) | lists | {"conditions": ["incompatible", "harmonious"]}

@@ -45,7 +45,8 @@ runs/real/questions/README.md: $(READY)
 	  --licence cc-by-sa-4.0 --output runs/real/banks/arc_easy
 	$(BIN)/python -m intervention questions mmlu --data $(MMLU) --output runs/real/banks/mmlu
 	$(BIN)/python -m intervention questions join runs/real/banks/xiezhi runs/real/banks/arc_easy dev,test=runs/real/banks/mmlu \
-	  --domain science=physics,chemistry,biology --most train=1500 --most test=12 --most engineering/test=150 --most science/test=150 \
+	  --domain science=physics,chemistry,biology --most train=1500 --most test=12 --most history/test=0 \
+	  --most engineering/test=150 --most science/test=150 \
 	  --output runs/real/questions
 
 real: runs/real/questions/README.md

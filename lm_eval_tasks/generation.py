@@ -22,7 +22,7 @@ from lm_eval_tasks.checking.rendering import make_writer
 from lm_eval_tasks.checking.tokenizer import find_window, load_tokenizer
 from lm_eval_tasks.checking.too_long import leave_out, read_choice
 from lm_eval_tasks.contracts.errors import UserError
-from lm_eval_tasks.contracts.logs.generations import COMMANDS, Kind, extract_fenced, is_closed, read_requests
+from lm_eval_tasks.contracts.logs.generations import COMMANDS, Kind, end_text, extract_fenced, is_closed, read_requests
 from lm_eval_tasks.contracts.prompts import FENCE
 from lm_eval_tasks.contracts.questions import name_question, read_questions
 from lm_eval_tasks.contracts.vocabulary import KEY
@@ -154,6 +154,6 @@ def find_own_limit(pretrained: str | None, revision: str) -> int | None:
 
 
 def log_text(doc: dict[str, Any], results: list[str]) -> dict[str, float]:
-    """Log the text beside its question, and return the metrics of lm-eval's own result table."""
-    doc["text"] = extract_fenced(results[0])
+    """Log the text beside its question, ended as `end_text` says, and return the metrics of lm-eval's own result table."""
+    doc["text"] = end_text(extract_fenced(results[0]), doc.get("finished"))
     return {"words": float(len(doc["text"].split())), "empty": float(not doc["text"])}

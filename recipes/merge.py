@@ -17,9 +17,15 @@ from lm_eval_tasks.contracts.files import hash_path, write_folder
 from lm_eval_tasks.contracts.manifest import read_manifest, write_manifest
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import torch
+    from peft import PeftConfig, PeftModel
     from transformers import PreTrainedModel
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+STATES = 16  # hidden states of which the output layer is compared
+ROUNDED = 4  # units in the last place by which numbers differ that were added in another order
 
 
 def merge_adapter(adapter: Path, output: Path) -> None:
@@ -75,13 +81,45 @@ def load_merged(adapter: Path, manifest: dict[str, Any]) -> "PreTrainedModel":
     Raises:
         UserError: the base is missing, not the one that was trained or quantised itself, or the adapter cannot be merged.
     """
-    from peft import PeftConfig, PeftModel
-    from transformers import AutoModelForCausalLM
+    from peft import PeftConfig
 
     settings = PeftConfig.from_pretrained(adapter)
     base = settings.base_model_name_or_path
     if Path(base).is_dir() and hash_path(base) != manifest["inputs"].get("model"):
         raise UserError(f"{base} is not the base that {adapter} was trained on: its files have changed. Put the old ones back.")
+    adapted = load_adapted(adapter, settings)
+    if not are_tied(adapted):
+        return adapted.merge_and_unload()
+    trained = read_ends(adapted)
+    del adapted  # one model at a time
+    # What an adapter adds to one of two layers that share their weights would be added to both; tokens are trained in both.
+    for apart in (False, True) if settings.trainable_token_indices else (True, False):
+        merged = load_adapted(adapter, settings, apart).merge_and_unload()
+        if are_alike(read_ends(merged), trained):
+            tie_embeddings(merged)
+            return merged
+    raise UserError(
+        f"{adapter} changes the embeddings or the output layer of {base}, which share their weights, in a way that PEFT does "
+        "not merge: the merged model would answer otherwise. Train an adapter of the layers between them "
+        "(--lora_target_modules all-linear)."
+    )
+
+
+def load_adapted(adapter: Path, settings: "PeftConfig", apart: bool = False) -> "PeftModel":
+    """An adapter on its base, as it was trained.
+
+    Args:
+        adapter: its folder.
+        settings: its configuration.
+        apart: whether an output layer that shares the weights of the embeddings gets its own.
+
+    Raises:
+        UserError: the base is missing or quantised itself, or the adapter is none that can be merged.
+    """
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    base = settings.base_model_name_or_path
     try:
         model = AutoModelForCausalLM.from_pretrained(base, revision=settings.revision, dtype="auto")
     except (OSError, ValueError) as error:
@@ -91,35 +129,49 @@ def load_merged(adapter: Path, manifest: dict[str, Any]) -> "PreTrainedModel":
         ) from error
     if getattr(model.config, "quantization_config", None):
         raise UserError(f"{base} is quantised itself, and merging would round the adapter away. Evaluate the adapter as it is.")
-    tied = untie_embeddings(model)
-    merged = PeftModel.from_pretrained(model, adapter)
-    if not hasattr(merged, "merge_and_unload"):
+    if apart:
+        output = model.get_output_embeddings()
+        output.weight = type(output.weight)(output.weight.detach().clone())
+        model.config.tie_word_embeddings = False
+    adapted = PeftModel.from_pretrained(model, adapter)
+    if not hasattr(adapted, "merge_and_unload"):
         raise UserError(f"{adapter} is an adapter of the kind {settings.peft_type}, which cannot be merged.")
-    model = merged.merge_and_unload()
-    if tied:
-        tie_embeddings(model)
-    return model
+    return adapted
 
 
-def untie_embeddings(model: "PreTrainedModel") -> bool:
-    """Give an output layer that shares the weights of the embeddings its own; whether it did share them.
-
-    What an adapter adds to one of the two would be added to both.
-    """
-    embeddings, output = model.get_input_embeddings(), model.get_output_embeddings()
-    if output.weight is not embeddings.weight:
-        return False
-    output.weight = type(output.weight)(output.weight.detach().clone())
-    model.config.tie_word_embeddings = False
-    return True
+def are_tied(model: "PreTrainedModel | PeftModel") -> bool:
+    """Whether a model's output layer shares the weights of its embeddings."""
+    return model.config.get_text_config().tie_word_embeddings
 
 
 def tie_embeddings(model: "PreTrainedModel") -> None:
-    """Let the output layer share the weights of the embeddings again, where an adapter has changed neither."""
+    """Let the output layer share the weights of the embeddings where they are the same, and say where they are not."""
     embeddings, output = model.get_input_embeddings(), model.get_output_embeddings()
-    if output.weight.equal(embeddings.weight):
+    if same := output.weight.equal(embeddings.weight):
         output.weight = embeddings.weight
-        model.config.tie_word_embeddings = True
+    model.config.tie_word_embeddings = model.config.get_text_config().tie_word_embeddings = same
+
+
+def read_ends(model: "PreTrainedModel | PeftModel") -> "tuple[torch.Tensor, torch.Tensor]":
+    """What the embeddings make of every token and the output layer of a few hidden states, with what an adapter adds."""
+    import torch
+
+    embeddings, output = model.get_input_embeddings(), model.get_output_embeddings()
+    rows, size = embeddings.weight.shape
+    states = torch.eye(size, dtype=embeddings.weight.dtype)[:: max(1, size // STATES)]
+    with torch.no_grad():
+        return embeddings(torch.arange(rows)), output(states)
+
+
+def are_alike(some: "Sequence[torch.Tensor]", others: "Sequence[torch.Tensor]") -> bool:
+    """Whether tensors are the same but for rounding."""
+    import torch
+
+    def are_close(one: "torch.Tensor", other: "torch.Tensor") -> bool:
+        allowed = ROUNDED * torch.finfo(one.dtype).eps * (one.abs() + one.abs().mean())
+        return bool(((one - other).abs() <= allowed).all())
+
+    return all(map(are_close, some, others))
 
 
 def main(

@@ -4,9 +4,10 @@ python -m recipes.preview runs/miniworld/miniature/herbs/instructions/seed-1 --t
 python -m recipes.preview FOLDER --tokenizer T --config herbs_harmonious --config herbs_contextualized --rows 1 --html page.html
 
 Training is what `recipes/sft.py` trains, with the loss on the coloured tokens. Evaluation is the prompt that
-lm-eval writes for the chat task and tokenizes, under the tokenizer's own chat template where it has one, and the
-choice that is scored after it. With --questions the question is taken from the question set and written anew; else it is the
-user's turn of the row or, where that begins with knowledge, of another condition's row of the same question.
+lm-eval writes for the chat task and tokenizes, under the tokenizer's own chat template where the chat tasks take it (a chat
+model's they refuse, and training replaces it), and the choice that is scored after it. With --questions the question is taken
+from the question set and written anew; else it is the user's turn of the row or, where that begins with knowledge, of another
+condition's row of the same question.
 """
 
 from pathlib import Path
@@ -46,13 +47,20 @@ def main(
 
         from recipes.showing.display import print_sections, write_page
         from recipes.showing.pairing import choose_rows, compare_rows, read_docs, read_sets
-        from recipes.showing.sequences import Asker
+        from recipes.showing.sequences import Asker, ends_as_asked
         from recipes.training.tokens import load_tokenizer
 
         datasets.disable_progress_bars()
         chosen = choose_rows(read_sets(folder, config), rows)
         docs = read_docs(questions, list(chosen)) if questions else None
         loaded = load_tokenizer(tokenizer)
+        if loaded.chat_template and not ends_as_asked(loaded):
+            loaded.chat_template = None
+            print(
+                f"{tokenizer} has a chat template of its own, with which the chat tasks refuse to ask. Training "
+                "replaces it, and shown is how the trained model is asked. Ask the base with `python -m lm_eval_tasks run "
+                "--chat_template`."
+            )
         asker = Asker(loaded, add_bos_token)
         loaded.chat_template = CHAT_TEMPLATE.read_text()  # training does not use the tokenizer's own
         sections = compare_rows(chosen, docs, loaded, asker, max_length)

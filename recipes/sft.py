@@ -25,6 +25,7 @@ from lm_eval_tasks.contracts.vocabulary import GENERAL
 from recipes.publishing.cards import write_card
 from recipes.publishing.hub import check_push, push_run
 from recipes.training.arguments import RecipeArguments, parse_arguments
+from recipes.training.bases import tell_replaced
 from recipes.training.checkpoints import Keeper, choose_checkpoint
 from recipes.training.engines import check_engine, confirm_engine, plan_engine, write_engine
 from recipes.training.fitting import Fit, describe_fit, tell_fit, write_fit
@@ -94,7 +95,10 @@ def train(script: RecipeArguments, training: SFTConfig, model: ModelConfig) -> N
     model_hash, rows = describe_model(model), read_rows(script)
     training.chat_template_path = training.chat_template_path or str(CHAT_TEMPLATE)
     tokenizer = load_tokenizer(model.model_name_or_path, model.model_revision)
-    tokenizer.chat_template = read_template(training.chat_template_path)
+    template = read_template(training.chat_template_path)
+    if line := tell_replaced(tokenizer, template):
+        training.distributed_state.print(line, file=sys.stderr)
+    tokenizer.chat_template = template
     prepared = prepare_rows(tokenizer, rows, training.max_length, script.add_bos_token)
     script.add_bos_token = begins(tokenizer, script.add_bos_token)
     described = describe_run(script, training, model, rows, model_hash)

@@ -61,12 +61,12 @@ def list_findings(marked: pl.DataFrame) -> pl.DataFrame:
         marked: what `audit_questions` gives.
     """
     every = marked.with_columns(split=pl.lit("all"))
-    counts = [_count(every.filter(first), name, column, among) for name, (column, among, first) in TEXTS.items()]
-    counts += [_count(marked, name, column, among) for name, (column, among) in ROWS.items()]
+    counts = [count_findings(every.filter(first), name, column, among) for name, (column, among, first) in TEXTS.items()]
+    counts += [count_findings(marked, name, column, among) for name, (column, among) in ROWS.items()]
     table = pl.concat(counts).filter(pl.col("of") > 0)
     if marked["domain"].n_unique() == 1:
         table = table.filter(pl.col("finding") != "questions of several domains")
-    return _add_shares(table)
+    return add_shares(table)
 
 
 def list_totals(findings: pl.DataFrame) -> pl.DataFrame:
@@ -77,16 +77,18 @@ def list_totals(findings: pl.DataFrame) -> pl.DataFrame:
     """
     found = pl.col("example").filter(pl.col("n") > 0).first()
     totals = findings.group_by("finding", "split", maintain_order=True).agg(pl.col("n", "of").sum(), example=found)
-    return _add_shares(totals.with_columns(domain=pl.lit("all")))
+    return add_shares(totals.with_columns(domain=pl.lit("all")))
 
 
-def _add_shares(table: pl.DataFrame) -> pl.DataFrame:
+def add_shares(table: pl.DataFrame) -> pl.DataFrame:
+    """`FINDING_SCHEMA` of counts: `n` of `of` as shares, with their 95% Wilson intervals."""
     table = table.with_columns(share=pl.col("n") / pl.col("of"))
     low, high = compute_wilson(table["share"].to_numpy(), table["of"].to_numpy())
     return table.with_columns(low=low, high=high).select(pl.col(name).cast(kind) for name, kind in FINDING_SCHEMA.items())
 
 
-def _count(rows: pl.DataFrame, finding: str, column: str, among: str | None) -> pl.DataFrame:
+def count_findings(rows: pl.DataFrame, finding: str, column: str, among: str | None) -> pl.DataFrame:
+    """How many rows of each domain and split a column marks, among all or those that another column marks."""
     rows = rows if among is None else rows.filter(among)
     order = pl.col("split").replace_strict({split: i for i, split in enumerate(SPLITS)}, default=-1, return_dtype=pl.Int64)
     return (

@@ -1,4 +1,4 @@
-"""`python -m intervention requests`: what a model is to be asked to write about."""
+"""`python -m intervention requests`: what a model is to be asked to write about, and what is wrong with what it wrote."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,7 +7,9 @@ import typer
 
 from intervention.commands.options import BeliefRule, Beliefs, Domain, Probes, Questions, Score, Threshold, parse_rule
 
-app = typer.Typer(no_args_is_help=True, help="Write what a model is to be asked to write about.", rich_markup_mode=None)
+app = typer.Typer(
+    no_args_is_help=True, help="Write what a model is to be asked to write about; audit what it wrote.", rich_markup_mode=None
+)
 Requests = Annotated[Path, typer.Option(help="The requests file to write (parquet).")]
 
 
@@ -75,3 +77,27 @@ def requests_context(
     table = request_contexts(questions, domain, source)
     write_requests(table, output)
     print(f"{output}: {table.height} train questions of {domain} that need knowledge, for selfalign_context")
+
+
+@app.command("audit")
+def requests_audit(
+    logs: Annotated[
+        list[Path], typer.Argument(metavar="LOG...", help="Logs of selfalign_explain or selfalign_context, or JSON lines.")
+    ],
+    questions: Questions,
+) -> None:
+    """Print what is wrong with what came back: texts that are empty, cut, repeat themselves or are nothing but a choice,
+    explanations of another choice than they are of, contexts that give the answer away. Shares have 95% Wilson intervals.
+
+    A finding counts texts to look at; whether what a text says is true, none tells.
+
+    \b
+    Example:
+      python -m intervention requests audit contexts explanations --questions questions
+    """
+    from intervention.auditing.findings import describe_findings
+    from intervention.auditing.written import find_written
+
+    for log in logs:
+        kind, findings = find_written(log, questions)
+        print(f"{log}: {findings['of'].max()} texts ({kind})\n\n{describe_findings(findings)}\n")

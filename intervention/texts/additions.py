@@ -201,7 +201,7 @@ def _add_contexts(added: Added, kind: str, texts: Texts, asked: Asked) -> None:
     remedy = "leave out the condition with contexts"
     pool = _keep_written(added, pool, kind, "context", "context", str(texts.contexts), remedy, texts.allow_missing)
     if leaks := int(pool["leaks"].sum()):
-        added.notes.append(f"{leaks} of {pool.height} contexts give the answer's letter away; these questions are left out.")
+        added.notes.append(f"{leaks} of {pool.height} contexts give the answer away; these questions are left out.")
     pool = pool.filter(~pl.col("leaks")).drop("leaks")
     if texts.context_probes:
         pool = _keep_moved(added, pool, kind, texts, asked)
@@ -245,6 +245,11 @@ def _keep_written(
         raise UserError(
             f"{where}: no {what} of question {name_question(first)}{more}. Write it, or leave "
             f"such questions out with --allow-missing, or {remedy}."
+        )
+    if lacking and not kept.height:
+        raise UserError(
+            f"{where}: no set can be built, because none of the {lacking} {name_kind(kind)} has the {what}. Write it, or "
+            f"{remedy}."
         )
     if lacking:
         added.notes.append(f"{kept.height} of {pool.height} {name_kind(kind)} have the {what}; the others are left out.")

@@ -1,4 +1,4 @@
-"""Which choice a text states as the answer, by its letter ("The answer is B.") or by its text ("The answer is Taihu").
+"""Which choice a text states as the answer, by its letter ("The answer is B.") or by its text ("The answer is Taihu", "Taihu").
 
 An explanation that states another choice than the response it stands beside contradicts it, and a context that states the
 answer gives it away. Where a text states several choices, the first counts. What names a choice without calling it the answer
@@ -143,12 +143,26 @@ def find_leaks(table: pl.DataFrame, text: str, choice: str) -> pl.Series:
     rows = table.select(_tidy(table[text].cast(pl.String)).alias("_text"), _choice=pl.col(choice)).hstack(
         find_statements(table, text)
     )
-    names = pl.any_horizontal(
-        (pl.col("_choice") == i)
-        & pl.col("_text").str.contains(rf"{_OPTION}{letter}{_NOT_WORD}|[(\[\"']{letter}[)\]\"']|(?m:^) *{letter}(?:[):]|\. )")
-        for i, letter in enumerate(LETTERS)
-    )
+    names = pl.any_horizontal((pl.col("_choice") == i) & _names(letter) for i, letter in enumerate(LETTERS))
     return rows.select(leaks=(names | (pl.col("states") == pl.col("_choice")).fill_null(False)).fill_null(False)).to_series()
+
+
+def find_letters(table: pl.DataFrame, text: str) -> pl.Series:
+    """Whether each text names the letter of a choice, and so fits one order of the choices alone.
+
+    Args:
+        table: the questions' `choices`, and the texts.
+        text: the column of texts; null names none.
+    """
+    rows = table.select(_tidy(table[text].cast(pl.String)).alias("_text"), _n=pl.col("choices").list.len())
+    named = pl.any_horizontal((pl.col("_n") > i) & _names(letter) for i, letter in enumerate(LETTERS))
+    return rows.select(letters=named.fill_null(False)).to_series()
+
+
+def _names(letter: str) -> pl.Expr:
+    """Whether a tidy text names a letter as that of a choice."""
+    pattern = rf"{_OPTION}{letter}{_NOT_WORD}|[(\[\"']{letter}[)\]\"']|(?m:^) *{letter}(?:[):]|\. )"
+    return pl.col("_text").str.contains(pattern)
 
 
 def _find_statements(table: pl.DataFrame) -> pl.DataFrame:
@@ -183,7 +197,21 @@ def _find_statements(table: pl.DataFrame) -> pl.DataFrame:
         .select("_row", "states", lettered=(letter == pl.col("states")).fill_null(False))
         .unique("_row", keep="first", maintain_order=True)
     )
-    return rows.select("_row").join(found, on="_row", how="left", maintain_order="left").drop("_row")
+    found = rows.select("_row").join(found, on="_row", how="left", maintain_order="left")
+    found = found.join(_find_whole(rows, widest), on="_row", how="left", maintain_order="left")
+    whole = pl.col("_whole")
+    return found.select(
+        states=pl.coalesce(whole, "states"), lettered=pl.when(whole.is_null()).then("lettered").otherwise(False)
+    )
+
+
+def _find_whole(rows: pl.DataFrame, widest: int) -> pl.DataFrame:
+    """`_row` and `_whole`: the choice of which nothing but the text is said, where that is so."""
+    longest = pl.col("choices").list.eval(pl.element().str.len_chars()).list.max()
+    short = rows.filter(pl.col("_text").str.strip_chars().str.len_chars() <= longest + 8)  # for an article, quotes and a stop
+    texts = _read_choices(short, widest).with_columns(_said=_bare(_tidy(short["_text"])))
+    whole = _find_longest(widest, lambda i: pl.col("_said") == pl.col(f"_choice_{i}"))
+    return texts.select("_row", _whole=whole).drop_nulls()
 
 
 def _tidy(texts: pl.Series) -> pl.Series:

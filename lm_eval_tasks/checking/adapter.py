@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM
 
-from lm_eval_tasks.checking.tokenizer import load_config
+from lm_eval_tasks.checking.tokenizer import Options, list_options, load_config
 from lm_eval_tasks.contracts.errors import UserError
 
 
@@ -24,7 +24,7 @@ def check_adapter(arguments: Mapping[str, Any]) -> None:
     if not (isinstance(base, str) and isinstance(adapter, str)):
         return
     try:
-        kept = survives_tying(base, adapter, str(arguments.get("revision") or "main"), bool(arguments.get("trust_remote_code")))
+        kept = survives_tying(adapter, base, list_options(arguments))
     except (OSError, ValueError) as error:
         reason = str(error).partition("\n")[0]
         raise UserError(f"the adapter {adapter} cannot be read, or does not fit {base}: {reason}") from error
@@ -37,7 +37,7 @@ def check_adapter(arguments: Mapping[str, Any]) -> None:
 
 
 @lru_cache(maxsize=4)
-def survives_tying(base: str, adapter: str, revision: str, trust_remote_code: bool) -> bool:
+def survives_tying(adapter: str, base: str, options: Options) -> bool:
     """Whether an adapter is the same after lm-eval has tied output layer and embeddings; on a model without weights.
 
     PEFT puts modules of its own in the place of those that an adapter changes. Tying then either fails, or gives the output
@@ -45,12 +45,13 @@ def survives_tying(base: str, adapter: str, revision: str, trust_remote_code: bo
     """
     from peft import PeftConfig, PeftModel  # seconds, which a run without an adapter need not wait for
 
-    settings = PeftConfig.from_pretrained(adapter, revision=revision)
-    config = load_config(base, revision, trust_remote_code)
+    where = dict(options)
+    settings = PeftConfig.from_pretrained(adapter, revision=where["revision"])
+    config = load_config({"pretrained": base, **where})
     if config is None or settings.is_prompt_learning or not config.get_text_config().tie_word_embeddings:
         return True
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+        model = AutoModelForCausalLM.from_config(config, trust_remote_code=where["trust_remote_code"])
         adapted = PeftModel(model, settings)
     output = model.get_output_embeddings().weight
     try:

@@ -11,6 +11,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from lm_eval_tasks.checking.adapter import check_adapter
+from lm_eval_tasks.checking.base import check_base
 from lm_eval_tasks.checking.beginning import check_beginning
 from lm_eval_tasks.checking.choices import find_unscorable
 from lm_eval_tasks.checking.flaws import Flaw, leave_out_flawed
@@ -42,7 +43,8 @@ def check_task(task: Checkable, settings: Mapping[str, Any]) -> None:
     Raises:
         UserError: no chat template, another one, or one for a task that takes none; too few demonstrations; too many questions
             whose answer would be shown, or with texts that the tokenizer does not tell apart, or divides otherwise than lm-eval
-            does; a question longer than the model's window; an adapter that would not be asked as it was trained.
+            does; a question longer than the model's window; tokens for which the model has no row; an adapter that would not
+            be asked as it was trained.
     """
     metadata = task.config.metadata
     check_adapter(metadata)
@@ -59,11 +61,14 @@ def check_task(task: Checkable, settings: Mapping[str, Any]) -> None:
     window, found = find_window(metadata), None
     if tokenizer is not None:
         check_beginning(task, tokenizer)
+        check_base(task, rows, (prompt for _, prompt in prompts.values()), tokenizer)
         if metadata["scoring"] == "letter":
             widest = max(rows, key=lambda row: len(row["choices"]))
             check_letters(task, widest, prompts[task.find_group(widest)][1], tokenizer)
         found = find_too_long(task, rows, prompts, write, tokenizer, window) if window else None
-    remedies = ["show fewer demonstrations (--num_fewshot)"] if task.config.num_fewshot else []
+    remedies = [f"show fewer demonstrations than {task.config.num_fewshot} (--num_fewshot)"] if task.config.num_fewshot else []
+    if metadata["scoring"] == "letter":
+        remedies.append("ask with a task that lists no choices (its name has `cloze`), whose prompts are shorter")
     leave_out(task, rows, found, window, choice, "prompt and longest choice", remedies)
 
 

@@ -7,24 +7,37 @@ from typing import Any
 from lm_eval.models.utils import resolve_max_length
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 
+# What of `--model_args` says where the files of a model are.
+WHERE = ("revision", "trust_remote_code", "subfolder", "gguf_file")
+Options = tuple[tuple[str, Any], ...]
+
+
+def list_options(arguments: Mapping[str, Any]) -> Options:
+    """How lm-eval reads the files of the model that `--model_args` names."""
+    given = {name: arguments[name] for name in WHERE if arguments.get(name)}
+    given |= {"revision": str(given.get("revision", "main")), "trust_remote_code": bool(given.get("trust_remote_code"))}
+    return tuple(given.items())
+
 
 def load_tokenizer(arguments: Mapping[str, Any]) -> PreTrainedTokenizerBase | None:
     """The tokenizer that `--model_args` names, or None where they name none that can be read here.
 
     Args:
-        arguments: the model's arguments: `tokenizer`, else `pretrained`, with `revision` and `trust_remote_code`.
+        arguments: the model's arguments: `tokenizer`, else `pretrained`, with `revision`, `trust_remote_code`, `subfolder` and,
+            for the model's own, `gguf_file`.
     """
     name = arguments.get("tokenizer") or arguments.get("pretrained")
     if not isinstance(name, str):
         return name if isinstance(name, PreTrainedTokenizerBase) else None
-    return _load(name, str(arguments.get("revision") or "main"), bool(arguments.get("trust_remote_code")))
+    options = list_options(arguments)
+    return _load(name, tuple(pair for pair in options if pair[0] != "gguf_file") if arguments.get("tokenizer") else options)
 
 
 @lru_cache(maxsize=4)
-def _load(name: str, revision: str, trust_remote_code: bool) -> PreTrainedTokenizerBase | None:
+def _load(name: str, options: Options) -> PreTrainedTokenizerBase | None:
     try:
-        return AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, KeyError):
+        return AutoTokenizer.from_pretrained(name, **dict(options))
+    except (OSError, ValueError, KeyError, ImportError):
         return None  # a backend may read names that transformers does not
 
 
@@ -36,17 +49,19 @@ def find_window(arguments: Mapping[str, Any]) -> int | None:
     """
     if given := arguments.get("max_length") or arguments.get("max_model_len"):
         return int(given)
-    name = arguments.get("pretrained")
-    if not isinstance(name, str):
-        return None
-    config = load_config(name, str(arguments.get("revision") or "main"), bool(arguments.get("trust_remote_code")))
+    config = load_config(arguments)
     return config and resolve_max_length(config, load_tokenizer(arguments))
 
 
+def load_config(arguments: Mapping[str, Any]) -> PreTrainedConfig | None:
+    """The configuration of the model that `--model_args` names, or None where it cannot be read here."""
+    name = arguments.get("pretrained")
+    return _load_config(name, list_options(arguments)) if isinstance(name, str) else None
+
+
 @lru_cache(maxsize=4)
-def load_config(name: str, revision: str, trust_remote_code: bool) -> PreTrainedConfig | None:
-    """A model's configuration, or None where it cannot be read here."""
+def _load_config(name: str, options: Options) -> PreTrainedConfig | None:
     try:
-        return AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, KeyError):
+        return AutoConfig.from_pretrained(name, **dict(options))
+    except (OSError, ValueError, KeyError, ImportError):
         return None

@@ -151,9 +151,11 @@ def read_template(file: str) -> str:
 #
 # One worked demonstration in the form of URIAL (Lin et al. 2023, arXiv 2312.01552, figure 5), which a base model continues and
 # a chat model answers. The choices have no letters, so that a text can name none: it then fits every order of the choices.
+# The heading says what is written: below "# Answer:", as URIAL has it, small models answer the question, often with no more
+# than a choice.
 
 FENCE = "```"
-QUERY_HEAD, ANSWER_HEAD = "# Query:", "# Answer:"
+QUERY_HEAD, EXPLANATION_HEAD, KNOWLEDGE_HEAD = "# Query:", "# Explanation:", "# Background knowledge:"
 
 _EXPLAIN = """\
 Below are multiple-choice questions, each with the answer that was given to it. After each comes an explanation of why that \
@@ -175,10 +177,10 @@ _DEMONSTRATION = {
     ],
     "answer": 1,
 }
-_EXPLANATION = """\
+EXPLANATION = """\
 Yeast is a fungus that feeds on the sugars in dough. As it does so it gives off carbon dioxide. The gluten in the dough is \
 elastic and holds the gas in small bubbles, and as these grow the dough becomes larger."""
-_KNOWLEDGE = """\
+KNOWLEDGE = """\
 Dough is mostly flour and water. When flour becomes wet, two of its proteins form gluten, an elastic net. Salt makes this net \
 firmer and slows fermentation. Yeast is a fungus that feeds on sugars and gives off carbon dioxide and alcohol. Gluten is so \
 tight that bubbles of gas cannot leave the dough."""
@@ -187,12 +189,12 @@ tight that bubbles of gas cannot leave the dough."""
 def write_explain_prompt(doc: Mapping[str, Any]) -> str:
     """The prompt after which a model explains `doc["response"]`, the index of the choice that is given as the answer."""
     answered = _write_query(_DEMONSTRATION, _DEMONSTRATION["answer"])
-    return _write_prompt(_EXPLAIN, answered, _EXPLANATION, _write_query(doc, doc["response"]))
+    return _write_prompt(_EXPLAIN, answered, EXPLANATION_HEAD, EXPLANATION, _write_query(doc, doc["response"]))
 
 
 def write_context_prompt(doc: Mapping[str, Any]) -> str:
     """The prompt after which a model writes the knowledge that a question needs; gold is not in it."""
-    return _write_prompt(_CONTEXT, _write_query(_DEMONSTRATION), _KNOWLEDGE, _write_query(doc))
+    return _write_prompt(_CONTEXT, _write_query(_DEMONSTRATION), KNOWLEDGE_HEAD, KNOWLEDGE, _write_query(doc))
 
 
 def _write_query(doc: Mapping[str, Any], answer: int | None = None) -> str:
@@ -200,7 +202,7 @@ def _write_query(doc: Mapping[str, Any], answer: int | None = None) -> str:
     return "\n".join(lines if answer is None else [*lines, f"Answer: {doc['choices'][answer]}"])
 
 
-def _write_prompt(instruction: str, query: str, answer: str, asked: str) -> str:
-    """Instruction, demonstration, and a query whose answer is left to write: the prompt ends in an open fence."""
-    shown = f"{QUERY_HEAD}\n{FENCE}\n{query}\n{FENCE}\n\n{ANSWER_HEAD}\n{FENCE}\n{answer}\n{FENCE}"
-    return f"# Instruction\n\n{instruction}\n\n{shown}\n\n{QUERY_HEAD}\n{FENCE}\n{asked}\n{FENCE}\n\n{ANSWER_HEAD}\n{FENCE}\n"
+def _write_prompt(instruction: str, query: str, head: str, text: str, asked: str) -> str:
+    """Instruction, demonstration, and a query whose text is left to write: the prompt ends in its heading and an open fence."""
+    shown = f"{QUERY_HEAD}\n{FENCE}\n{query}\n{FENCE}\n\n{head}\n{FENCE}\n{text}\n{FENCE}"
+    return f"# Instruction\n\n{instruction}\n\n{shown}\n\n{QUERY_HEAD}\n{FENCE}\n{asked}\n{FENCE}\n\n{head}\n{FENCE}\n"

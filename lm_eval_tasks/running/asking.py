@@ -1,26 +1,23 @@
 """What is put between lm-eval's command line and its evaluation: the pack's tasks, checked before a model is loaded."""
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from lm_eval.api.registry import model_registry
 from lm_eval.evaluator import simple_evaluate
 from lm_eval.models.dummy import DummyLM
 from lm_eval.tasks import TaskManager
-from transformers import AutoConfig
 from transformers.utils.chat_template_utils import render_jinja_template
 
 import lm_eval_tasks.models.prefix  # noqa: F401 (registers `hf-prefix`)
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.prompts import CHAT_TEMPLATE, read_template
 from lm_eval_tasks.generation import GenerationTask
+from lm_eval_tasks.running.model import check_model
 from lm_eval_tasks.running.replacing import replace
 from lm_eval_tasks.tasks import QuestionTask
 
 PACK = Path(__file__).parents[1]
-OWN_FILES = ("hf", "hf-auto", "huggingface", "hf-prefix")  # models that transformers loads
 
 
 class Asking:
@@ -52,7 +49,7 @@ class Asking:
             model_args["chat_template"] = self.chat_template
         if use_cache and model == "hf-prefix":
             model_args["response_cache"], use_cache = use_cache, None
-        check_model(model, model_args)
+        check_model(model, model_args, settings.get("device"))
         loaded = load_tasks(self.manager, settings["tasks"])
         for task in loaded["tasks"].values():
             set_options(task, settings["num_fewshot"], settings["gen_kwargs"])
@@ -93,33 +90,6 @@ def set_options(task: Any, shots: int | None, gen_kwargs: dict[str, Any] | None)
         task.set_config("num_fewshot", shots)
     if gen_kwargs and task.get_config("output_type") == "generate_until":
         task.set_config("generation_kwargs", gen_kwargs, update=True)
-
-
-def check_model(model: str, arguments: Mapping[str, Any]) -> None:
-    """Raise a `UserError` where `--model` is unknown, or `--model_args` name a folder or a model that is not there."""
-    if model not in model_registry:
-        near = ", ".join(get_close_matches(model, model_registry, n=3)) or ", ".join(sorted(model_registry))
-        raise UserError(f"lm-eval has no --model {model!r}; it has {near}.")
-    for name in ("pretrained", "peft", "tokenizer"):
-        value = arguments.get(name)
-        # A Hub id is a name, or an owner and a name.
-        is_path = isinstance(value, str) and (value.startswith((".", "/", "~")) or value.count("/") > 1)
-        if is_path and not Path(value).exists():
-            what = "model" if name == "pretrained" else name
-            raise UserError(f"the {what} folder {value} does not exist. Name a folder that holds a {what}, or a Hub id.")
-    pretrained = arguments.get("pretrained")
-    if model in OWN_FILES and isinstance(pretrained, str) and not arguments.get("gguf_file"):
-        names = ("revision", "trust_remote_code", "subfolder")
-        try:
-            AutoConfig.from_pretrained(pretrained, **{name: arguments[name] for name in names if name in arguments})
-        except (OSError, ValueError) as error:
-            where = (
-                "has no configuration that can be read"
-                if Path(pretrained).is_dir()
-                else "is no model folder here, and the Hub did not give it"
-            )
-            reason = str(error).partition("\n")[0]
-            raise UserError(f"{pretrained!r} {where}: {reason}") from error
 
 
 def list_tasks() -> list[str]:

@@ -17,6 +17,7 @@ from lm_eval_tasks.contracts.prompts import CHAT_TEMPLATE
 from recipes.memory import ENGINES, estimate_memory, find_config, measure_model, show_estimate, show_gib
 from recipes.showing.display import print_sections, show_line
 from recipes.training.arguments import RecipeArguments
+from recipes.training.bases import tell_replaced
 from recipes.training.fitting import tell_until
 from recipes.training.rows import describe_rows, read_rows
 from recipes.training.tokens import IGNORED, load_tokenizer, prepare_rows
@@ -44,16 +45,20 @@ def plan(script: RecipeArguments, training: SFTConfig, model: ModelConfig, probl
         UserError: what cannot be trained anywhere: the data set, a row, the base model.
     """
     rows = read_rows(script)
-    tokenizer = prepared = None
+    tokenizer = prepared = replaced = None
     # The tokenizer of a gated model may be out of reach; the rest is told all the same.
     with contextlib.suppress(UserError):
         tokenizer = load_tokenizer(model.model_name_or_path, model.model_revision)
     if tokenizer:
-        tokenizer.chat_template = Path(training.chat_template_path or CHAT_TEMPLATE).read_text()
+        template = Path(training.chat_template_path or CHAT_TEMPLATE).read_text()
+        replaced = tell_replaced(tokenizer, template)
+        tokenizer.chat_template = template
         prepared = prepare_rows(tokenizer, rows, training.max_length, script.add_bos_token)
     if training.process_index == 0:
         for problem in problems:
             print(f"This launch would be refused: {problem}")
+        if replaced:
+            print(replaced)
         describe(script, training, model, rows, prepared, tokenizer)
 
 

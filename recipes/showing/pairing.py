@@ -10,10 +10,11 @@ from lm_eval_tasks.contracts.prompts import SCORING, write_user_turn
 from lm_eval_tasks.contracts.vocabulary import CONDITIONS, GENERAL, KEY
 from recipes.showing.display import Cell, Section, Token
 from recipes.showing.sequences import Asked, Asker, Trained, count_common, read_trained, spell_tokens
+from recipes.training.tokens import find_answer
 
 ADDED = {name for name, condition in CONDITIONS.items() if condition.addition}  # whose prompts hold more than the question
 # The columns without which nothing can be shown, and those whose values stand beside a row, with the words for them.
-NEEDED = {*KEY, "prompt", "completion", "condition", "response_format", "order", "response_letter"}
+NEEDED = {*KEY, "prompt", "completion", "condition", "response_format", "explanation_from", "order", "response_letter"}
 DETAILS = {"response_letter": "response", "gold_letter": "gold", "belief_letter": "belief", "confidence": "confidence"}
 DETAILS |= {"explanation_from": "explained by", "contradicts": "contradicts", "order": "order"}
 
@@ -103,8 +104,7 @@ def find_turn(row: Record, others: Iterable[Record], doc: Record | None) -> str 
 
 def find_choice(row: Record) -> str:
     """What is scored of the response that the row trains: its letter, or the text of its choice."""
-    answer = row["completion"][-1]["content"].partition("\n\n")[0]
-    return f" {row['response_letter'] if row['response_format'] == 'letter' else answer}"
+    return f" {row['response_letter'] if row['response_format'] == 'letter' else find_answer(row)}"
 
 
 def _read_turn(row: Record) -> str:

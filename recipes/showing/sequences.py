@@ -10,8 +10,8 @@ from tokenizers.decoders import DecodeStream
 from transformers import PreTrainedTokenizerBase
 
 from lm_eval_tasks.contracts.errors import UserError
-from lm_eval_tasks.contracts.prompts import CHAT_TEMPLATE, read_template
-from recipes.training.tokens import IGNORED, tokenize_rows
+from lm_eval_tasks.contracts.prompts import CHAT_ENDING, CHAT_TEMPLATE, read_template
+from recipes.training.tokens import IGNORED, SCORED, TURNS, tokenize_rows
 
 
 class Trained(NamedTuple):
@@ -35,13 +35,13 @@ def read_trained(
 
     Args:
         tokenizer: the base model's, with the chat template of training.
-        rows: with `id`, `prompt` and `completion`.
+        rows: of an instruction set.
         add_bos_token: as a recipe says it.
 
     Raises:
         UserError: they cannot be trained, as `tokenize_rows` says.
     """
-    table = Dataset.from_list([{name: row[name] for name in ("id", "prompt", "completion")} for row in rows])
+    table = Dataset.from_list([{name: row.get(name) for name in ("id", *TURNS, *SCORED)} for row in rows])
     tokenized = tokenize_rows(tokenizer, table, add_bos_token)
     return [Trained(row["input_ids"], row["labels"].count(IGNORED)) for row in tokenized]
 
@@ -60,6 +60,8 @@ class Asker(HFLM):
         if not self.tokenizer.chat_template:
             self.tokenizer.chat_template = read_template(str(CHAT_TEMPLATE))
         self.add_bos_token, self.backend = add_bos_token, "causal"
+        if add_bos_token is not None:
+            self.tokenizer.add_bos_token = add_bos_token  # as lm-eval loads it: many add none by themselves when asked to
         self.chat_template_args, self.custom_prefix_token_id = {}, None
 
     def ask(self, turn: str, choice: str) -> Asked:
@@ -73,6 +75,15 @@ class Asker(HFLM):
         except Exception as error:  # a template is a program of its own and may raise anything
             raise UserError(f"the tokenizer's chat template does not take the prompt ({error}). Mend or remove it.") from error
         return Asked(*self._encode_pair(text, choice))
+
+
+def ends_as_asked(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether the tokenizer's chat template ends a prompt as the chat tasks ask, which refuse another one."""
+    try:
+        prompt = tokenizer.apply_chat_template([{"role": "user", "content": "A"}], add_generation_prompt=True, tokenize=False)
+    except Exception:  # a template is a program of its own and may raise anything
+        return False
+    return prompt.endswith(CHAT_ENDING)
 
 
 def spell_tokens(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[str]:

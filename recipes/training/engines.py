@@ -3,14 +3,13 @@
 import importlib.util
 import os
 import shutil
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import PreTrainedConfig
 from trl import ModelConfig, SFTConfig
 
 from lm_eval_tasks.contracts.errors import UserError
+from recipes.training.bases import check_base, read_settings
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -30,7 +29,7 @@ def check_engine(training: SFTConfig, model: ModelConfig) -> list[str]:
         model: the base model and its adapter.
     """
     problems = [*_check_processes(training), *_check_device(training, model), *_check_deepspeed(training)]
-    return [*problems, *_check_weights(training, model), *_check_base(model)]
+    return [*problems, *_check_weights(training, model), *check_base(training, model)]
 
 
 def explain_parse_error(text: str) -> str:
@@ -200,7 +199,7 @@ def _check_weights(training: SFTConfig, model: ModelConfig) -> list[str]:
     copied = training.deepspeed_plugin or (_is_fsdp(training) and training.mixed_precision != "no")
     kind = model.dtype
     if kind == "auto":
-        settings = _read_settings(model)
+        settings = read_settings(model)
         kind = settings.get("dtype", settings.get("torch_dtype"))  # its name today, and in older models
     if model.use_peft or copied or kind not in ("bfloat16", "float16"):
         return []
@@ -209,34 +208,3 @@ def _check_weights(training: SFTConfig, model: ModelConfig) -> list[str]:
         "(--bf16 true computes in bfloat16 all the same), an adapter (--use_peft), or an engine that steps in a copy of 32 "
         "bits (recipes/accelerate/zero3.yaml)."
     ]
-
-
-def _check_base(model: ModelConfig) -> list[str]:
-    name = model.model_name_or_path
-    problems = []
-    asked = model.load_in_4bit or model.load_in_8bit
-    if asked and not importlib.util.find_spec("bitsandbytes"):
-        problems.append("--load_in_4bit and --load_in_8bit need bitsandbytes: pip install 'selfalign[quantize]'.")
-    if asked and not model.use_peft:
-        flag = "--load_in_4bit" if model.load_in_4bit else "--load_in_8bit"
-        problems.append(f"A quantised base ({flag}) is trained through an adapter alone: add --use_peft, or leave out {flag}.")
-    if (Path(name) / "adapter_config.json").is_file():
-        problems.append(
-            f"--model_name_or_path {name} is an adapter: merge it into its base (`python -m recipes.merge {name} --output "
-            "MODEL`) and train MODEL."
-        )
-        return problems
-    if not model.use_peft and (quantised := _read_settings(model).get("quantization_config")):
-        problems.append(
-            f"--model_name_or_path {name} is quantised ({quantised.get('quant_method', 'in some way')}): train an adapter with "
-            "--use_peft, or name the base as it was before."
-        )
-    return problems
-
-
-def _read_settings(model: ModelConfig) -> dict[str, Any]:
-    """The base model's configuration; that there is none is said where the model is loaded."""
-    try:
-        return PreTrainedConfig.get_config_dict(model.model_name_or_path, revision=model.model_revision)[0]
-    except (OSError, ValueError):
-        return {}

@@ -3,11 +3,13 @@
 A row is one user turn and one assistant turn, written by the chat template of training. The loss is on what follows the
 evaluation prompt: the response and its end-of-sequence token. The text begins with the beginning-of-sequence token where the
 tokenizer writes one by itself, as evaluation does then: some families (Gemma) are broken models without it. A recipe decides
-otherwise with `add_bos_token`, as those of the paper do, and the run's manifest tells evaluation. Nothing is cut and nothing
-repaired: what training and evaluation would see differently is refused.
+otherwise with `add_bos_token`, as those of the paper do, and the run's manifest tells evaluation. Nothing is cut: what training
+and evaluation would see differently is refused. One thing is mended. Some tokenizers (Qwen's, Llama 3's) write a full stop and
+the blank line after it as one token, so that "text.\n\nexplanation" would not train the full stop that is scored of "text.":
+where the text of a choice is scored, a token ends where it does.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pyarrow.compute as pc
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 IGNORED = -100  # the label of a token without loss
 TURNS = {"prompt": "user", "completion": "assistant"}
+SCORED = ("response_format", "explanation_from")  # the columns that say what of a response is scored
 # What can be wrong with a row's tokens, in the order in which it is told.
 FLAWS = {
     "begin": "train the beginning-of-sequence token {bos!r} twice. Let the chat template write it once, or not at all",
@@ -62,6 +65,16 @@ def begins(tokenizer: PreTrainedTokenizerBase, add_bos_token: bool | None = None
     return tokenizer("A")["input_ids"][:1] == [tokenizer.bos_token_id] if add_bos_token is None else add_bos_token
 
 
+def find_answer(row: Mapping[str, Any]) -> str:
+    """What a row's response says before its explanation; all of it where it has none.
+
+    >>> find_answer({"completion": [{"role": "assistant", "content": "salt\\n\\nIt is white."}], "explanation_from": "gold"})
+    'salt'
+    """
+    said = row["completion"][-1]["content"]
+    return said.partition("\n\n")[0] if row.get("explanation_from") else said
+
+
 def prepare_rows(
     tokenizer: PreTrainedTokenizerBase, rows: "Dataset", max_length: int, add_bos_token: bool | None = None
 ) -> "Dataset":
@@ -86,7 +99,8 @@ def tokenize_rows(tokenizer: PreTrainedTokenizerBase, rows: "Dataset", add_bos_t
 
     Args:
         tokenizer: the base model's, with the chat template of training.
-        rows: with `prompt` and `completion`: one user turn, one assistant turn.
+        rows: with `prompt` and `completion`: one user turn, one assistant turn. Where their columns `SCORED` say that the text
+            before an explanation is scored, its tokens are those that are scored.
         add_bos_token: as `begins` takes it.
 
     Returns:
@@ -113,9 +127,10 @@ def tokenize_rows(tokenizer: PreTrainedTokenizerBase, rows: "Dataset", add_bos_t
     _check_turns(rows)
     _check_template(tokenizer, rows[0])
     begun = begins(tokenizer, add_bos_token)
+    columns = [name for name in (*TURNS, *SCORED) if name in rows.column_names]
     with PartialState().local_main_process_first():
-        tokenized = rows.select_columns([*TURNS]).map(
-            _tokenize, batched=True, fn_kwargs={"tokenizer": tokenizer, "begun": begun}, remove_columns=[*TURNS],
+        tokenized = rows.select_columns(columns).map(
+            _tokenize, batched=True, fn_kwargs={"tokenizer": tokenizer, "begun": begun}, remove_columns=columns,
             desc="Tokenizing rows",
         )  # fmt: skip
     flaws = tokenized["flaw"][:]
@@ -141,10 +156,28 @@ def _encode(
     options = {"return_dict": False, "tokenizer_kwargs": {"verbose": False}}
     asked = tokenizer.apply_chat_template(batch["prompt"], add_generation_prompt=True, **options)
     whole = [prompt + completion for prompt, completion in zip(batch["prompt"], batch["completion"], strict=True)]
-    texts = (asked, tokenizer.apply_chat_template(whole, **options))
+    trained = tokenizer.apply_chat_template(whole, **options)
+    _divide_answers(batch, whole, trained, tokenizer)
     bos = [tokenizer.bos_token_id]
     # A template may write the token itself; lm-eval then adds no other.
-    return tuple([bos + ids if begun and ids[:1] != bos else ids for ids in side] for side in texts)
+    return tuple([bos + ids if begun and ids[:1] != bos else ids for ids in side] for side in (asked, trained))
+
+
+def _divide_answers(
+    batch: dict[str, list[Any]], whole: list[list[Any]], trained: list[list[int]], tokenizer: PreTrainedTokenizerBase
+) -> None:
+    """Write anew the ids of the texts in which a token holds both the end of an answer that is scored and what follows it."""
+    for i, values in enumerate(zip(*batch.values(), strict=True)):
+        row = dict(zip(batch, values, strict=True))
+        if row.get("response_format") != "text" or not row.get("explanation_from"):
+            continue
+        text = tokenizer.apply_chat_template(whole[i], tokenize=False)
+        start = text.rfind(row["completion"][-1]["content"])
+        if start >= 0:  # a template of the user's own may write it otherwise
+            end = start + len(find_answer(row))
+            answered, rest = tokenizer([text[:end], text[end:]], add_special_tokens=False, verbose=False)["input_ids"]
+            if trained[i][: len(answered)] != answered:
+                trained[i] = answered + rest
 
 
 def _find_flaw(tokenizer: PreTrainedTokenizerBase, asked: list[int], trained: list[int]) -> str | None:
@@ -157,7 +190,7 @@ def _find_flaw(tokenizer: PreTrainedTokenizerBase, asked: list[int], trained: li
 
 def _describe(tokenizer: PreTrainedTokenizerBase, row: dict[str, Any], begun: bool) -> dict[str, Any]:
     """What a row's message names: special tokens, the last token, and where prompt and text part."""
-    (asked,), (trained,) = _encode({name: [row[name]] for name in TURNS}, tokenizer, begun)
+    (asked,), (trained,) = _encode({name: [row[name]] for name in (*TURNS, *SCORED) if name in row}, tokenizer, begun)
     same = next((i for i, (a, b) in enumerate(zip(asked, trained, strict=False)) if a != b), min(len(asked), len(trained)))
     parts = [tokenizer.convert_ids_to_tokens(ids[same : same + 1]) for ids in (asked, trained)]
     names = {"asked": "".join(parts[0]), "trained": "".join(parts[1]), "bos": tokenizer.bos_token, "eos": tokenizer.eos_token}

@@ -119,7 +119,7 @@ def test_a_log_in_which_every_text_is_empty_builds_nothing(study: Study) -> None
     rows = [json.loads(line) for line in explain(study).read_text().splitlines()]
     log = write_jsonl(study.folder / "empty.jsonl", [row | {"explanation": " "} for row in rows])
     texts = Texts([log], allow_missing=True)
-    with pytest.raises(UserError, match="no set can be built: of the train questions there are 0 with a wrong belief"):
+    with pytest.raises(UserError, match=r"none of the \d+ questions with a wrong belief has the explanation of the belief"):
         study.build(inputs=replace(study.inputs, texts=texts), conditions=["self_aligning"])
 
 
@@ -203,7 +203,7 @@ def test_contexts_that_name_the_letter_are_left_out(study: Study) -> None:
     assert all(text.startswith("Long ago") for text in says(own(sets["contextualized"]), "prompt"))
     assert sets["contextualized"]["id"].equals(sets["incompatible"]["id"])
     assert not any("Long ago" in text for text in says(own(sets["incompatible"]), "prompt"))
-    assert any("contexts give the answer's letter away; these questions are left out" in note for note in study.notes)
+    assert any("contexts give the answer away; these questions are left out" in note for note in study.notes)
 
 
 def test_contexts_that_move_the_belief(study: Study) -> None:

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 from scipy.stats import binomtest
 
-from intervention.texts.statements import find_contradictions, find_leaks, find_statements
+from intervention.texts.statements import find_contradictions, find_leaks, find_letters, find_statements
 
 RELEASE = (Path(__file__).parents[2] / "../shared/reference/released_groups").resolve()
 needs_release = pytest.mark.skipif(not RELEASE.is_dir(), reason=f"the paper's released data is not at {RELEASE}")
@@ -136,6 +136,25 @@ def test_texts_count_whole_and_the_longest() -> None:
     assert state("答案是太湖。", LONG) == 3
     assert state("答案是太湖流域。", LONG) is None
     assert state("The answer is A) Taihu.") == 0, "where letter and text differ, the letter counts"
+
+
+def test_a_text_that_is_nothing_but_a_choice_states_it() -> None:
+    assert state("Taihu.") == 3
+    assert state('"taihu"') == 3
+    assert state("The number of Taihu.") is None
+    assert state("Taihu is a lake.") is None
+    assert state("All of the above", LONG) == 1
+    assert state("-20", FIGURES) == 2
+    table = pl.DataFrame({"choices": [CHOICES] * 2, "text": ["Taihu", "Lake Poyang."], "answer": [3, 3]})
+    assert find_statements(table, "text")["lettered"].to_list() == [False, False]
+    assert find_leaks(table, "text", "answer").to_list() == [True, False]
+    assert find_contradictions(table, "text", "answer").to_list() == [False, True]
+
+
+def test_letters_of_choices_are_found_whichever_they_are() -> None:
+    texts = ["Option B is old.", "One of them (D) is.", "Option E is none.", "Vitamin D.", None]
+    table = pl.DataFrame({"choices": [CHOICES] * 5, "text": texts})
+    assert find_letters(table, "text").to_list() == [True, True, False, False, False]
 
 
 def test_the_first_statement_counts_and_letters_are_told_from_texts() -> None:

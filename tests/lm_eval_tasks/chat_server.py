@@ -52,8 +52,8 @@ def write_reply(prompt: str) -> str:
         f"```\n{text}\n```",
         text,
         f"```text\n{text}\n```\nAnything else?",
-        f"# Answer:\n```\n{text}\n```",
+        f"# Explanation:\n```\n{text}\n```",
         f"Here it is:\n\n```\n{text}\n```",
-        f"{text}\n```\n\n# Query:\n```\nQuestion: another\n```\n\n# Answer:\n```\nno\n```",
+        f"{text}\n```\n\n# Query:\n```\nQuestion: another\n```\n\n# Explanation:\n```\nno\n```",
     ]
     return forms[len(text) % len(forms)]

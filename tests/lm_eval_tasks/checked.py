@@ -3,17 +3,20 @@
 import json
 import shutil
 
+from bases import copy_base
 from conftest import BASE
 from pack import make_questions, refuse_run, write_questions
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+ROWS = 32000  # of the model's vocabulary, enough for every tokenizer here
 PROBE, CLOZE, CHAT, CHAT_CLOZE = "selfalign_probe", "selfalign_probe_cloze", "selfalign_chat", "selfalign_chat_cloze"
 
 
 def fill_folder(folder, sentencepiece):
     """Write a model without weights, tokenizers, and a question set into a folder, which is returned."""
-    shutil.copytree(BASE, folder / "model", ignore=shutil.ignore_patterns("*.safetensors"))
+    copy_base(folder / "model", vocab_size=ROWS)
+    (folder / "model/model.safetensors").unlink()
     shutil.copytree(sentencepiece, folder / "sentencepiece")
     make_tokenizer(pre_tokenizers.Split(" ", "isolated")).save_pretrained(folder / "spaces_apart")
     make_tokenizer(None, normalizers.Lowercase()).save_pretrained(folder / "lowercase")

@@ -1,7 +1,8 @@
 """A choice that is one token with the end of the prompt would be scored in part: told before a model is loaded."""
 
 import pytest
-from checked import CHAT_CLOZE, CLOZE, make_tokenizer, refuse
+from bases import copy_base
+from checked import CHAT_CLOZE, CLOZE, ROWS, make_tokenizer, refuse
 from conftest import BASE
 from lm_eval.models.huggingface import HFLM
 from pack import build, make_questions, write_questions
@@ -39,9 +40,8 @@ def make_joining(text):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, sentencepiece):
     folder = tmp_path_factory.mktemp("choices")
-    (folder / "model").mkdir()
-    for name in ("config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
-        (folder / "model" / name).write_bytes((BASE / name).read_bytes())
+    copy_base(folder / "model", vocab_size=ROWS)
+    (folder / "model/model.safetensors").unlink()
     template = (BASE / "chat_template.jinja").read_text()
     made = {
         "base": AutoTokenizer.from_pretrained(BASE),

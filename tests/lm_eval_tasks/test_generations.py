@@ -14,7 +14,7 @@ from conftest import BASE, run_command
 from pack import refuse_run, run
 
 from lm_eval_tasks.contracts.errors import UserError
-from lm_eval_tasks.contracts.logs.generations import REQUEST_SCHEMA, extract_fenced, is_closed, read_generations
+from lm_eval_tasks.contracts.logs.generations import REQUEST_SCHEMA, end_text, extract_fenced, is_closed, read_generations
 from lm_eval_tasks.contracts.prompts import write_context_prompt, write_explain_prompt
 from lm_eval_tasks.contracts.questions import hash_questions, read_questions
 from lm_eval_tasks.generation import load_requests
@@ -95,10 +95,10 @@ def test_the_base_model_explains_the_given_answer_and_the_log_reads_back(server,
     for sample, row in zip(samples, requests.iter_rows(named=True), strict=True):
         prompt, settings = sample["arguments"]["gen_args_0"].values()
         assert prompt == write_explain_prompt(row)
-        assert prompt.endswith(f"\nAnswer: {row['choices'][row['response']]}\n```\n\n# Answer:\n```\n")
+        assert prompt.endswith(f"\nAnswer: {row['choices'][row['response']]}\n```\n\n# Explanation:\n```\n")
         assert settings == {"until": ["\n```", "\n# Query:"], "max_gen_toks": 20, "temperature": 0.7, "top_p": 0.8}
         assert {name: sample["doc"][name] for name in row} == row
-        assert sample["doc"]["text"] == extract_fenced(sample["resps"][0][0])
+        assert sample["doc"]["text"] == end_text(extract_fenced(sample["resps"][0][0]), sample["doc"]["finished"])
         assert sample["metrics"] == ["words", "empty"]
     table = read_generations(folder / "hf", kind="explanation", allow_missing=True)
     written = requests.filter(pl.Series([bool(sample["doc"]["text"]) for sample in samples]))
@@ -191,6 +191,11 @@ def test_a_prompt_whose_beginning_would_be_cut_is_refused_before_anything_is_wri
         ("Yeast feeds.```", "Yeast feeds."),
         ("# Answer:\n```\nYeast feeds.\n```", "Yeast feeds."),
         ("# Answer:\nYeast feeds.", "Yeast feeds."),
+        ("# Explanation:\n```\nYeast feeds.\n```", "Yeast feeds."),
+        ("# Background knowledge:\nYeast feeds.", "Yeast feeds."),
+        ("Background knowledge: Yeast feeds.", "Yeast feeds."),
+        ("Answer: Yeast", "Answer: Yeast"),
+        ("Yeast feeds.\n\n# Background knowledge:\nSalt", "Yeast feeds."),
         ("Here is the explanation:\n```\nYeast feeds.\n```\nShall I go on?", "Yeast feeds."),
         ("Yeast feeds.\n\n# Query:\nWhat?", "Yeast feeds."),
         ("Yeast feeds on `sugar` # and more", "Yeast feeds on `sugar` # and more"),
@@ -202,6 +207,37 @@ def test_a_prompt_whose_beginning_would_be_cut_is_refused_before_anything_is_wri
 )
 def test_the_text_is_found_between_whatever_fences_there_are(response, text):
     assert extract_fenced(response) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "finished", "ended"),
+    [
+        ("It is a lake. It is wide. It is a lake. It is", False, "It is a lake. It is wide."),
+        ("It is a lake.\nIt is a lake.", True, "It is a lake."),
+        ("It is a lake. IT IS A LAKE.", None, "It is a lake."),
+        ("湖水是淡的。湖水是淡的。湖", False, "湖水是淡的。"),
+        ("It is a lake. It is a lake which", False, "It is a lake."),
+        ("It is a lake. It is wide", False, "It is a lake."),
+        ("It is a lake. It is wide", None, "It is a lake. It is wide"),
+        ("It is a lake. It is wide.", False, "It is a lake. It is wide."),
+        ("It is a lake which", False, "It is a lake which"),
+        (
+            "The U.S. is wide. The U.S. is old. See No. 1. See No. 2.",
+            True,
+            "The U.S. is wide. The U.S. is old. See No. 1. See No. 2.",
+        ),
+        ("\nA pH of 7.0 is neutral.\n\nWater has it.", True, "\nA pH of 7.0 is neutral.\n\nWater has it."),
+        ("", False, ""),
+    ],
+)
+def test_a_text_ends_before_it_repeats_itself_and_with_a_whole_sentence_where_it_was_cut(text, finished, ended):
+    assert end_text(text, finished) == ended
+
+
+def test_the_heading_below_which_a_text_is_written_does_not_ask_for_an_answer(questions):
+    doc = make_requests(questions, "explanation", 1).to_dicts()[0]
+    for write, head in ((write_explain_prompt, "# Explanation:"), (write_context_prompt, "# Background knowledge:")):
+        assert re.findall(r"^# .*:$", write(doc), re.MULTILINE) == ["# Query:", head] * 2
 
 
 @pytest.mark.parametrize(

@@ -5,42 +5,18 @@ import shutil
 
 import pytest
 import torch
+from adapters import IDS, SETTINGS, save_adapter
 from checked import CLOZE, refuse
 from conftest import BASE
 from lm_eval.models.huggingface import HFLM
 from pack import build, make_questions, write_questions
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from lm_eval_tasks.checking.adapter import check_adapter
 from lm_eval_tasks.contracts.errors import UserError
 
-IDS = torch.arange(10, 30)[None]
-SETTINGS = {
-    "attention": {"target_modules": ["q_proj"]},
-    "all linear": {"target_modules": "all-linear"},
-    "embeddings": {"target_modules": ["q_proj", "embed_tokens"]},
-    "head": {"target_modules": ["q_proj", "lm_head"]},
-    "head by pattern": {"target_modules": r".*\.(q_proj)|lm_head"},
-    "both": {"target_modules": ["embed_tokens", "lm_head"]},
-    "saved head": {"target_modules": ["q_proj"], "modules_to_save": ["lm_head"]},
-    "saved embeddings": {"target_modules": ["q_proj"], "modules_to_save": ["embed_tokens"]},
-    "some tokens": {"target_modules": ["q_proj"], "trainable_token_indices": [12, 13]},
-}
 KEPT = ("attention", "all linear", "embeddings")
-
-
-def save_adapter(folder, settings, base=BASE):
-    """An adapter of the miniature base whose weights are not zero; the logits of its model."""
-    torch.manual_seed(0)
-    model = get_peft_model(AutoModelForCausalLM.from_pretrained(base), LoraConfig(r=4, task_type="CAUSAL_LM", **settings))
-    with torch.no_grad():
-        for weight in model.parameters():
-            if weight.requires_grad:
-                weight += 0.02 * torch.randn_like(weight)
-    model.save_pretrained(folder)
-    with torch.no_grad():
-        return model.eval()(IDS).logits
 
 
 @pytest.mark.filterwarnings("ignore:.*(tie|embedding)")

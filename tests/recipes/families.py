@@ -4,7 +4,7 @@ import random
 from pathlib import Path
 
 from conftest import BASE
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from lm_eval_tasks.contracts.prompts import CHAT_TEMPLATE
@@ -56,14 +56,30 @@ def load_family(family: str, sentencepiece: Path) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def train_byte_level() -> PreTrainedTokenizerBase:
-    """A byte-level BPE of GPT-2's kind, trained on this project's own words."""
+# How Qwen and Llama 3 divide a text before its parts become tokens: newlines stay with the punctuation before them.
+JOINING = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+
+
+def train_joining() -> PreTrainedTokenizerBase:
+    """A byte-level BPE of Qwen's kind, which writes a full stop and the blank line after it as one token."""
+    ends = [".", ")", "%", "”", "?", "。", ");", " ", ";"]
+    divided = pre_tokenizers.Split(Regex(JOINING), "isolated")
+    whole = pre_tokenizers.Sequence([divided, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    tokenizer = train_byte_level(whole, [f"a leaf{end}\n\nIt is" for end in ends] * 99)
+    tokenizer.chat_template = CHAT_TEMPLATE.read_text()
+    return tokenizer
+
+
+def train_byte_level(
+    pre_tokenizer: pre_tokenizers.PreTokenizer | None = None, texts: list[str] | None = None
+) -> PreTrainedTokenizerBase:
+    """A byte-level BPE, of GPT-2's kind where nothing is said, trained on this project's own words and on `texts`."""
     raw = Tokenizer(models.BPE())
-    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    raw.pre_tokenizer = pre_tokenizer or pre_tokenizers.ByteLevel(add_prefix_space=False)
     raw.decoder = decoders.ByteLevel()
     text = [file.read_text() for file in sorted(CHAT_TEMPLATE.parents[1].rglob("*.py"))]
     text += [f"A chat between a user and an assistant. USER: Which? ASSISTANT: {letter}. It is." for letter in "ABCD"] * 99
-    text += ["Thank you:]"] * 99
+    text += ["Thank you:]"] * 99 + (texts or [])
     names = {"bos_token": "<s>", "eos_token": "</s>"}
     raw.train_from_iterator(
         text,

@@ -14,7 +14,7 @@ import polars as pl
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.logs.lines import parse_lines
 from lm_eval_tasks.contracts.logs.results import count_asked
-from lm_eval_tasks.contracts.prompts import ANSWER_HEAD, FENCE
+from lm_eval_tasks.contracts.prompts import EXPLANATION_HEAD, FENCE, KNOWLEDGE_HEAD
 from lm_eval_tasks.contracts.questions import QUESTION_SCHEMA, check_questions, check_rows, hash_questions, name_question
 from lm_eval_tasks.contracts.vocabulary import KEY
 
@@ -46,7 +46,11 @@ GENERATION_SCHEMA = pl.Schema(
     }
 )
 _OPENING = re.compile(rf"{FENCE}(?:[\w+-]*[ \t]*\n)?")  # the fence, and a language if it stands alone on the line
-_HEADS = re.compile(r"^# (Instruction|Query|Answer)\b.*", re.MULTILINE | re.DOTALL)
+_OWN_HEAD = re.compile(rf"(?:(?:# )?(?:{EXPLANATION_HEAD[2:]}|{KNOWLEDGE_HEAD[2:]})|# Answer:)\s*")
+_HEADS = re.compile(r"^# (Instruction|Query|Answer|Explanation|Background knowledge)\b.*", re.MULTILINE | re.DOTALL)
+_SENTENCE_BYTES = 12  # what is shorter may end in an abbreviation ("The U.S.")
+_STOPS = (".", "!", "?", "。", "！", "？")
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])\s*|\n+")
 
 
 def extract_fenced(response: str) -> str:
@@ -58,7 +62,9 @@ def extract_fenced(response: str) -> str:
     >>> extract_fenced("Yeast feeds on sugar.\\n```\\n\\n# Query:\\nanother question")
     'Yeast feeds on sugar.'
     """
-    response = response.strip().removeprefix(ANSWER_HEAD).lstrip()
+    response = response.strip()
+    if own := _OWN_HEAD.match(response):
+        response = response[own.end() :]
     before, fence, _ = response.partition(FENCE)
     if fence and (not before.strip() or before.rstrip().endswith(":")):
         before = response[_OPENING.search(response).end() :].partition(FENCE)[0]
@@ -69,6 +75,37 @@ def is_closed(response: str) -> bool:
     """Whether a response holds the fence that closes its text."""
     text = extract_fenced(response)
     return bool(text) and FENCE in response.split(text, 1)[1]
+
+
+def end_text(text: str, finished: bool | None = None) -> str:
+    """A text up to the first sentence that it has said before; where it was cut at the limit, up to its last whole sentence.
+
+    Small models say the same sentences over and over until the limit. A text without a whole sentence stays as it is.
+
+    Args:
+        text: what a model wrote, without fences.
+        finished: whether the model ended it itself; None where that is not known.
+
+    >>> end_text("Yeast feeds on sugar. It gives off gas. Yeast feeds on sugar. It gives off", finished=False)
+    'Yeast feeds on sugar. It gives off gas.'
+    """
+    said: set[str] = set()
+    begin = end = 0
+    for found in (*_SENTENCE_END.finditer(text), None):
+        stop = found.start() if found else len(text)
+        sentence = text[begin:stop].strip().casefold()
+        cut = finished is False and not found and not text.endswith(_STOPS)
+        if sentence in said or cut:
+            return text[:end].rstrip() or text
+        if len(sentence.encode()) >= _SENTENCE_BYTES:
+            said.add(sentence)
+        begin, end = found.end() if found else stop, stop
+    return text
+
+
+def repeats_itself(text: str) -> bool:
+    """Whether a text says a sentence that it has said before."""
+    return end_text(text) != text
 
 
 def read_requests(path: str | Path, kind: Kind) -> pl.DataFrame:
@@ -133,25 +170,29 @@ def read_generations(path: str | Path, kind: Kind | None = None, allow_missing: 
         UserError: nothing found, a line that is cut or of another task, texts of two kinds or models, a line that is missing,
             an empty text, two texts for one question.
     """
-    rows = [row for file in _find_files(Path(path)) for row in _read_texts(file, allow_missing)]
-    if not rows:
-        raise UserError(f"{path} holds no texts. Ask again.")
-    for name, noun in (("kind", "kinds"), ("model", "models")):
-        if len(values := sorted({str(row[name]) for row in rows})) > 1:
-            raise UserError(f"{path}: texts of {len(values)} {noun}, {values[0]!r} and {values[1]!r}. Name the log of one.")
-    if kind and rows[0]["kind"] != kind:
-        raise UserError(
-            f"{path} holds texts of the kind {rows[0]['kind']!r}, but here each is to be {kind!r}. Name such a log."
-        )
-    table = pl.DataFrame(rows, schema=GENERATION_SCHEMA)
-    if (twice := table.filter(pl.struct(*KEY, "response").is_duplicated())).height:
-        raise UserError(f"{path}: {_name_first(twice)} has more than one text. Name one log, or remove the older one.")
+    found, table = read_all(path, allow_missing)
+    if kind and found != kind:
+        raise UserError(f"{path} holds texts of the kind {found!r}, but here each is to be {kind!r}. Name such a log.")
     if (empty := table.filter(pl.col("text") == "")).height and not allow_missing:
         raise UserError(
             f"{path}: {empty.height} of {table.height} texts are empty; the first is that of {_name_first(empty)}. Ask for "
             "these again (another --seed), or allow that they are missing."
         )
     return table.filter(pl.col("text") != "")
+
+
+def read_all(path: str | Path, allow_missing: bool = False) -> tuple[Kind, pl.DataFrame]:
+    """The kind of the texts that one model wrote, and all of them, empty ones too (see `read_generations`)."""
+    rows = [row for file in _find_files(Path(path)) for row in _read_texts(file, allow_missing)]
+    if not rows:
+        raise UserError(f"{path} holds no texts. Ask again.")
+    for name, noun in (("kind", "kinds"), ("model", "models")):
+        if len(values := sorted({str(row[name]) for row in rows})) > 1:
+            raise UserError(f"{path}: texts of {len(values)} {noun}, {values[0]!r} and {values[1]!r}. Name the log of one.")
+    table = pl.DataFrame(rows, schema=GENERATION_SCHEMA)
+    if (twice := table.filter(pl.struct(*KEY, "response").is_duplicated())).height:
+        raise UserError(f"{path}: {_name_first(twice)} has more than one text. Name one log, or remove the older one.")
+    return rows[0]["kind"], table
 
 
 def _find_files(path: Path) -> list[Path]:

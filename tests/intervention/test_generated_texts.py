@@ -38,7 +38,7 @@ def place(questions: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     ask = (sys.executable, "-m", "lm_eval_tasks", "run")
     model = ("--model", "hf-prefix", "--model_args", f"pretrained={BASE}", "--device", "cpu", "--batch_size", "32")
     run(*ask, *model, *asked)
-    inputs = ("--questions", folder / "few", "--probes", folder / "probe", "--domain", "herbs")
+    inputs = ("--questions", folder / "few", "--probes", folder / "probe", "--domain", "herbs", "--score", "sum")
     run(*INTERVENTION, "requests", "explain", *inputs, "--output", folder / "explain.parquet")
     run(*INTERVENTION, "requests", "context", *inputs, "--output", folder / "context.parquet")
     model = ("--model", "hf", "--model_args", f"pretrained={BASE}", "--device", "cpu", "--batch_size", "32")
@@ -55,7 +55,7 @@ def place(questions: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_models_own_texts_become_instruction_sets(place: Path) -> None:
-    inputs = ("--questions", place / "few", "--probes", place / "probe", "--domain", "herbs")
+    inputs = ("--questions", place / "few", "--probes", place / "probe", "--domain", "herbs", "--score", "sum")
     told = run(
         *INTERVENTION, "build", *inputs, "--conditions", "incompatible,self_aligning,contextualized", "--explanations", "paper",
         "--explanations", place / "explain", "--contexts", place / "context", "--context-probes", place / "moved",
@@ -82,7 +82,7 @@ def test_the_models_own_texts_become_instruction_sets(place: Path) -> None:
 
 def test_contexts_cannot_pass_for_explanations(place: Path) -> None:
     done = run_command(
-        *INTERVENTION, "build", "--questions", place / "few", "--probes", place / "probe", "--domain", "herbs",
+        *INTERVENTION, "build", "--questions", place / "few", "--probes", place / "probe", "--domain", "herbs", "--score", "sum",
         "--conditions", "self_aligning", "--explanations", place / "context", "--output", place / "never",
     )  # fmt: skip
     assert done.returncode == 2

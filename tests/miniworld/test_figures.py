@@ -30,7 +30,9 @@ def test_the_shipped_base_meets_every_requirement_and_its_card_says_the_same(que
         "--apply_chat_template",
     )  # fmt: skip
     assert asked.returncode == 0, asked.stderr
-    table = run_command(*RUN, "table", tmp_path / "probe", tmp_path / "chat", "--output", tmp_path / "figures.parquet")
+    table = run_command(
+        *RUN, "table", tmp_path / "probe", tmp_path / "chat", "--score", "sum", "--output", tmp_path / "figures.parquet"
+    )
     assert table.returncode == 0, table.stderr
     done = run_command(sys.executable, "-m", "recipes.miniworld.check", tmp_path / "figures.parquet")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -16,7 +16,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.samplers import FirstNSampler
 from transformers import PreTrainedTokenizerBase
 
-from lm_eval_tasks.checking.beginning import begins_with_bos
+from lm_eval_tasks.checking.beginning import find_asked
 from lm_eval_tasks.checking.checked import CheckedTask
 from lm_eval_tasks.checking.keys import check_typos
 from lm_eval_tasks.checking.protocol import Group
@@ -76,7 +76,7 @@ class QuestionTask(CheckedTask):
                 raise UserError(
                     f"{self.config.task} has the {name} {value!r}, not {given[name]!r}. Leave it out of --metadata."
                 )
-        self.dataset = self.config.custom_dataset(**given | fixed | {"begins": begins_with_bos(given)})
+        self.dataset = self.config.custom_dataset(**given | fixed | {"begins": find_asked(given)})
 
     # --- demonstrations
 

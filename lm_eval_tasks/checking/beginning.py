@@ -11,21 +11,19 @@ from transformers import PreTrainedTokenizerBase
 
 from lm_eval_tasks.checking.protocol import Checkable
 from lm_eval_tasks.checking.tokenizer import load_tokenizer
+from lm_eval_tasks.contracts.bases import begins_with_bos
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.manifest import read_manifest
 
 
-def begins_with_bos(arguments: Mapping[str, Any]) -> bool | None:
+def find_asked(arguments: Mapping[str, Any]) -> bool | None:
     """Whether the prompts of a run begin with the token; None where no tokenizer can be read that tells it.
 
     Args:
         arguments: the model's, from `--model_args`: `add_bos_token`, else what the tokenizer does by itself.
     """
     tokenizer = load_tokenizer(arguments)
-    if tokenizer is None or tokenizer.bos_token_id is None:
-        return None if tokenizer is None else False
-    given = arguments.get("add_bos_token")
-    return tokenizer("A")["input_ids"][:1] == [tokenizer.bos_token_id] if given is None else bool(given)
+    return None if tokenizer is None else begins_with_bos(tokenizer, arguments.get("add_bos_token"))
 
 
 def find_trained(arguments: Mapping[str, Any]) -> bool | None:
@@ -47,7 +45,7 @@ def check_beginning(task: Checkable, tokenizer: PreTrainedTokenizerBase) -> None
     metadata = task.config.metadata
     chat = metadata["prompt"] == "chat"
     wanted = find_trained(metadata) if chat else metadata.get("bos")
-    if wanted is None or tokenizer.bos_token_id is None or begins_with_bos(metadata) == wanted:
+    if wanted is None or tokenizer.bos_token_id is None or find_asked(metadata) == wanted:
         return
     reason = "the model was trained" if chat else "the paper did"
     raise UserError(

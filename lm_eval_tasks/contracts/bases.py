@@ -1,4 +1,4 @@
-"""What can be said of a base model before it is loaded: weights in a GGUF file, tokens for which it has no row."""
+"""What can be said of a base model before it is loaded: weights in a GGUF file, tokens without a row, how its texts begin."""
 
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,19 @@ def find_gguf(name: str) -> Path | None:
 def _is_gguf(file: Path) -> bool:
     with file.open("rb") as content:
         return content.read(len(_GGUF)) == _GGUF
+
+
+def begins_with_bos(tokenizer: Any, add_bos_token: bool | None = None) -> bool:
+    """Whether texts begin with the beginning-of-sequence token, in training and in asking alike.
+
+    Args:
+        tokenizer: of transformers.
+        add_bos_token: what is asked for; where nothing is, the tokenizer's own habit. False where it has no such token.
+    """
+    bos = tokenizer.bos_token_id
+    if bos is None or add_bos_token is not None:
+        return bos is not None and bool(add_bos_token)
+    return tokenizer("A")["input_ids"][:1] == [bos]
 
 
 def find_rowless(tokenizer: Any, rows: int) -> dict[str, int]:

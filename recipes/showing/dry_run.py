@@ -18,6 +18,7 @@ from recipes.memory import ENGINES, estimate_memory, find_config, measure_model,
 from recipes.showing.display import print_sections, show_line
 from recipes.training.arguments import RecipeArguments
 from recipes.training.bases import tell_replaced
+from recipes.training.engines import is_launched_on_cpu, tell_cpu
 from recipes.training.fitting import tell_until
 from recipes.training.rows import describe_rows, read_rows
 from recipes.training.tokens import IGNORED, load_tokenizer, prepare_rows
@@ -129,7 +130,9 @@ def name_engine(training: SFTConfig) -> str:
     if plugin := training.deepspeed_plugin:
         return f"zero{plugin.zero_stage}" + ("_offload" if plugin.offload_param_device not in (None, "none") else "")
     if training.world_size == 1:
-        # A recipe with bf16 is one for a GPU, also where it is looked at without one.
+        if is_launched_on_cpu():
+            return "cpu_bf16" if training.bf16 else "cpu"
+        # Looked at without a launch, a recipe with bf16 is one for a GPU.
         return "cpu" if training.device.type == "cpu" and not training.bf16 else "single_gpu"
     return "fsdp2" if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true" else "ddp"
 
@@ -184,17 +187,17 @@ def _print_memory(console: Console, training: SFTConfig, model: ModelConfig, lon
         return f"{show_gib(found.total)} = {show_estimate(found)}" if found else "does not share out a base of 4 bits"
 
     for engine in ENGINES:
-        here = engine == chosen or (chosen == "cpu" and engine == "single_gpu")
+        here = engine == chosen or (chosen.startswith("cpu") and engine == "single_gpu")
         alone = engine == "single_gpu"
         table.add_row(
             chosen if here else engine,
             show(engine, local, machines) if here else "",
-            "" if chosen == "cpu" and alone and training.use_cpu else show(engine, 1 if alone else GPUS, 1),
+            "" if chosen.startswith("cpu") and alone and training.use_cpu else show(engine, 1 if alone else GPUS, 1),
             style="bold" if here else "",
         )
     console.print(table, "python -m recipes.memory --help says how it is estimated.")
-    if training.bf16 and not torch.cuda.is_available():
-        console.print("No GPU here: a recipe with bf16 trains on one. recipes/miniworld trains on a CPU.")
+    if training.bf16 and not torch.cuda.is_available() and not is_launched_on_cpu():
+        console.print(f"No GPU here: a recipe with bf16 trains on one. {tell_cpu()}.")
     console.print("")
 
 

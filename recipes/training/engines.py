@@ -37,7 +37,7 @@ def explain_parse_error(text: str) -> str:
     if "bf16/gpu" in text:
         return (
             "bf16 is true, as the recipe or TRL's default says, and no GPU here computes in bfloat16. "
-            f"{_tell_cpu()}, and on an older GPU with --bf16 false --fp16."
+            f"{tell_cpu()}, and on an older GPU with --bf16 false --fp16."
         )
     return " ".join(text.split())
 
@@ -53,7 +53,7 @@ def computes_bf16() -> bool:
     return any(found.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
-def _tell_cpu() -> str:
+def tell_cpu() -> str:
     """How a recipe with bf16 trains on this processor."""
     if computes_bf16():
         return f"This recipe trains on this CPU with accelerate launch --config_file {IN_BF16}"

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from accelerate import PartialState
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from lm_eval_tasks.contracts.bases import begins_with_bos
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.prompts import CHAT_ENDING
 
@@ -58,11 +59,9 @@ def begins(tokenizer: PreTrainedTokenizerBase, add_bos_token: bool | None = None
     Raises:
         UserError: the token is asked for, and the tokenizer has none.
     """
-    if tokenizer.bos_token_id is None:
-        if add_bos_token:
-            raise UserError(f"--add_bos_token true: the tokenizer {tokenizer.name_or_path} has no such token. Leave it out.")
-        return False
-    return tokenizer("A")["input_ids"][:1] == [tokenizer.bos_token_id] if add_bos_token is None else add_bos_token
+    if add_bos_token and tokenizer.bos_token_id is None:
+        raise UserError(f"--add_bos_token true: the tokenizer {tokenizer.name_or_path} has no such token. Leave it out.")
+    return begins_with_bos(tokenizer, add_bos_token)
 
 
 def find_answer(row: Mapping[str, Any]) -> str:

@@ -82,7 +82,8 @@ def test_the_models_own_texts_become_instruction_sets(place: Path) -> None:
 
 def test_contexts_cannot_pass_for_explanations(place: Path) -> None:
     done = run_command(
-        *INTERVENTION, "build", "--questions", place / "few", "--probes", place / "probe", "--domain", "herbs", "--score", "sum",
+        *INTERVENTION, "build", "--questions", place / "few", "--probes", place / "probe", "--domain", "herbs",
+        "--score", "sum",
         "--conditions", "self_aligning", "--explanations", place / "context", "--output", place / "never",
     )  # fmt: skip
     assert done.returncode == 2

@@ -1,29 +1,20 @@
-"""Each thing that the audit finds, in questions written for it and in the paper's data, and what a cleaned copy drops."""
+"""Each thing that the audit finds, in questions written for it."""
 
-import gzip
-import json
-import sys
 from pathlib import Path
 
 import polars as pl
 import pytest
-from conftest import run_command
-from made_up import write_jsonl, write_set
+from audits import CLEAN, LONG, count, drop, make, mark
+from made_up import write_set
 from scipy.stats import binomtest, chisquare
 
 from intervention.auditing.audit import audit_questions, read_sets
 from intervention.auditing.cleaning import (
-    CONTRADICTS,
     DIFFERENT,
     DUPLICATE,
-    HELD_OUT,
     NEARLY_HELD_OUT,
     REPEATED,
-    SHOTS,
-    SHOWN,
     clean_questions,
-    describe_shown,
-    write_clean,
 )
 from intervention.auditing.duplicates import find_near_pairs
 from intervention.auditing.findings import (
@@ -35,40 +26,6 @@ from intervention.auditing.findings import (
     list_totals,
 )
 from intervention.sources.normalising import normalise_choices, normalise_texts
-from intervention.sources.published import read_published
-from lm_eval_tasks.contracts.errors import UserError
-from lm_eval_tasks.contracts.questions import read_questions
-
-REFERENCE = (Path(__file__).parents[2] / "../shared/reference").resolve()
-needs_reference = pytest.mark.skipif(not REFERENCE.is_dir(), reason=f"the paper's data is not at {REFERENCE}")
-
-
-def make(id: str, question: str, choices: str = "sage ivy elder nettle", answer: int = 0, **more: object) -> dict:  # noqa: A002
-    row = {"id": id, "source": "made_up", "domain": "herbs", "split": "train", "question": question}
-    return row | {"choices": choices.split(), "answer": answer} | more
-
-
-# Nothing is wrong with these.
-CLEAN = [
-    make("c1", "Which of these heals a sore throat when it is drunk as a tea?", explanation="Option A is correct."),
-    make("c2", "What climbs the walls of old houses and stays green in winter?", answer=1, split="dev"),
-    make("c3", "Whose berries are cooked into a dark syrup at the end of summer?", answer=2, split="test"),
-    make("c4", "Leaves of what burn the skin of those who walk through it barefoot?", answer=3, explanation="They sting."),
-]
-LONG = "From the bark of which tree, growing beside rivers, was a remedy for fever and headache made long ago?"
-
-
-def mark(*rows: dict, tmp_path: Path, **options: float) -> pl.DataFrame:
-    return audit_questions(read_sets([write_set(tmp_path / "set", [*CLEAN, *rows])]), **options)
-
-
-def count(marked: pl.DataFrame, finding: str) -> list[tuple]:
-    found = list_findings(marked).filter(finding=finding, domain="herbs")
-    return found.filter(pl.col("n") > 0).select("split", "n", "of", "example").rows()
-
-
-def drop(marked: pl.DataFrame) -> list[tuple]:
-    return clean_questions(marked)[1].select("id", "dropped", "why", "like").rows()
 
 
 def test_nothing_is_found_where_nothing_is_wrong(tmp_path: Path) -> None:
@@ -146,52 +103,6 @@ def test_near_duplicates_are_found_and_only_reported(tmp_path: Path) -> None:
                  "nearly repeated questions") == []  # fmt: skip
 
 
-@pytest.mark.parametrize("split", ["dev", "test"])
-def test_train_questions_that_are_held_out_are_found_and_go(tmp_path: Path, split: str) -> None:
-    marked = mark(make("o1", "What heals?"), make("o2", "what heals", split=split, answer=1), tmp_path=tmp_path)
-    assert count(marked, f"train questions that are in {split}") == [("all", 1, 3, "made_up/herbs/o1")]
-    assert drop(marked) == [("o1", "question", HELD_OUT, "made_up/herbs/o2")]
-    other = mark(make("o1", "What heals?", split="dev"), make("o2", "What heals?", split="test"), tmp_path=tmp_path)
-    assert count(other, "dev questions that are in test") == [("all", 1, 2, "made_up/herbs/o1")]
-    assert drop(other) == []
-
-
-@pytest.mark.parametrize(("spare", "gone"), [(0, 0), (1, 1), (9, 2)])
-def test_dev_questions_that_are_asked_leave_dev_as_far_as_enough_are_left(tmp_path: Path, spare: int, gone: int) -> None:
-    """The test question stays, and so does what is asked under the same text with other choices."""
-    own = [make(f"v{i}", f"What is the {i}th to heal?", split="dev") for i in range(SHOTS + spare - 3)]  # CLEAN has one more
-    asked = [make("a1", "What heals?", split="dev"), make("a2", "What stings?", split="dev")]
-    test = [make("t1", "what heals", answer=1, split="test"), make("t2", "What stings?", "nettle sage ivy oak", split="test")]
-    test += [make("t3", "What stings?", "ivy nettle sage elder", split="test")]
-    rows = [*own[:2], *asked, *own[2:], *test, make("o1", "What heals?")]
-    marked = mark(*rows, tmp_path=tmp_path)
-    left, dropped = clean_questions(marked)
-    found = dropped.filter(why=SHOWN).select("id", "split", "like").rows()
-    assert found == [("a1", "dev", "made_up/herbs/t1"), ("a2", "dev", "made_up/herbs/t3")][:gone]
-    assert dropped.filter(why=HELD_OUT).select("id", "like").rows() == [("o1", "made_up/herbs/t1")]
-    names = [row["id"] for row in [CLEAN[1], *rows] if row["split"] == "dev"]
-    assert left.filter(split="dev")["id"].to_list() == [name for name in names if name not in [row[0] for row in found]]
-    assert left.filter(split="test").height == 4
-    assert left.filter(split="dev").height >= SHOTS
-    told = [
-        f"{gone} dev question(s) asked in test too left dev: made_up/herbs/a1{', made_up/herbs/a2' * (gone > 1)}.",
-        f"{2 - gone} dev question(s) asked in test too stay, because fewer than {SHOTS} dev questions of their domain would be "
-        f"left: {'made_up/herbs/a1, ' * (gone < 1)}made_up/herbs/a2.",
-    ]
-    assert describe_shown(marked) == [line for line, n in zip(told, (gone, 2 - gone)) if n]
-
-
-def test_train_questions_nearly_held_out_go_where_the_answer_is_the_same(tmp_path: Path) -> None:
-    near = LONG.replace("long ago", "once")
-    finding = "train questions nearly in test or dev, with the same answer"
-    same = mark(make("n1", LONG), make("n2", near, "ivy oak sage elm", 2, split="test"), tmp_path=tmp_path)
-    assert count(same, finding) == [("train", 1, 3, "made_up/herbs/n1")]
-    assert drop(same) == [("n1", "question", NEARLY_HELD_OUT, "made_up/herbs/n2")]
-    other = mark(make("n1", LONG), make("n2", near, answer=1, split="test"), tmp_path=tmp_path)
-    assert count(other, finding) == []
-    assert drop(other) == []
-
-
 def test_repeated_choices_go(tmp_path: Path) -> None:
     marked = mark(make("r1", "Which?", "sage ivy Sage. oak"), make("r2", "What?", "sage ivy IVY oak"), tmp_path=tmp_path)
     assert count(marked, "repeated choices") == [("train", 2, 4, "made_up/herbs/r1")]
@@ -219,23 +130,6 @@ def test_chinese_answers_in_the_question(tmp_path: Path) -> None:
     assert count(marked, "answers in the question") == [("train", 1, 3, "made_up/herbs/g1")]
 
 
-def test_explanations_of_another_choice_go_and_their_questions_stay(tmp_path: Path) -> None:
-    rows = [
-        make("x1", "Which one?", explanation="The answer is B. So it is."),
-        make("x2", "Which two?", explanation="The answer is ivy."),
-        make("x3", "Which three?", explanation="Option B is wrong."),
-        make("x4", "Which four?", explanation="The answer is B.", split="test"),
-    ]
-    marked = mark(*rows, tmp_path=tmp_path)
-    other = "made_up/herbs/x1"
-    assert count(marked, "explanations of another choice") == [("train", 2, 3, other), ("test", 1, 1, "made_up/herbs/x4")]
-    assert count(marked, "explanations of another letter")[0] == ("train", 1, 2, other)
-    left, _ = clean_questions(marked)
-    assert drop(marked) == [(name, "explanation", CONTRADICTS, None) for name in ("x1", "x2")]
-    told = dict(left.select("id", "explanation").iter_rows())
-    assert (told["x1"], told["x2"], told["x3"], told["x4"]) == (None, None, "Option B is wrong.", "The answer is B.")
-
-
 def test_domains_are_apart_and_questions_of_several_are_reported(tmp_path: Path) -> None:
     rows = [make("s1", "What heals?"), make("s1", "What heals?", answer=1, domain="roots")]
     marked = mark(*rows, tmp_path=tmp_path)
@@ -258,27 +152,6 @@ def test_shares_have_wilson_intervals_and_letters_are_tested(tmp_path: Path) -> 
     assert balance_letters(mixed)["chi_squared"][0] == pytest.approx(test.statistic)
 
 
-def test_several_sets_are_audited_together_and_one_id_in_two_is_an_error_of_the_copy(tmp_path: Path) -> None:
-    train = write_set(tmp_path / "train", [make("a", "What heals?"), make("b", "What stings?")])
-    test = write_set(tmp_path / "test", [make("t", "What heals?", split="test")])
-    marked = audit_questions(read_sets([train, test]))
-    assert count(marked, "train questions that are in test") == [("all", 1, 2, "made_up/herbs/a")]
-    write_clean(marked, [train, test], tmp_path / "out", 0.8, 0)
-    left = read_questions(tmp_path / "out").select("id", "split").rows()
-    assert sorted(left) == [("b", "train"), ("t", "test")]
-    both = [train, write_set(tmp_path / "more", [make("b", "What else stings?")])]
-    with pytest.raises(UserError, match="id 'b' occurs more than once"):
-        write_clean(audit_questions(read_sets(both)), both, tmp_path / "never", 0.8, 0)
-    bad = write_set(tmp_path / "bad", [make("a", "What?", "ivy ivy sage elm")])
-    with pytest.raises(UserError, match="no question is left"):
-        write_clean(audit_questions(read_sets([bad])), [bad], tmp_path / "never", 0.8, 0)
-    with pytest.raises(UserError, match="no question set is named"):
-        read_sets([])
-    with pytest.raises(UserError, match="--similarity 0 is not above 0"):
-        audit_questions(read_sets([train]), similarity=0)
-    assert not (tmp_path / "never").exists()
-
-
 def test_texts_are_compared_without_what_does_not_matter() -> None:
     texts = pl.DataFrame({"t": ["Ａ  b_c?", "a b c", "…", "x<y + 1", "x y 1"]})
     assert texts.select(normalise_texts(pl.col("t")))["t"].to_list() == ["a b c", "a b c", "...", "x<y + 1", "x y 1"]
@@ -298,41 +171,6 @@ def test_near_pairs_equal_those_that_are_counted_one_by_one() -> None:
     assert found.height > 20
     assert found.equals(find_near_pairs(pl.Series(texts), 0.8))
     assert find_near_pairs(pl.Series(["alone"])).is_empty()
-
-
-def test_the_command_prints_writes_json_and_a_copy_that_is_clean(tmp_path: Path) -> None:
-    rows = [*CLEAN, make("r1", "Which | one?", "sage ivy sage oak"), make("x1", "Which two?", explanation="The answer is B.")]
-    folder = write_set(tmp_path / "set", rows)
-    words = (sys.executable, "-m", "intervention", "audit", folder)
-    done = run_command(*words, "--json", tmp_path / "a.json", "--fix", tmp_path / "clean")
-    assert done.returncode == 0, done.stderr
-    assert "repeated choices" in done.stdout
-    assert "33.33%" not in done.stdout.splitlines()[0]
-    report = json.loads((tmp_path / "a.json").read_text())
-    repeated = [row for row in report["findings"] if row["finding"] == "repeated choices" and row["split"] == "train"]
-    assert [(row["n"], row["of"], row["example"]) for row in repeated] == [(1, 4, "made_up/herbs/r1")]
-    assert {(row["finding"], row["id"]) for row in report["questions"]} >= {("repeated choices", "r1")}
-    lines = [json.loads(line) for line in (tmp_path / "clean" / "dropped.jsonl").read_text().splitlines()]
-    assert [(line["id"], line["dropped"], line["why"]) for line in lines] == [
-        ("r1", "question", REPEATED),
-        ("x1", "explanation", CONTRADICTS),
-    ]
-    manifest = json.loads((tmp_path / "clean" / "manifest.json").read_text())
-    assert (manifest["stage"], manifest["config"]["terms"][0]["source"]) == ("questions", "made_up")
-    again = audit_questions(read_sets([tmp_path / "clean"]))
-    assert list_findings(again)["n"].sum() == 0
-    run_command(*words, "--json", tmp_path / "b.json", "--fix", tmp_path / "clean2")
-    assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
-    for name in ("herbs/train.parquet", "dropped.jsonl", "README.md"):
-        assert (tmp_path / "clean" / name).read_bytes() == (tmp_path / "clean2" / name).read_bytes()
-    wrong = run_command(sys.executable, "-m", "intervention", "audit", tmp_path / "nowhere")
-    assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1)
-    assert "is not a data set folder" in wrong.stderr
-
-
-def read_lines(name: str) -> list[dict]:
-    with gzip.open(REFERENCE / name, "rt") as stream:
-        return [json.loads(line) for line in stream]
 
 
 def test_totals_come_first_and_what_was_not_found_is_a_line(tmp_path: Path) -> None:
@@ -358,68 +196,4 @@ def test_totals_come_first_and_what_was_not_found_is_a_line(tmp_path: Path) -> N
     assert [line.split("|")[1].strip() for line in shown[2:5]] == ["all"] * 3
     assert (
         shown[-1] == "The letters of gold are not equally frequent in 0 of 120 splits of domains (p < 0.05 after Bonferroni)."
-    )
-
-
-def audit_bank(name: str) -> pl.DataFrame:
-    table, _ = read_published(name, str(REFERENCE / "banks" / name))
-    return audit_questions(table.with_columns(set=pl.lit(name)))
-
-
-@needs_reference
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "stems", "same_choices", "contradictory", "dropped"),
-    [
-        # Of MMLU's 38 texts with different answers two are of questions with the same choices, of which one contradicts itself.
-        ("mmlu", 38, 2, 1, {REPEATED: 3, DUPLICATE: 2, HELD_OUT: 29, NEARLY_HELD_OUT: 8, SHOWN: 5}),
-        ("cmmlu", 69, 5, 5, {}),
-        ("ceval", 5, 1, 1, {}),
-    ],
-)
-def test_real_banks_have_few_contradictory_questions_and_lose_none_for_a_stem(
-    name: str, stems: int, same_choices: int, contradictory: int, dropped: dict[str, int]
-) -> None:
-    marked = audit_bank(name)
-    texts = marked.group_by("domain", "text").agg(pl.col("says").n_unique(), pl.col("repeats").any())
-    several = texts.filter(pl.col("says") > 1)
-    assert (several.height, int(several["repeats"].sum())) == (stems, same_choices)
-    found = dict(list_totals(list_findings(marked)).filter(split="all").select("finding", "n").iter_rows())
-    assert found["repeated questions with different answers"] == contradictory
-    gone = clean_questions(marked)[1]
-    assert dict(gone.group_by("why").len().iter_rows()) == dropped
-    stays = marked.filter(~pl.col("repeats"), ~pl.col("nearly_held_out"), ~pl.col("repeated"))
-    assert gone.join(stays, on=["source", "domain", "id"], how="semi").is_empty()
-    if name == "mmlu":
-        history = list_findings(marked).filter(domain="history", split="all")
-        counts = dict(history.select("finding", "n").iter_rows())
-        assert (counts["shared passages"], counts["nearly repeated questions"]) == (633, 26)
-
-
-@needs_reference
-def test_every_known_flaw_of_the_papers_engineering_questions_is_found(tmp_path: Path) -> None:
-    """In the paper's split 14 train rows repeat a choice, and 7 texts are asked twice, 3 of them with the same choices."""
-    rows, raw = [], read_lines("xiezhi_raw/engineering.jsonl.gz")
-    for part in read_lines("xiezhi_raw/engineering_split_ids.jsonl.gz"):
-        for number in part["ids"]:
-            choices = raw[number]["options"].split("\n")
-            row = make(str(number), raw[number]["question"], split=part["split"], answer=choices.index(raw[number]["answer"]))
-            rows.append(row | {"choices": choices})
-    folder = tmp_path / "set"
-    write_jsonl(tmp_path / "set.jsonl", rows)
-    write_set(folder, rows)
-    marked = audit_questions(read_sets([folder]))
-    found = {(row["finding"], row["split"]): row["n"] for row in list_findings(marked).iter_rows(named=True)}
-    assert (found["repeated questions", "all"], found["shared stems", "all"]) == (3, 5)  # one text is both
-    assert found["repeated questions with different answers", "all"] == 0
-    assert found["train questions nearly in test or dev, with the same answer", "train"] == 1
-    assert (found["repeated choices", "train"], found["repeated choices", "test"]) == (14, 2)
-    left, dropped = clean_questions(marked)
-    counts = dict(dropped.group_by("why").len().iter_rows())
-    assert counts == {NEARLY_HELD_OUT: 1, DUPLICATE: 3, REPEATED: 14}
-    assert left.filter(split="test").height == 250
-    assert (
-        list_findings(audit_questions(left)).filter(split="train")["n"].sum()
-        == list_findings(marked).filter(finding="answers in the question", split="train")["n"].sum()
-        - dropped.join(marked.filter("given_away"), on="id", how="semi").height
     )

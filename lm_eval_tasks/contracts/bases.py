@@ -1,9 +1,13 @@
-"""What can be said of a base model before it is loaded: weights in a GGUF file, tokens without a row, how its texts begin."""
+"""What can be said of a base model before it is loaded: weights in a GGUF file, tokens without a row, how its texts begin,
+and whether a processor is fast in its arithmetic.
+"""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 _GGUF = b"GGUF"  # how such a file begins
+_BF16 = ("avx512_bf16", "amx_bf16", "bf16")  # what a processor has that multiplies matrices in bfloat16 by itself
 
 
 def find_gguf(name: str) -> Path | None:
@@ -41,6 +45,17 @@ def begins_with_bos(tokenizer: Any, add_bos_token: bool | None = None) -> bool:
     if bos is None or add_bos_token is not None:
         return bos is not None and bool(add_bos_token)
     return tokenizer("A")["input_ids"][:1] == [bos]
+
+
+def computes_bf16(capabilities: Mapping[str, Any]) -> bool:
+    """Whether a processor multiplies matrices in bfloat16 by itself, so that it is faster so than in fp32.
+
+    `capabilities`: those that `torch.cpu.get_capabilities()` tells.
+
+    >>> computes_bf16({"avx2": True, "avx512_bf16": False}), computes_bf16({"amx_bf16": True})
+    (False, True)
+    """
+    return any(capabilities.get(name) for name in _BF16)
 
 
 def find_rowless(tokenizer: Any, rows: int) -> dict[str, int]:

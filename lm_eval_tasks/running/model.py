@@ -13,11 +13,10 @@ from transformers import AutoConfig, PreTrainedConfig
 from transformers.quantizers import AutoHfQuantizer
 
 from lm_eval_tasks.checking.tokenizer import list_options
-from lm_eval_tasks.contracts.bases import find_gguf
+from lm_eval_tasks.contracts.bases import computes_bf16, find_gguf
 from lm_eval_tasks.contracts.errors import UserError
 
 OWN_FILES = ("hf", "hf-auto", "huggingface", "hf-prefix")  # models that transformers loads
-BF16 = ("avx512_bf16", "amx_bf16", "bf16")  # what a processor has that multiplies matrices in bfloat16 by itself
 
 logger = logging.getLogger(__name__)
 
@@ -112,17 +111,11 @@ def tell_bf16(pretrained: str, arguments: Mapping[str, Any], config: PreTrainedC
         dtype = config.get_text_config().dtype
     gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
     on_cpu = device.startswith("cpu") if device else not gpu
-    if str(dtype).rpartition(".")[2] == "bfloat16" and on_cpu and not computes_bf16():
+    if str(dtype).rpartition(".")[2] == "bfloat16" and on_cpu and not computes_bf16(torch.cpu.get_capabilities()):
         logger.warning(
             "%s is asked in bfloat16, and this processor has neither AVX512-BF16 nor AMX: slower than in fp32. Where memory "
             "allows, add dtype=float32 to --model_args, before and after alike.", pretrained,
         )  # fmt: skip
-
-
-def computes_bf16() -> bool:
-    """Whether this processor multiplies matrices in bfloat16 by itself."""
-    found = torch.cpu.get_capabilities()
-    return any(found.get(name) for name in BF16)
 
 
 def _shorten(error: Exception) -> str:

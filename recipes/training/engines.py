@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from trl import ModelConfig, SFTConfig
 
+from lm_eval_tasks.contracts.bases import computes_bf16
 from lm_eval_tasks.contracts.errors import UserError
 from recipes.training.bases import check_base, read_settings
 
@@ -47,15 +48,9 @@ def is_launched_on_cpu() -> bool:
     return os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true")
 
 
-def computes_bf16() -> bool:
-    """Whether this processor multiplies matrices in bfloat16 by itself, so that it is faster so than in fp32."""
-    found = torch.cpu.get_capabilities()
-    return any(found.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
-
-
 def tell_cpu() -> str:
     """How a recipe with bf16 trains on this processor."""
-    if computes_bf16():
+    if computes_bf16(torch.cpu.get_capabilities()):
         return f"This recipe trains on this CPU with accelerate launch --config_file {IN_BF16}"
     return f"{HERE}; this recipe trains on a CPU with --use_cpu --bf16 false, slowly"
 
@@ -162,7 +157,7 @@ def _check_device(training: SFTConfig, model: ModelConfig) -> list[str]:
             "FSDP needs GPUs: on a CPU accelerate runs DDP instead. recipes/accelerate/zero3.yaml with use_cpu: true "
             "shares out weights among CPU processes."
         )
-    if training.bf16 and is_launched_on_cpu() and not computes_bf16():
+    if training.bf16 and is_launched_on_cpu() and not computes_bf16(torch.cpu.get_capabilities()):
         problems.append(
             "bf16 is true, and this processor has neither AVX512-BF16 nor AMX, without which it is slower than fp32. Launch "
             "with recipes/accelerate/cpu.yaml and --bf16 false."

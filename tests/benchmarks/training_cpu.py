@@ -12,7 +12,7 @@ from training_sides import Measured, make_tokenizer, run_side
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from trl import ModelConfig, get_peft_config
 
-from recipes.training.engines import computes_bf16
+from lm_eval_tasks.contracts.bases import computes_bf16
 from recipes.training.tokens import IGNORED
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -55,7 +55,7 @@ def compare_precisions(
     made = make_rows(config.vocab_size, rows)
     tokenizer = make_tokenizer([], 300)
     print(f"## LoRA of the shape of {shape}, {rows} rows of {PROMPT} + {RESPONSE} tokens, micro-batches of {batch}\n")
-    if not computes_bf16():
+    if not computes_bf16(torch.cpu.get_capabilities()):
         print("This processor has neither AVX512-BF16 nor AMX: bf16 is slow on it.\n")
     found: dict[tuple[str, str], Measured] = {}
     for precision in precisions:

@@ -13,9 +13,10 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from trl import ModelConfig, SFTConfig
 
+from lm_eval_tasks.contracts.bases import computes_bf16
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.manifest import read_manifest
-from recipes.training.engines import check_engine, computes_bf16, confirm_engine, explain_parse_error, plan_engine, write_engine
+from recipes.training.engines import check_engine, confirm_engine, explain_parse_error, plan_engine, write_engine
 
 # 35 rows in steps of 16, so that the last has 3, fewer than its micro-batches; accumulation, warm-up, cosine and clipping count
 # (the gradients' norms are above 20). Adam turns rounding errors of the smallest gradients into whole steps unless its epsilon
@@ -153,7 +154,7 @@ def test_several_gpus_in_one_process_are_refused(tmp_path):
 
 
 @pytest.mark.launched
-@pytest.mark.skipif(not computes_bf16(), reason="this processor does not compute in bfloat16")
+@pytest.mark.skipif(not computes_bf16(torch.cpu.get_capabilities()), reason="this processor does not compute in bfloat16")
 def test_a_cpu_trains_in_bf16_what_it_trains_in_fp32(data, alone, tmp_path):
     output = tmp_path / "model"
     done = run_command(*launch_words(ROOT / "recipes/accelerate/cpu_bf16.yaml", data, output, *STEPS))

@@ -54,6 +54,7 @@ real: runs/real/questions/README.md
 	ln -sf $(abspath $(GENERAL)) runs/real/general.jsonl.gz
 	$(BIN)/python -m recipes.study recipes/study/real.yaml
 	$(BIN)/python -m recipes.study recipes/study/real_general.yaml
+	$(BIN)/python -m recipes.study recipes/study/real_rules.yaml
 
 figures: demo
 	$(BIN)/python -m lm_eval_tasks table runs/miniworld/miniature/base runs/miniworld/miniature/herbs/harmonious --score sum --output runs/miniature.parquet

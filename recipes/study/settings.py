@@ -40,11 +40,9 @@ def _is_rule(value: Any) -> bool:
         return False
 
 
-def _spell_rules(value: Any) -> Any:
-    """Rules in one spelling each, so that the same one is seen to be named twice."""
-    if isinstance(value, list):
-        return [str(read_rule(text)) if _is_rule(text) else text for text in value]
-    return value
+def _spell_rules(values: list[Any]) -> list[Any]:
+    """Values with belief rules in one spelling each, so that the same one is seen to be named twice."""
+    return [str(read_rule(value)) if _is_rule(value) else value for value in values]
 
 
 def _is_match(value: Any) -> bool:
@@ -100,14 +98,16 @@ SETTINGS = {
 }
 # The settings of which a study may name several: each combination, an arm, is a grid of runs of its own.
 ARMS = ("belief_rule", "match", "learning_rate", "until_fit", "until_loss")
+TEXT_MATCHED = ("none", "confidence")  # what can be matched where texts are scored, without letters
 MODEL = {"base": TEXT, "training": TEXT, "accelerate": TEXT, "lm_eval": TEXT}
 # What a model may have of its own: the domains it is trained on, the tasks that ask it, the score by which its answers are read
-# (of letters the sum alone), and more of lm-eval's --model_args.
+# (of letters the sum alone), more of lm-eval's --model_args, and its arms (where texts are scored no letters can be matched).
 OWN = {
     "model_args": OPTION,
     "domains": TEXTS._replace(needed=False),
     "tasks": Setting("a mapping with probe and chat", lambda value: isinstance(value, dict), needed=False),
     "score": SETTINGS["score"],
+    **{name: SETTINGS[name] for name in ARMS},
 }
 # Train questions, whose answers become beliefs, may be asked in another way than the rest: in every order of their choices.
 TASKS = {"probe": TEXT, "chat": TEXT, "beliefs": OPTION}
@@ -126,7 +126,8 @@ def read_study(file: Path) -> dict[str, Any]:
 
 
 def list_arms(study: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The arms of a study: the part of a path that names each, and its value of each of `ARMS` that the study names.
+    """The arms of a study, or of a study with a model's own settings: the part of a path that names each, and its value of each
+    of `ARMS` that is named.
 
     >>> [*list_arms({"learning_rate": [0.001, 0.01], "match": "letter"}).items()][1]
     ('/learning_rate-0.01', {'match': 'letter', 'learning_rate': 0.01})
@@ -152,8 +153,8 @@ def list_problems(study: Mapping[str, Any]) -> list[str]:
     missing = [name for name, setting in SETTINGS.items() if setting.needed and name not in study]
     problems = [f"lacks {', '.join(missing)}"] if missing else []
     problems = [*_check(study, SETTINGS, ""), *problems]
-    models = study.get("models")
-    for name, model in models.items() if isinstance(models, dict) else ():
+    models = study["models"] if isinstance(study.get("models"), dict) else {}
+    for name, model in models.items():
         problems += _check_whole(model, MODEL | OWN, f"models.{name}")
         if isinstance(model, dict) and isinstance(model.get("tasks"), dict):
             problems += _check_whole(model["tasks"], TASKS, f"models.{name}.tasks")
@@ -162,18 +163,41 @@ def list_problems(study: Mapping[str, Any]) -> list[str]:
             problems += [f"names the domain {domain} in models.{name} and not in domains" for domain in unknown]
     if isinstance(study.get("tasks"), dict):
         problems += _check_whole(study["tasks"], TASKS, "tasks")
-    study = study | {"belief_rule": _spell_rules(study["belief_rule"])} if "belief_rule" in study else study
-    for name in ("domains", "conditions", "seeds", *ARMS):
-        if isinstance(study.get(name), list) and (repeated := find_repeated(study[name])):
-            problems.append(f"names {', '.join(map(str, repeated))} several times in {name}")
-    if all(setting in study and study[setting] is not False for setting in ("until_fit", "until_loss")):
-        problems.append("names until_fit and until_loss, which are two ends of one run")
+    own = {f" in models.{name}": model for name, model in models.items() if isinstance(model, dict)}
+    problems += [line for where, settings in [("", study), *own.items()] for line in _check_repeated(settings, where)]
+    # What all models share is said once.
+    together = [_check_together(study, ""), *(_check_together(study | settings, where) for where, settings in own.items())]
+    problems += together[0] or [line for lines in together[1:] for line in lines]
     if study.get("general_share") and "general" not in study:
         problems.append("has a general_share and names no file of general instructions (general)")
-    if {"threshold", "belief_rule"} <= {*study}:
-        problems.append("names threshold and belief_rule: write belief_rule: threshold:0.5 (or a list with it) alone")
     if SETTINGS["conditions"].fits(study.get("conditions")):
         problems += _check_conditions(study) + (_check_primary(study) if _is_text(study.get("primary")) else [])
+    return problems
+
+
+def _check_repeated(settings: Mapping[str, Any], where: str) -> list[str]:
+    return [
+        f"names {', '.join(map(str, repeated))} several times in {name}{where}"
+        for name in ("domains", "conditions", "seeds", *ARMS)
+        if isinstance(settings.get(name), list) and (repeated := find_repeated(_spell_rules(settings[name])))
+    ]
+
+
+def _check_together(settings: Mapping[str, Any], where: str) -> list[str]:
+    """Settings that do not go together, of a study or of a model in it."""
+    problems = []
+    if all(name in settings and settings[name] is not False for name in ("until_fit", "until_loss")):
+        problems.append(f"names until_fit and until_loss{where}, which are two ends of one run")
+    if {"threshold", "belief_rule"} <= {*settings}:
+        problems.append(f"names threshold and belief_rule{where}: write belief_rule: threshold:0.5 (or a list with it) alone")
+    tasks, match = settings.get("tasks"), settings.get("match", "none")
+    probe = tasks.get("probe") if isinstance(tasks, dict) else None
+    shown = [text for text in (match if isinstance(match, list) else [match]) if _is_match(text) and text not in TEXT_MATCHED]
+    if shown and _is_text(probe) and probe.endswith("_cloze"):
+        problems.append(
+            f"matches {shown[0]}{where}, where {probe} shows no letters (match {' or '.join(TEXT_MATCHED)}; a model may have a "
+            "match of its own)"
+        )
     return problems
 
 

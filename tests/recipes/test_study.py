@@ -111,6 +111,21 @@ def test_models_have_domains_tasks_and_arguments_of_their_own(study, tmp_path):
     assert not any("add_bos_token" in line or "peft=" in line for line in asked["miniature"])
 
 
+def test_models_have_arms_of_their_own(study, tmp_path):
+    settings = yaml.safe_load(study.read_text()) | {"match": ["none", "letter"], "conditions": ["incompatible"], "seeds": [1]}
+    own = settings["models"]["miniature"]
+    settings["models"] |= {"other": own | {"match": ["none", "confidence"]}, "third": own | {"match": "confidence"}}
+    del settings["primary"]
+    study.write_text(yaml.safe_dump(settings))
+    done = run_command(*RUN, study, "-n", "--printshellcmds")
+    assert done.returncode == 0, done.stderr
+    commands = [line for line in (done.stdout + done.stderr).splitlines() if "recipes/sft.py" in line]
+    trained = sorted(line.split("--dataset_name ")[1].split()[0] for line in commands)
+    where = {"miniature": ["/match-letter", "/match-none"], "other": ["/match-confidence", "/match-none"], "third": [""]}
+    expected = [tmp_path / f"runs/{name}/herbs/instructions{arm}/seed-1" for name, arms in where.items() for arm in arms]
+    assert trained == sorted(map(str, expected))
+
+
 def test_the_report_tells_apart_what_a_study_can_vary():
     assert {name for names in VARIED for name in names} == {*ARMS}
 
@@ -168,6 +183,15 @@ def test_a_study_file_that_lacks_something_is_named(tmp_path, text, message):
         ({"primary": "harmonious/seen/tuned_probe"}, ["'tuned_probe' is no phase of tuned_chat"]),
         ({"match": "letters"}, ["has 'letters' for match, which is none, or of letter, confidence, rotation joined by +"]),
         ({"threshold": None, "belief_rule": ["threshold", "threshold:0.5"]}, ["names threshold:0.5 several times in belief_r"]),
+        (
+            {"models": {"a": {"match": ["none", "none"], "belief_rule": "top"}}, "threshold": 0.5},
+            ["names none several times in match in models.a", "names threshold and belief_rule in models.a: write"],
+        ),
+        ({"match": "letter", "tasks": {"probe": "p_cloze", "chat": "c"}}, ["matches letter, where p_cloze shows no letters"]),
+        (
+            {"models": {"a": {"match": ["none", "letter+confidence"], "tasks": {"probe": "p_cloze", "chat": "c"}}}},
+            ["matches letter+confidence in models.a, where p_cloze shows no letters (match none or confidence"],
+        ),
         ({"score": "pmy"}, ["has 'pmy' for score, which is one of sum, per_character, pmi"]),
         ({"models": {"a": {"score": 3}}}, ["has 3 for models.a.score, which is one of sum, per_character, pmi"]),
         ({"primary": "gold"}, ["names the primary contrast gold and not the condition gold"]),

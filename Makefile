@@ -39,17 +39,19 @@ ARC ?= $(BANKS)/banks/arc_easy/train.jsonl.gz
 MMLU ?= $(BANKS)/banks/mmlu
 GENERAL ?= $(BANKS)/banks/instructions/dolly_2000.jsonl.gz
 
-runs/real/questions/README.md: $(READY)
+# A question set a model: its bank and MMLU, of whose other domains 12 test questions each.
+runs/real/questions/made: $(READY)
 	$(BIN)/python -m intervention questions xiezhi $(XIEZHI) --output runs/real/banks/xiezhi
 	$(BIN)/python -m intervention questions jsonl $(ARC) --splits train=1991,dev=10,test=250 --set source=arc_easy --set domain=science \
 	  --licence cc-by-sa-4.0 --output runs/real/banks/arc_easy
 	$(BIN)/python -m intervention questions mmlu --data $(MMLU) --output runs/real/banks/mmlu
-	$(BIN)/python -m intervention questions join runs/real/banks/xiezhi runs/real/banks/arc_easy dev,test=runs/real/banks/mmlu \
-	  --domain science=physics,chemistry,biology --most train=1500 --most test=12 --most history/test=0 \
-	  --most engineering/test=150 --most science/test=150 \
-	  --output runs/real/questions
+	for bank in arc_easy=science xiezhi=engineering; do \
+	  $(BIN)/python -m intervention questions join runs/real/banks/$${bank%=*} dev,test=runs/real/banks/mmlu \
+	    --domain science=physics,chemistry,biology --most train=1500 --most test=12 --most history/test=0 \
+	    --most $${bank#*=}/test=150 --output runs/real/questions/$${bank#*=} || exit; done
+	touch $@
 
-real: runs/real/questions/README.md
+real: runs/real/questions/made
 	ln -sfn $(abspath $(MODELS)) runs/real/models
 	ln -sf $(abspath $(GENERAL)) runs/real/general.jsonl.gz
 	$(BIN)/python -m recipes.study recipes/study/real.yaml
@@ -74,6 +76,7 @@ test-all: $(TESTED)
 
 bench: $(TESTED)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/probing.py
+	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/reading.py
 	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/training.py
 	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/comparing.py
 	$(BIN)/python tests/benchmarks/reporting.py

@@ -71,7 +71,7 @@ TEXTS = Setting("a list of texts", lambda value: _is_list(value, _is_text))
 SETTINGS = {
     "output": TEXT,
     "world": OPTION,
-    "questions": TEXT,
+    "questions": OPTION,
     "general": OPTION,
     "contexts": OPTION,
     "models": Setting("a mapping of names to models", lambda value: isinstance(value, dict) and bool(value)),
@@ -100,10 +100,11 @@ SETTINGS = {
 ARMS = ("belief_rule", "match", "learning_rate", "until_fit", "until_loss")
 TEXT_MATCHED = ("none", "confidence")  # what can be matched where texts are scored, without letters
 MODEL = {"base": TEXT, "training": TEXT, "accelerate": TEXT, "lm_eval": TEXT}
-# What a model may have of its own: the domains it is trained on, the tasks that ask it, the score by which its answers are read
-# (of letters the sum alone), more of lm-eval's --model_args, and its arms (where texts are scored no letters can be matched).
+# What a model may have of its own: its question set, the domains it is trained on, the tasks that ask it, the score by which
+# its answers are read (of letters the sum), more of lm-eval's --model_args, and its arms (of texts no letters are matched).
 OWN = {
     "model_args": OPTION,
+    "questions": OPTION,
     "domains": TEXTS._replace(needed=False),
     "tasks": Setting("a mapping with probe and chat", lambda value: isinstance(value, dict), needed=False),
     "score": SETTINGS["score"],
@@ -150,10 +151,15 @@ def list_problems(study: Mapping[str, Any]) -> list[str]:
     >>> list_problems({"output": 3, "thresold": 0.5})[:2]
     ["has no setting 'thresold' (is 'threshold' meant?)", 'has 3 for output, which is text']
     """
-    missing = [name for name, setting in SETTINGS.items() if setting.needed and name not in study]
+    models = study["models"] if isinstance(study.get("models"), dict) else {}
+    own = {f" in models.{name}": model for name, model in models.items() if isinstance(model, dict)}
+    asked = [where for where, model in own.items() if "questions" in model]  # questions of their own
+    needed = [name for name, setting in SETTINGS.items() if setting.needed or (name == "questions" and not asked)]
+    missing = [name for name in needed if name not in study]
     problems = [f"lacks {', '.join(missing)}"] if missing else []
     problems = [*_check(study, SETTINGS, ""), *problems]
-    models = study["models"] if isinstance(study.get("models"), dict) else {}
+    if asked and "questions" not in study:
+        problems += [f"names no questions, neither for all nor{where}" for where in own if where not in asked]
     for name, model in models.items():
         problems += _check_whole(model, MODEL | OWN, f"models.{name}")
         if isinstance(model, dict) and isinstance(model.get("tasks"), dict):
@@ -163,7 +169,6 @@ def list_problems(study: Mapping[str, Any]) -> list[str]:
             problems += [f"names the domain {domain} in models.{name} and not in domains" for domain in unknown]
     if isinstance(study.get("tasks"), dict):
         problems += _check_whole(study["tasks"], TASKS, "tasks")
-    own = {f" in models.{name}": model for name, model in models.items() if isinstance(model, dict)}
     problems += [line for where, settings in [("", study), *own.items()] for line in _check_repeated(settings, where)]
     # What all models share is said once.
     together = [_check_together(study, ""), *(_check_together(study | settings, where) for where, settings in own.items())]

@@ -78,6 +78,9 @@ def test_an_arm_is_a_grid_of_its_own(study, tmp_path):
 def test_models_have_domains_tasks_and_arguments_of_their_own(study, tmp_path):
     settings = yaml.safe_load(study.read_text())
     other = settings["models"]["miniature"] | {"training": "recipes/mistral-7b/lora.yaml", "domains": ["moss"]}
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own/README.md").touch()
+    other |= {"questions": str(tmp_path / "own")}
     other |= {"model_args": "dtype=bfloat16", "tasks": {"beliefs": "cyclic", "probe": "letters", "chat": "chat_letters"}}
     settings |= {"domains": ["herbs", "moss"], "conditions": ["incompatible"], "seeds": [1], "general_share": 0}
     settings["models"] |= {"other": other}
@@ -97,7 +100,7 @@ def test_models_have_domains_tasks_and_arguments_of_their_own(study, tmp_path):
     (probe,) = (line for line in asked["other"] if line.endswith("base/probe"))
     beliefs, rest = probe.split(" then ")
     assert f"--model_args {base} --tasks cyclic" in beliefs
-    assert '"splits": ["train"], "domain": ["moss"]' in beliefs
+    assert f'"questions": "{tmp_path}/own", "splits": ["train"], "domain": ["moss"]' in beliefs
     assert f"--model_args {base} --tasks letters" in rest
     assert "splits" not in rest
     (chat,) = (line for line in asked["other"] if line.endswith("base/chat"))
@@ -187,6 +190,7 @@ def test_a_study_file_that_lacks_something_is_named(tmp_path, text, message):
             {"models": {"a": {"match": ["none", "none"], "belief_rule": "top"}}, "threshold": 0.5},
             ["names none several times in match in models.a", "names threshold and belief_rule in models.a: write"],
         ),
+        ({"questions": None, "models": {"a": {"questions": "q"}, "b": {}}}, ["has None for questions, which is text"]),
         ({"match": "letter", "tasks": {"probe": "p_cloze", "chat": "c"}}, ["matches letter, where p_cloze shows no letters"]),
         (
             {"models": {"a": {"match": ["none", "letter+confidence"], "tasks": {"probe": "p_cloze", "chat": "c"}}}},
@@ -203,6 +207,16 @@ def test_all_that_is_wrong_with_a_study_file_is_said_at_once(change, messages):
     problems = "; it ".join(list_problems(yaml.safe_load(STUDY.read_text()) | change))
     for message in messages:
         assert message in problems
+
+
+def test_every_model_has_questions_of_its_own_or_the_study_s():
+    study = yaml.safe_load(STUDY.read_text())
+    own = study["models"]["miniature"]
+    del study["questions"]
+    study["models"] = {"a": own | {"questions": "q"}, "b": own}
+    assert list_problems(study) == ["names no questions, neither for all nor in models.b"]
+    del study["models"]["b"]
+    assert not list_problems(study)
 
 
 def test_contexts_and_the_condition_that_takes_them_come_together():

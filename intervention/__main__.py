@@ -3,6 +3,8 @@
 import typer
 
 from intervention.commands import questions, requests
+from intervention.commands.agree import agree
+from intervention.commands.answers import answers
 from intervention.commands.audit import audit
 from intervention.commands.beliefs import beliefs
 from intervention.commands.build import build
@@ -16,10 +18,12 @@ app = typer.Typer(
 )
 app.add_typer(questions.app, name="questions")
 app.command()(audit)
+app.command()(answers)
 app.command()(beliefs)
 app.add_typer(requests.app, name="requests")
 app.command()(build)
 app.command()(compare)
+app.command()(agree)
 app.command()(released)
 app.command()(push)
 

@@ -104,6 +104,7 @@ def build_instructions(
     general = None
     if inputs.general and count:
         general = read_general(inputs.general, count, plan.seed, response_format, beliefs.rule, score)
+        general = general.with_columns(threshold=pl.lit(beliefs.threshold))
     positions = shuffle_positions(size, count, plan.seed)
 
     summaries, configs = {}, {}
@@ -177,11 +178,12 @@ def select_questions(inputs: Inputs, plan: Plan, questions: pl.DataFrame, belief
 
 
 def list_possible(table: pl.DataFrame, texts: Texts) -> list[str]:
-    """The names of all conditions that the inputs allow."""
+    """The names of all conditions that are built by default and that the inputs allow."""
     return [
         name
         for name, condition in CONDITIONS.items()
-        if (texts.contexts or not condition.with_context)
+        if condition.by_default
+        and (texts.contexts or not condition.with_context)
         and (condition.answers != "other" or list_others(take_kind(table, condition.questions)).list.len().sum())
     ]
 
@@ -199,9 +201,17 @@ def check_plan(plan: Plan, by: Collection[str], conditions: Sequence[Condition],
         raise UserError(f"--response-format {response_format} is neither letter nor text.")
     if by & {"letter", "rotation"} and response_format == "text":
         raise UserError(
-            f"--match {plan.match}: these instructions list no choices, so they have no letters. Match confidence, or use "
-            "--response-format letter with probes that were scored by letter."
+            f"--match {plan.match}: these instructions list no choices, so they have no letters. Match confidence or length, "
+            "or use --response-format letter with probes that were scored by letter."
         )
+    if "length" in by:
+        if response_format == "letter":
+            raise UserError(f"--match {plan.match}: these responses begin with a letter. Length is of --response-format text.")
+        if random := [condition.name for condition in conditions if condition.answers in ("other", "shuffled")]:
+            raise UserError(
+                f"--match {plan.match}: {random[0]} answers with a choice that is taken at random, so that its "
+                "length is not matched. Name --conditions without it, or match without length."
+            )
     if not 0 <= plan.general_share < math.inf:
         raise UserError(f"--general-share {plan.general_share:g} is not 0 or more. 1 is one general instruction a question.")
     if not inputs.general and plan.general_share not in (0, Plan.general_share):
@@ -242,6 +252,7 @@ def hash_files(inputs: Inputs, conditions: Sequence[Condition]) -> dict[str, str
         questions=inputs.questions,
         probes=inputs.beliefs.probes,
         beliefs=inputs.beliefs.table,
+        answers=inputs.beliefs.answers,
         explanations=texts.explanations,
         contexts=texts.contexts if contexts else None,
         context_probes=texts.context_probes if contexts else (),

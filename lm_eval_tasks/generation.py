@@ -3,32 +3,26 @@
 The tasks are in `generation/`; `contracts/logs/generations.py` reads what they log.
 """
 
-import logging
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any
 
 import datasets
 import polars as pl
 from lm_eval.api.instance import Instance
-from lm_eval.models.utils import has_bos_prefix
-from transformers import GenerationConfig
 
 from lm_eval_tasks.checking.adapter import check_adapter
 from lm_eval_tasks.checking.checked import CheckedTask
 from lm_eval_tasks.checking.keys import check_typos
-from lm_eval_tasks.checking.lengths import count_added, find_long
 from lm_eval_tasks.checking.rendering import make_writer
-from lm_eval_tasks.checking.tokenizer import find_window, load_tokenizer
-from lm_eval_tasks.checking.too_long import leave_out, read_choice
+from lm_eval_tasks.checking.tokenizer import load_tokenizer
+from lm_eval_tasks.checking.too_long import read_choice
+from lm_eval_tasks.checking.writing import find_own_limit, leave_out_long
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.logs.generations import COMMANDS, Kind, end_text, extract_fenced, is_closed, read_requests
 from lm_eval_tasks.contracts.prompts import FENCE
 from lm_eval_tasks.contracts.questions import name_question, read_questions
 from lm_eval_tasks.contracts.vocabulary import KEY
 from lm_eval_tasks.sets import find_folder
-
-logger = logging.getLogger(__name__)
 
 
 def load_requests(
@@ -105,13 +99,7 @@ class GenerationTask(CheckedTask):
         check_adapter(metadata)
         choice = read_choice(self)
         rows, write = self.list_asked(settings), make_writer(self, settings)
-        prompts = [(row, write(row)) for row in rows]
-        window, tokenizer, found = find_window(metadata), load_tokenizer(metadata), None
-        if window and tokenizer is not None:
-            begun = has_bos_prefix(prompts[0][1], tokenizer.bos_token)  # by a chat template; lm-eval adds no other
-            found = find_long(prompts, tokenizer, limit + (0 if begun else count_added(self, tokenizer)), window)
-        remedies = ["lower max_gen_toks (--gen_kwargs)"]
-        leave_out(self, rows, found, window, choice, f"prompt and a text of {limit} tokens", remedies)
+        leave_out_long(self, [(row, write(row)) for row in rows], limit, choice)
 
     def find_limit(self) -> int:
         """How many tokens a text can have: what the task says, or less where the model's own settings say so."""
@@ -134,23 +122,6 @@ class GenerationTask(CheckedTask):
         if (tokenizer := load_tokenizer(self.config.metadata)) is None:
             return None
         return len(tokenizer(f"{response}\n{FENCE}", add_special_tokens=False)["input_ids"]) <= self.find_limit()
-
-
-@lru_cache
-def find_own_limit(pretrained: str | None, revision: str) -> int | None:
-    """How many tokens a model writes at most by its own `generation_config.json`, which `hf` obeys before any task; says so."""
-    try:
-        limit = GenerationConfig.from_pretrained(pretrained, revision=revision).max_new_tokens if pretrained else None
-    except (OSError, ValueError):
-        return None
-    if limit is not None:
-        logger.warning(
-            "%s: its generation_config.json sets max_new_tokens to %d, which `--model hf` obeys whatever the task asks for. "
-            "Remove it there if texts come back cut.",
-            pretrained,
-            limit,
-        )
-    return limit
 
 
 def log_text(doc: dict[str, Any], results: list[str]) -> dict[str, float]:

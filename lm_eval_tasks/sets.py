@@ -4,7 +4,7 @@ Templates name `load_questions` as their `custom_dataset`; `--metadata` gives it
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -83,13 +83,17 @@ def read_demonstrations(folder: Path, domains: Sequence[str]) -> pl.DataFrame:
     Raises:
         UserError: it has none.
     """
-    configs = read_configs(folder)
+    check_demonstrations(read_configs(folder), domains, folder)
+    return read_questions(folder, domains, ["dev"])
+
+
+def check_demonstrations(configs: Mapping[str, Mapping[str, Path]], domains: Sequence[str], folder: Path) -> None:
+    """Raise a `UserError` where none of the domains of a question set has dev questions."""
     if not any("dev" in configs[domain] for domain in domains or configs):
         raise UserError(
             f"{folder} has no dev questions in {', '.join(domains or configs)}, from which demonstrations come. Add a split "
             """dev, or ask without demonstrations: --metadata '{"shots": 0}'."""
         )
-    return read_questions(folder, domains, ["dev"])
 
 
 def list_domains(domain: str | Sequence[str]) -> list[str]:

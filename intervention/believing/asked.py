@@ -10,22 +10,23 @@ from lm_eval_tasks.contracts.questions import list_varying, name_question
 from lm_eval_tasks.contracts.vocabulary import KEY
 
 
-def check_single(probes: pl.DataFrame, where: str) -> None:
-    """Raise a `UserError` unless one base model was probed in one way."""
+def check_single(probes: pl.DataFrame, where: str, noun: str = "probes") -> None:
+    """Raise a `UserError` unless one base model was probed in one way; calls the rows `noun`."""
     if other := [phase for phase in probes["phase"].unique(maintain_order=True) if phase != "base_probe"]:
         raise UserError(
-            f"{where}: these are probes of phase {other[0]!r}, but a belief comes from phase 'base_probe' (the base model, "
+            f"{where}: these are {noun} of phase {other[0]!r}, but a belief comes from phase 'base_probe' (the base model, "
             "asked few-shot). Name only its logs."
         )
-    check_one_model(probes, where)
+    check_one_model(probes, where, noun)
 
 
-def check_one_model(probes: pl.DataFrame, where: str) -> None:
-    """Raise a `UserError` unless one model was asked in one way."""
-    for name, noun in (("model", "models"), ("run", "runs"), ("scoring", "ways of scoring")):
+def check_one_model(probes: pl.DataFrame, where: str, noun: str = "probes") -> None:
+    """Raise a `UserError` unless one model was asked in one way; answers in free words have no scoring."""
+    told = {"model": "models", "run": "runs", "scoring": "ways of scoring"}
+    for name, several in ((name, several) for name, several in told.items() if name in probes.columns):
         if len(values := probes[name].unique(maintain_order=True)) > 1:
             shown = " and ".join(map(repr, values[:2]))
-            raise UserError(f"{where}: probes of {len(values)} {noun}: {shown}. Name the logs of one.")
+            raise UserError(f"{where}: {noun} of {len(values)} {several}: {shown}. Name the logs of one.")
 
 
 def find_questions(

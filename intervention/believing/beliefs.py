@@ -32,6 +32,7 @@ BELIEF_SCHEMA = pl.Schema(
         "confidence": pl.Float64,
         "entropy_nats": pl.Float64,  # of probs
         "belief": pl.Int64,  # the prediction where the belief rule counts it, else null
+        "sampled": pl.Float64,  # share of the sampled answers that say the prediction (see `sampled`); null without
         "class": pl.String,  # right, wrong or unsure (`vocabulary.CLASSES`)
         "belief_rule": pl.String,  # by which predictions count as beliefs (see `contracts.rules`)
         "threshold": pl.Float64,  # of its confidence; 0 where the rule has none
@@ -116,7 +117,7 @@ def compute_beliefs(
     corrected = pl.when(pl.col("probs_pride").list.len() > 0).then("probs_pride")
     table = table.with_columns(pl.Series(name, values) for name, values in columns.items()).with_columns(
         pl.lit(value).alias(name)
-        for name, value in {"model": model, "revision": revision, "scoring": scoring, "score": score}.items()
+        for name, value in {"model": model, "revision": revision, "scoring": scoring, "score": score, "sampled": None}.items()
     )
     table = table.with_columns(letter=letters, probs_pride=corrected)
     table = apply_rule(table, rule)

@@ -9,12 +9,13 @@ import polars as pl
 from intervention.believing.asked import find_questions
 from intervention.believing.beliefs import BELIEF_SCHEMA, PROBE_COLUMNS, compute_beliefs
 from intervention.believing.letters import Prior
+from intervention.believing.sampled import add_sampled, apply_whole_rule, bear_out, split_rule
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.files import write_file, write_parquet
 from lm_eval_tasks.contracts.logs.results import find_revision
 from lm_eval_tasks.contracts.logs.samples import find_logs, read_probes
 from lm_eval_tasks.contracts.questions import check_rows, check_unique
-from lm_eval_tasks.contracts.rules import Rule, apply_rule, make_threshold, mark_beliefs, read_rule
+from lm_eval_tasks.contracts.rules import Rule, make_threshold, mark_beliefs, read_rule
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,10 @@ class Source:
         table: the file that `beliefs` wrote, in place of probes.
         threshold: a prediction is a belief where its confidence is greater; where None the paper's 0.5, or the table's own.
         rule: which predictions are beliefs, in place of a threshold.
-        score: by which of `vocabulary.SCORES` texts are; where None the default of their scoring, or the table's own.
+        score: by which of `vocabulary.SCORES` texts are; where None the default of their scoring, or the table's own, and with
+            sampled answers the sum: the probability that they are sampled with.
+        answers: the table of sampled answers that `answers` wrote: a prediction is then a belief only where more than half of
+            them say the same.
     """
 
     probes: Sequence[Path] = ()
@@ -34,6 +38,7 @@ class Source:
     threshold: float | None = None
     rule: Rule | None = None
     score: str | None = None
+    answers: Path | None = None
 
     @property
     def asked(self) -> Rule | None:
@@ -100,13 +105,23 @@ def read_beliefs(questions: pl.DataFrame, folder: str | Path, source: Source, se
     """
     if bool(source.probes) == bool(source.table):
         raise UserError("name the base model's probes (--probes LOG) or the table that `beliefs` wrote (--beliefs FILE).")
-    rule = source.asked
+    own, answered = split_rule(source.asked or Rule())
+    priors: dict[int, Prior] = {}
     if source.table:
-        table = _read_table(questions, folder, source.table, rule, source.score)
-        return Beliefs(table, questions.height - table.height)
-    probes = read_probes(source.probes, PROBE_COLUMNS, questions, source.score)
-    revision = find_revision([log for path in source.probes for log in find_logs(path)])
-    table, priors = compute_beliefs(questions, probes, rule or Rule(), folder, source.probes, seed, revision)
+        table = _read_table(questions, folder, source)
+    elif answered and not source.answers:
+        raise UserError(
+            f"--belief-rule {source.asked} is of sampled answers: name the table that `answers` wrote of them (--answers, of "
+            "`beliefs` and `build`)."
+        )
+    else:
+        probes = read_probes(source.probes, PROBE_COLUMNS, questions, source.score or ("sum" if source.answers else None))
+        revision = find_revision([log for path in source.probes for log in find_logs(path)])
+        table, priors = compute_beliefs(questions, probes, own, folder, source.probes, seed, revision)
+    if source.answers:
+        table = add_sampled(table, questions, source.answers, source.name)
+        table = bear_out(table, split_rule(read_rule(table["belief_rule"][0]))[0])
+        table = table.select(pl.col(name).cast(kind) for name, kind in BELIEF_SCHEMA.items())
     return Beliefs(table, questions.height - table.height, priors)
 
 
@@ -116,7 +131,8 @@ def write_beliefs(table: pl.DataFrame, file: str | Path) -> None:
         write_parquet(table, scratch)
 
 
-def _read_table(questions: pl.DataFrame, folder: str | Path, file: Path, rule: Rule | None, score: str | None) -> pl.DataFrame:
+def _read_table(questions: pl.DataFrame, folder: str | Path, source: Source) -> pl.DataFrame:
+    file, rule, score = source.table, source.asked, source.score
     again = "Write it again with `python -m intervention beliefs`."
     try:
         table = pl.read_parquet(file, glob=False)
@@ -124,6 +140,8 @@ def _read_table(questions: pl.DataFrame, folder: str | Path, file: Path, rule: R
         raise UserError(f"--beliefs {file} cannot be read ({' '.join(str(error).split())}). {again}") from error
     if "score" not in table.columns:  # of a version that had the sum alone
         table = table.with_columns(score=pl.lit("sum"))
+    if "sampled" not in table.columns:  # of a version without sampled answers
+        table = table.with_columns(sampled=pl.lit(None, pl.Float64))
     if missing := [name for name in BELIEF_SCHEMA if name not in table.columns]:
         raise UserError(f"--beliefs {file} has no column {missing[0]!r}, so it is no belief table of this version. {again}")
     try:
@@ -136,7 +154,7 @@ def _read_table(questions: pl.DataFrame, folder: str | Path, file: Path, rule: R
         if table[name].n_unique() > 1:
             raise UserError(f"--beliefs {file} holds several values of {name!r}, where a table is of one. {again}")
     own_rule = read_rule(table["belief_rule"][0])
-    if rule not in (None, own_rule):
+    if rule not in (None, own_rule) and not (source.answers and split_rule(rule)[0] == split_rule(own_rule)[0]):
         option = f"--threshold {rule.level:g}" if rule.name == "threshold" else f"--belief-rule {rule}"
         raise UserError(
             f"{option}: the beliefs of {file} are of {str(own_rule).replace(':', ' ')}. Leave out {option.split()[0]}, or "
@@ -150,7 +168,8 @@ def _read_table(questions: pl.DataFrame, folder: str | Path, file: Path, rule: R
     check_unique(table, file)
     # Of a part of a table the most confident are others, so that only what is a belief can be checked, and not which are.
     believed = pl.col("belief").is_not_null()
-    own = mark_beliefs(table, believed, own_rule) if own_rule.name == "quantile" else apply_rule(table, own_rule)
+    ranked = split_rule(own_rule)[0].name == "quantile"
+    own = mark_beliefs(table, believed, own_rule) if ranked else apply_whole_rule(table, own_rule)
     strange = pl.col("belief").ne_missing(own["belief"]) | pl.col("class").ne_missing(own["class"])
     check_rows(table, strange, "belief", "does not fit prediction, confidence and rule; write the table again", file)
     position = find_questions(questions, table, folder, file, "beliefs")

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 
 import polars as pl
 
+from intervention.believing.sampled import apply_as_asked
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.logs.scores import compute_ece, compute_letter_skew, compute_wilson
-from lm_eval_tasks.contracts.rules import Rule, apply_rule, make_threshold
+from lm_eval_tasks.contracts.rules import Rule, make_threshold
 from lm_eval_tasks.contracts.vocabulary import CLASSES
 
 # The rules that are offered side by side.
@@ -49,12 +50,14 @@ def sweep_thresholds(table: pl.DataFrame, thresholds: Sequence[float]) -> pl.Dat
         with its Wilson interval at 95%; their mean `confidence`; `ece`, their expected calibration error; and, where letters
         were shown, `letter skew` (see `compute_letter_skew`) and `commonest`, the letter most often believed, with its share.
     """
-    table = table.select("prediction", "letter", "confidence", "answer")
-    return pl.DataFrame([_describe_beliefs(apply_rule(table, Rule("threshold", value)), value) for value in thresholds])
+    table = table.select("prediction", "letter", "confidence", "answer", "sampled")
+    return pl.DataFrame([_describe_beliefs(apply_as_asked(table, Rule("threshold", value)), value) for value in thresholds])
 
 
 def offer_rules(table: pl.DataFrame) -> dict[str, pl.DataFrame]:
     """The beliefs of a belief table by each of `OFFERED`; the rule agreement where questions were asked several times.
+
+    Where answers were sampled, only what they bear out is a belief by any of the rules, too.
 
     >>> asked = {"prediction": [0, 1], "confidence": [0.9, 0.3], "answer": [0, 0], "domain": "d", "split": "train"}
     >>> table = pl.DataFrame(asked | {"agreement": [1.0, 1.0], "asked": [1, 1]})
@@ -63,7 +66,7 @@ def offer_rules(table: pl.DataFrame) -> dict[str, pl.DataFrame]:
     """
     several = bool(table.height) and table["asked"].max() > 1
     rules = [rule for rule in OFFERED if several or rule.name != "agreement"]
-    return {str(rule): apply_rule(table, rule) for rule in rules}
+    return {str(rule): apply_as_asked(table, rule) for rule in rules}
 
 
 def count_conditions(table: pl.DataFrame) -> pl.DataFrame:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from intervention.commands.options import BeliefRule, Probes, Questions, Score, parse_rule
+from intervention.commands.options import Answers, BeliefRule, Probes, Questions, Score, parse_rule
 
 
 def beliefs(
@@ -18,6 +18,7 @@ def beliefs(
     ] = ["0.5"],  # noqa: B006
     belief_rule: BeliefRule = None,
     score: Score = None,
+    answers: Answers = None,
     seed: Annotated[int, typer.Option(help="Decides which questions the letter prior is estimated on.")] = 0,
 ) -> None:
     """Write one row a question: what the base model believes, how confidently, and whether that is gold.
@@ -29,6 +30,8 @@ def beliefs(
     Example:
       python -m intervention beliefs --questions questions --probes probe/base --threshold 0.5,0.4,0.6 --output beliefs.parquet
       python -m intervention beliefs --questions questions --probes probe/base --belief-rule top --output beliefs.parquet
+      python -m intervention beliefs --questions answers/choices --probes probed --answers answers/answers.parquet \\
+        --output beliefs.parquet
     """
     from intervention.believing.beliefs import count_beliefs
     from intervention.believing.knowledge import count_knowledge
@@ -42,11 +45,11 @@ def beliefs(
 
     thresholds = parse_thresholds(threshold)
     rule = parse_rule(belief_rule) or Rule("threshold", thresholds[0])
-    found = read_beliefs(read_questions(questions), questions, Source(probes, rule=rule, score=score), seed)
+    found = read_beliefs(read_questions(questions), questions, Source(probes, rule=rule, score=score, answers=answers), seed)
     table, priors, unasked = found.table, found.priors, found.unasked
     write_beliefs(table, output)
     parts = [
-        (f"Questions, belief rule {rule}", count_beliefs(table)),
+        (f"Questions, belief rule {found.rule}", count_beliefs(table)),
         (f"All answers by each score of texts (here: {found.score})", compare_scores(probes)),
         ("Thresholds (intervals: 95%)", sweep_thresholds(table, thresholds)),
         ("Agreement with the prediction", describe_agreement(table)),

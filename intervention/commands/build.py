@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from intervention.commands.options import (
+    Answers,
     BeliefRule,
     Beliefs,
     Domain,
@@ -27,19 +28,24 @@ def build(
     probes: Probes = [],  # noqa: B006
     beliefs: Beliefs = None,
     conditions: Annotated[
-        list[str], typer.Option(help=f"Of {', '.join(CONDITIONS)}; by commas or repeated [default: all possible].")
+        list[str],
+        typer.Option(
+            help=f"Of {', '.join(CONDITIONS)}; by commas or repeated "
+            f"[default: all possible but {', '.join(c.name for c in CONDITIONS.values() if not c.by_default)}]."
+        ),
     ] = [],  # noqa: B006
     ratio: Annotated[list[float], typer.Option(help="Share of the belief in a mix; repeatable [default: the paper's].")] = [],  # noqa: B006
     threshold: Threshold = None,
     belief_rule: BeliefRule = None,
     score: Score = None,
+    answers: Answers = None,
     size: Annotated[int | None, typer.Option(help="Questions a condition [default: as many as all can have].")] = None,
     seed: Annotated[int, typer.Option(help="Decides everything random.")] = 0,
     match: Annotated[
         str,
         typer.Option(
             help="none (as in the paper), letter, confidence, letter+confidence (drop rows), rotation (rotate choices; needs "
-            "probes in every order), rotation+confidence."
+            "probes in every order), rotation+confidence; of text responses length, length+confidence (drop rows)."
         ),
     ] = "none",
     explanations: Annotated[
@@ -85,6 +91,8 @@ def build(
       python -m intervention build --questions questions --probes probe/base --domain herbs \\
         --explanations paper --explanations explanations/base --contexts contexts/stronger --output explained
       python -m intervention build --questions questions --beliefs beliefs.parquet --domain herbs --output as_looked_at
+      python -m intervention build --questions answers/choices --probes probed --answers answers/answers.parquet \\
+        --domain herbs --conditions harmonious,incompatible,unknown --output free_form
       python -c "import datasets; print(datasets.load_dataset('instructions', 'herbs_mix-0.4')['train'][0])"
     """
     from intervention.believing.source import Source
@@ -99,7 +107,7 @@ def build(
         raise UserError(f"--explanations {' and '.join(modes)}: name one of {', '.join(MODES)} (and logs that exist).")
     texts = Texts(logs, contexts, context_probes, allow_missing, drop_contradictions, keep_moved)
     plan = Plan(domain, conditions, ratio, size, seed, general_share, match, next(iter(modes), None), response_format)
-    inputs = Inputs(questions, Source(probes, beliefs, threshold, parse_rule(belief_rule), score), general, texts)
+    inputs = Inputs(questions, Source(probes, beliefs, threshold, parse_rule(belief_rule), score, answers), general, texts)
     balance, notes = build_instructions(inputs, plan, output, list_words())
     print("\n".join([format_table(balance), "", *notes]))
     print(f"{output}: {balance.height} instruction sets, {domain}_{balance['condition'][0]} and so on")

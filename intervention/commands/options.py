@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lm_eval_tasks.contracts.vocabulary import DEFAULT_SCORE, RULES, SCORES
+from lm_eval_tasks.contracts.vocabulary import ANSWERED, DEFAULT_SCORE, RULES, SCORES
 
 if TYPE_CHECKING:
     from lm_eval_tasks.contracts.rules import Rule
@@ -22,7 +22,8 @@ BeliefRule = Annotated[
     str | None,
     typer.Option(
         "--belief-rule",
-        help=f"Which predictions are beliefs: {', '.join(RULES)}, or with a level, as agreement:0.9 [default: threshold:0.5].",
+        help=f"Which predictions are beliefs: {', '.join(name for name in RULES if ANSWERED not in name)}, or with a level, as "
+        "agreement:0.9 [default: threshold:0.5].",
     ),
 ]
 Score = Annotated[
@@ -33,7 +34,21 @@ Score = Annotated[
         + f" [default: {DEFAULT_SCORE['cloze']}, or that of --beliefs].",
     ),
 ]
+Answers = Annotated[
+    Path | None,
+    typer.Option(
+        help="The table that `answers` wrote: a belief is then what more than half of the sampled answers say, too, and "
+        "--score is sum where it is not named."
+    ),
+]
 Folder = Annotated[Path, typer.Option(help="The folder to write.")]
+# Of instruction data.
+Form = Annotated[
+    str | None, typer.Option(help="messages, prompt_completion, alpaca or sharegpt [default: found out by the columns].")
+]
+Column = Annotated[list[str], typer.Option(metavar="NAME=COLUMN", help="The data's column for one of a form's; repeatable.")]
+Split = Annotated[str | None, typer.Option(help="The split of a data set [default: train].")]
+Config = Annotated[str | None, typer.Option(help="The config of a data set, where it has several.")]
 Domain = Annotated[str, typer.Option(help="The domain whose train questions are used.")]
 
 

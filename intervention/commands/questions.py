@@ -3,11 +3,12 @@
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from intervention.commands.options import Folder, list_words
+from intervention.commands.teaching import BANKS, OWN, PUBLISHED
 
 if TYPE_CHECKING:
     import polars as pl
@@ -24,7 +25,7 @@ Columns = Annotated[
 Constants = Annotated[
     list[str], typer.Option("--set", metavar="NAME=VALUE", help="source, domain, subject or split of all; repeatable.")
 ]
-Separator = Annotated[str | None, typer.Option(help="What stands between choices in one text, as '\\n'.")]
+Separator = Annotated[str | None, typer.Option(help="What stands between choices or answers in one text, as '\\n'.")]
 Answers = Annotated[str | None, typer.Option(help="index (from 0), number (from 1), letter or text [default: inferred].")]
 Divided = Annotated[
     str | None,
@@ -40,76 +41,6 @@ Data = Annotated[
 ]
 Domains = Annotated[list[str], typer.Option("--domain", help="A domain to write; repeatable [default: all].")]
 Strict = Annotated[bool, typer.Option("--strict", help="Leave out no question that cannot be asked: the first is an error.")]
-
-# The banks whose layouts are published, and what their commands teach.
-PUBLISHED = {
-    "mmlu": """Write MMLU's questions: test and dev as they are, train from its validation split.
-
-\b
-A domain is the paper's (medicine, history, engineering, jurisprudence), or else MMLU's subcategory (physics, law, ...).
-
-\b
-Example:
-  python -m intervention questions mmlu --domain medicine --output questions
-  python -m intervention questions mmlu --data FOLDER_OF_CSV_FILES --output questions
-""",
-    "cmmlu": """Write CMMLU's questions, test and dev; a subject is a domain.
-
-\b
-Example:
-  python -m intervention questions cmmlu --domain agronomy --domain virology --output questions
-""",
-    "ceval": """Write C-Eval's questions, test (its validation split, which has answers) and dev; a subject is a domain.
-
-\b
-Example:
-  python -m intervention questions ceval --domain law --output questions
-""",
-}
-# The kinds of files of one's own, likewise.
-OWN = {
-    "jsonl": """Write JSON lines of your own as a question set.
-
-\b
-A line: {"question": "What heals?", "choices": ["sage", "ivy"], "answer": 0}
-and, if you have them, id, source, domain, split, subject, explanation and topics. Source and domain are else the file's
-name, and a file without splits is divided (--splits, --seed), with questions that are asked twice in one split. An answer
-that is a number counts the choices from 0; one that is text is read as `questions csv --help` says, which also shows how
-other columns are mapped.
-
-\b
-Example:
-  python -m intervention questions jsonl mine.jsonl --output questions
-  python -c "import datasets; print(datasets.load_dataset('questions', 'mine'))"
-  python -m intervention questions jsonl mine.jsonl --splits train=200,dev=10,test=100 --seed 1 --output questions
-  python -m intervention questions jsonl train=a.jsonl test=b.jsonl --column question=stem --column choices=options \\
-    --separator '\\n' --answers text --set source=mine --set domain=herbs --output questions
-""",
-    "csv": """Write CSV files of your own as a question set.
-
-\b
-Our columns are id, source, domain, subject, question, choices, answer, explanation, topics and split. --column says
-what they are called in the files, --set gives a value to all rows. Choices: a column each (A, B, C and so on, or
-choices=a,b,c,d; those at the end may be empty), or one column and a --separator. Answers: inferred where they can be read
-in one way only. Without an id, a question is named after its file and row; without source and domain, after the file.
-A file without splits is divided (--splits, --seed), with questions that are asked twice in one split.
-
-\b
-Example:
-  python -m intervention questions csv herbs.csv --output questions
-  python -m intervention questions csv train=train.csv test=test.csv --column question=stem \\
-    --column choices=opa,opb,opc,opd --column answer=cop --answers number --set source=mine --set domain=herbs \\
-    --licence cc-by-4.0 --output questions
-""",
-    "parquet": """Write parquet files of your own as a question set; as `questions csv`, but choices may be a column of lists.
-
-\b
-Example:
-  python -m intervention questions parquet herbs.parquet --output questions
-  python -m intervention questions parquet test=test.parquet --column choices=options --column answer=label \\
-    --answers index --set source=mine --set domain=herbs --output questions
-""",
-}
 
 
 @app.callback()
@@ -194,6 +125,57 @@ def questions_join(
 
     table, origin = join_sets(sets, domain, most, seed)
     _write(table, origin, output, hash_inputs(questions=[Path(read_word(word)[1]) for word in sets]))
+
+
+@app.command("triviaqa", help=BANKS["triviaqa"])
+def _questions_triviaqa(
+    output: Folder,
+    data: Data = None,
+    config: Annotated[str | None, typer.Option(help="Which config, as unfiltered.nocontext [default: rc.nocontext].")] = None,
+    splits: Divided = None,
+    seed: Seed = 0,
+    strict: Strict = False,
+) -> None:
+    _write_bank("triviaqa", output, data, splits, seed=seed, config=config, strict=strict)
+
+
+@app.command("popqa", help=BANKS["popqa"])
+def _questions_popqa(output: Folder, data: Data = None, splits: Divided = None, seed: Seed = 0, strict: Strict = False) -> None:
+    _write_bank("popqa", output, data, splits, seed=seed, strict=strict)
+
+
+@app.command("squad", help=BANKS["squad"])
+def _questions_squad(
+    output: Folder,
+    data: Data = None,
+    open_book: Annotated[bool, typer.Option("--open-book", help="Put the paragraph before its question.")] = False,
+    splits: Divided = None,
+    seed: Seed = 0,
+    strict: Strict = False,
+) -> None:
+    _write_bank("squad", output, data, splits, seed=seed, open_book=open_book, strict=strict)
+
+
+@app.command("sciq", help=BANKS["sciq"])
+def _questions_sciq(
+    output: Folder,
+    data: Data = None,
+    free_form: Annotated[bool, typer.Option("--free-form", help="Without the choices: a free-form question set.")] = False,
+    splits: Divided = None,
+    seed: Seed = 0,
+    strict: Strict = False,
+) -> None:
+    _write_bank("sciq", output, data, splits, seed=seed, free_form=free_form, strict=strict)
+
+
+def _write_bank(name: str, output: Path, data: str | None, splits: str | None, **options: Any) -> None:
+    from intervention.sources.banks import BANKS as KNOWN
+    from intervention.sources.banks import read_bank
+    from intervention.sources.splits import parse_splits
+
+    _keep_quiet()
+    table, origin = read_bank(name, data, splits=None if splits is None else parse_splits(splits), **options)
+    _write(table, origin, output, data=data or KNOWN[name].path)
 
 
 def _add_published(name: str, teaches: str) -> None:

@@ -5,7 +5,22 @@ from typing import Annotated
 
 import typer
 
-from intervention.commands.options import BeliefRule, Beliefs, Domain, Probes, Questions, Score, Threshold, parse_rule
+from intervention.commands.options import (
+    BeliefRule,
+    Beliefs,
+    Column,
+    Config,
+    Domain,
+    Folder,
+    Form,
+    Probes,
+    Questions,
+    Score,
+    Split,
+    Threshold,
+    list_words,
+    parse_rule,
+)
 
 app = typer.Typer(
     no_args_is_help=True, help="Write what a model is to be asked to write about; audit what it wrote.", rich_markup_mode=None
@@ -77,6 +92,42 @@ def requests_context(
     table = request_contexts(questions, domain, source)
     write_requests(table, output)
     print(f"{output}: {table.height} train questions of {domain} that need knowledge, for selfalign_context")
+
+
+@app.command("own")
+def requests_own(
+    data: Annotated[str, typer.Argument(help="Instruction data: a file, a folder or a Hub id.")],
+    output: Folder,
+    form: Form = None,
+    column: Column = [],  # noqa: B006
+    split: Split = None,
+    config: Config = None,
+    seed: Annotated[int, typer.Option(help="Decides which questions are shown as demonstrations.")] = 0,
+) -> None:
+    """Write the questions that instruction data asks, so that the base model is asked them: a free-form question set.
+
+    Those are first turns whose response is a short statement. Ten become demonstrations (dev), and are asked too.
+
+    \b
+    Example:
+      python -m intervention requests own alpaca.json --output own
+      python -m lm_eval_tasks run --model hf-prefix --model_args pretrained=MODEL --tasks selfalign_answer \\
+        --metadata '{"questions": "own", "splits": ["test", "dev"]}' --log_samples --output_path answered
+    """
+    from intervention.agreeing.own import ask_data
+    from intervention.sources.origin import Origin
+    from intervention.sources.own import name_bank
+    from intervention.sources.questions import write_questions
+    from lm_eval_tasks.contracts.conversations.reading import describe_flaws, read_conversations
+    from lm_eval_tasks.contracts.names import read_pairs
+
+    conversations = read_conversations(data, form, split, read_pairs(column), config)
+    print("".join(f"{line}\n" for line in describe_flaws(conversations)), end="")
+    table, notes = ask_data(conversations, name_bank(Path(data)), seed)
+    origin = Origin(notes=[f"{note}." for note in notes], seeds={"demonstrations": seed})
+    write_questions(table, output, list_words(), {"turns": conversations.hash_turns()}, origin)
+    print("".join(f"{note}.\n" for note in notes), end="")
+    print(f"{output}: {table.height} questions, for selfalign_answer")
 
 
 @app.command("audit")

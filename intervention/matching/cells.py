@@ -10,6 +10,7 @@ from intervention.matching.programs import Program
 from lm_eval_tasks.contracts.vocabulary import Condition
 
 BIN = 0.02  # of confidence: two sets that agree bin by bin have means that differ by less
+CHARACTERS = 4  # likewise of a response's length
 
 
 class Cell(NamedTuple):
@@ -19,8 +20,8 @@ class Cell(NamedTuple):
     name: str
     size: int
     bin: int | None
-    n: int  # choices
-    columns: dict[str, int]  # `answer`, `belief`: the index of that choice; those whose letters are matched
+    n: int  # choices, where letters are matched
+    columns: dict[str, int]  # `answer`, `belief`: the index of that choice, or the bin of its length, where these are matched
     orders: list[int]
     others: list[int | None]
 
@@ -33,9 +34,11 @@ class Part(NamedTuple):
     order: int
     other: int | None
 
-    def find_letter(self, column: str) -> int:
-        """The letter of a response, as a number, among the choices as they are shown."""
+    def find_value(self, column: str) -> int:
+        """What is matched of a response: its letter, as a number, among the choices as they are shown; or its length's bin."""
         choice = self.other if column == "other" else self.cell.columns[column]
+        if not self.cell.n:
+            return choice
         return (choice - self.order) % self.cell.n
 
 
@@ -44,10 +47,17 @@ def _name_cell(kind: str, conditions: Sequence[Condition], by: Collection[str]) 
     answered = [column for of, column in list_responses(conditions) if of == kind] if "letter" in by else []
     parts = {column: pl.col(column) for column in answered if column != "other"}
     parts |= {"n": pl.col("choices").list.len().cast(pl.Int64)} if answered else {}
+    if "length" in by:
+        parts |= {column: measure_length(column) // CHARACTERS for of, column in list_responses(conditions) if of == kind}
     parts |= {"others": pl.col("others")} if "other" in answered else {}
     parts |= {"held_orders": pl.col("held_orders")} if "rotation" in by else {}
     parts |= {"bin": (pl.col("confidence") / BIN).floor().cast(pl.Int64)} if "confidence" in by else {}
     return parts
+
+
+def measure_length(column: str) -> pl.Expr:
+    """The characters of the choice whose index is in a column."""
+    return pl.col("choices").list.get(pl.col(column)).str.len_chars().cast(pl.Int64)
 
 
 def _write_name(parts: Mapping[str, pl.Expr]) -> pl.Expr:
@@ -89,9 +99,9 @@ def add_parts(program: Program, cells: Sequence[Cell], whole: bool) -> list[Part
     return parts
 
 
-def sum_letter(parts: Sequence[Part], kind: str, column: str, letter: int) -> list[tuple[int, float]]:
-    """The responses of a kind and column that have a letter, as the terms of a sum."""
-    return [(p.variable, 1) for p in parts if p.cell.kind == kind and p.find_letter(column) == letter]
+def sum_value(parts: Sequence[Part], kind: str, column: str, value: int) -> list[tuple[int, float]]:
+    """The responses of a kind and column that have a letter, or a length, as the terms of a sum."""
+    return [(p.variable, 1) for p in parts if p.cell.kind == kind and p.find_value(column) == value]
 
 
 def take_rows(

@@ -35,7 +35,7 @@ def choose_questions(pools: Pools, conditions: Sequence[Condition], by: frozense
     Raises:
         UserError: too few questions, matching impossible, or rotated choices without probes in every order.
     """
-    selecting = by & {"letter", "confidence"}
+    selecting = by & {"letter", "confidence", "length"}
     possible = choose_size(pools, None if selecting else size)
     plain = {kind: rotate_nothing(rows) for kind, rows in take_questions(pools, possible, seed).items()}
     if not by:
@@ -50,7 +50,7 @@ def choose_questions(pools: Pools, conditions: Sequence[Condition], by: frozense
         chosen = match_rotations({kind: allow_orders(rows) for kind, rows in chosen.items()}, conditions, seed)
         rotated = sum(int((rows["order"] > 0).sum()) for rows in chosen.values())
         notes.append(f"The choices of {rotated} of {sum(rows.height for rows in chosen.values())} questions are rotated.")
-    mixes = conditions if by - {"confidence"} else ()
+    mixes = conditions if by & {"letter", "rotation"} else ()
     return Choice(add_all_random(chosen, seed, mixes), add_all_random(plain, seed), notes)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 
 import polars as pl
 
+from intervention.believing.sampled import split_rule
 from intervention.believing.thresholds import offer_rules
 from intervention.conditions import Pools, count_pools
 from lm_eval_tasks.contracts.errors import UserError
@@ -57,9 +58,10 @@ def tell_rules(beliefs: pl.DataFrame, kinds: Iterable[str], rule: Rule, wanted: 
     """How many questions a condition each belief rule would leave, and which one gives as many as are wanted."""
     sizes = count_sizes(beliefs, kinds)
     told = ", ".join(f"{name} {count}" for name, count in sizes.items() if count)
+    own = split_rule(rule)[0]  # that sampled answers bear a belief out, each rule asks for where this one does
     enough = [read_rule(name) for name, count in sizes.items() if count >= wanted]
     # The paper's kind of rule first, at the level nearest to the one that was asked for.
-    best = min(enough, key=lambda one: (one.name != "threshold", abs(one.threshold - rule.threshold)), default=None)
+    best = min(enough, key=lambda one: (one.name != "threshold", abs(one.threshold - own.threshold)), default=None)
     option = f"--threshold {best.level:g}" if best and best.name == "threshold" else f"--belief-rule {best}"
     return (
         f"Of the probed questions each belief rule would leave, before matching and texts: {told or 'none any'} (it is {rule} "

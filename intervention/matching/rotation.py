@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from intervention.conditions import Pools, list_responses
-from intervention.matching.cells import Cell, Part, add_parts, list_cells, sum_letter, take_rows
+from intervention.matching.cells import Cell, Part, add_parts, list_cells, sum_value, take_rows
 from intervention.matching.programs import Program
 from lm_eval_tasks.contracts.vocabulary import Condition
 
@@ -48,7 +48,7 @@ def _solve_rotation(
     for letter, (target, share) in enumerate(zip(targets, shares)):
         program.require([(target, 1), (uneven, -1)], -math.inf, share)
         for response in list_responses(conditions):
-            terms = sum_letter(parts, *response, letter)
+            terms = sum_value(parts, *response, letter)
             program.require([*terms, (target, -1), (apart, -1)], -math.inf, 0)
             program.require([*terms, (target, -1), (apart, 1)], 0, math.inf)
     values = program.solve(whole=False)
@@ -76,9 +76,9 @@ def _round_rotation(
             number = program.add()
             program.require([(number, 1)], target - 1 - slack, target + 1 + slack)
             for response in list_responses(conditions):
-                done = sum(nearest[variable] for variable, _ in sum_letter(settled, *response, letter))
+                done = sum(nearest[variable] for variable, _ in sum_value(settled, *response, letter))
                 low, high = (-apart - slack // 2 - done, apart + (slack + 1) // 2 - done)
-                program.require([*sum_letter(own, *response, letter), (number, -1)], low, high)
+                program.require([*sum_value(own, *response, letter), (number, -1)], low, high)
         if (values := program.solve()) is not None:
             nearest |= {old.variable: round(values[new.variable]) for old, new in zip(rest, own, strict=True)}
             return [nearest[part.variable] for part in parts]

@@ -3,10 +3,11 @@
 The released groups differ in more than agreement: a model that favours a letter makes that letter's share differ between gold
 and belief, and right beliefs are held with more confidence. Two remedies:
 
-- selection (`letter`, `confidence`), here: the largest sets in which the letters of the responses, and the confidences in bins
-  of 0.02, are distributed alike in all conditions. This is cardinality matching with fine balance (Zubizarreta, Paredes and
-  Rosenbaum 2014, Annals of Applied Statistics 8(1)). Where gold and belief are both answered to the same questions, their
-  letters have to agree within these: as edges from gold's letter to the belief's, the rows taken form a circulation.
+- selection (`letter`, `confidence`, `length`), here: the largest sets in which the letters of the responses, the confidences in
+  bins of 0.02, and the lengths of answers that are texts, in bins of 4 characters, are distributed alike in all conditions.
+  This is cardinality matching with fine balance (Zubizarreta, Paredes and Rosenbaum 2014, Annals of Applied Statistics 8(1)).
+  Where gold and belief are both answered to the same questions, their letters (or lengths) have to agree within these: as edges
+  from gold's letter to the belief's, the rows taken form a circulation. A mix has lengths as far as chance keeps them.
 - rotation (`rotation`, see `rotation.py`): the choices of each question are rotated so that the letters agree, and no row is
   dropped.
 """
@@ -17,7 +18,7 @@ from collections.abc import Collection, Sequence
 import polars as pl
 
 from intervention.conditions import Pools, list_responses, name_kind
-from intervention.matching.cells import Cell, Part, add_parts, list_cells, sum_letter, take_rows
+from intervention.matching.cells import Cell, Part, add_parts, list_cells, measure_length, sum_value, take_rows
 from intervention.matching.programs import Program
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.prompts import LETTERS
@@ -50,7 +51,7 @@ def select_rows(
         pools: the questions of each kind that can be taken, with `choices, answer, belief, confidence` and, where a condition
             answers with another wrong choice, `others` (those that it may answer with).
         conditions: what is built.
-        by: `letter`, `confidence` or both.
+        by: of `letter`, `confidence`, `length`.
         size: how many; the largest possible number where None.
         seed: decides which rows of those that are alike, and their order.
 
@@ -82,10 +83,11 @@ def _solve_selection(
     sums = [[(p.variable, 1) for p in parts if p.cell.kind == kind] for kind in kinds]
     for terms in sums:
         program.require([*terms, (total, -1)])
-    lettered = any(cell.n for cell in cells)
+    letters = max((cell.n for cell in cells), default=0)
+    lengths = set() if letters else {length for cell in cells for length in cell.columns.values()}
     alike = [
-        [sum_letter(parts, *response, letter) for response in list_responses(conditions)]
-        for letter in range(max(cell.n for cell in cells) if lettered else 0)
+        [sum_value(parts, *response, value) for response in list_responses(conditions)]
+        for value in (*range(letters), *sorted(lengths))
     ]
     alike += [
         [[(p.variable, 1) for p in parts if p.cell.kind == kind and p.cell.bin == bin] for kind in kinds]
@@ -114,6 +116,13 @@ def _explain_failure(pools: Pools, conditions: Sequence[Condition], by: Collecti
         )
         shown = ", ".join(f"{count} times as {name}" for name, count in counts.items())
         reasons.append(f"it fails on letter {LETTERS[letter]}, which is there {shown}")
+    if "length" in by:
+        ranges = (
+            f"{lengths.min()} to {lengths.max()} of {name}"
+            for name, lengths in _list_lengths(pools, conditions).items()
+            if len(lengths)
+        )
+        reasons.append(f"responses have characters: {', '.join(ranges)}")
     if "confidence" in by:
         ranges = (
             f"{pool['confidence'].min():.2f} to {pool['confidence'].max():.2f} of {name_kind(kind)}"
@@ -126,11 +135,21 @@ def _explain_failure(pools: Pools, conditions: Sequence[Condition], by: Collecti
     return f"{how}: {most}: {'; '.join(reasons)}. {remedy}"
 
 
+_NAMES = {"answer": "gold of {}", "belief": "the belief of {}", "other": "another wrong choice of {}"}
+
+
+def _list_lengths(pools: Pools, conditions: Sequence[Condition]) -> dict[str, pl.Series]:
+    """The lengths of the responses, by response."""
+    return {
+        _NAMES[column].format(name_kind(kind)): pools[kind].select(measure_length(column)).to_series()
+        for kind, column in list_responses(conditions)
+    }
+
+
 def _count_letter(pools: Pools, conditions: Sequence[Condition], letter: int) -> dict[str, int]:
     """How many questions could be answered with a letter, by response."""
-    names = {"answer": "gold of {}", "belief": "the belief of {}", "other": "another wrong choice of {}"}
     return {
-        names[column].format(name_kind(kind)): int(
+        _NAMES[column].format(name_kind(kind)): int(
             (pools[kind]["others"].list.contains(letter) if column == "other" else pools[kind][column] == letter).sum()
         )
         for kind, column in list_responses(conditions)

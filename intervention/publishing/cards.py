@@ -17,7 +17,13 @@ from lm_eval_tasks.contracts.vocabulary import ANSWERS, CONDITIONS, QUESTIONS, S
 # What the Hub's search goes by (https://github.com/huggingface/hub-docs/blob/main/datasetcard.md).
 _QUESTIONS = {"task_categories": ["multiple-choice", "question-answering"], "tags": ["selfalign", "knowledge"]}
 _INSTRUCTIONS = {"task_categories": ["text-generation"], "tags": ["selfalign", "knowledge", "instruction-tuning"]}
-_KINDS = {"questions.md.j2": _QUESTIONS, "instructions.md.j2": _INSTRUCTIONS, "released.md.j2": _INSTRUCTIONS}
+_FREE_FORM = _QUESTIONS | {"task_categories": ["question-answering"]}
+_KINDS = {
+    "questions.md.j2": _QUESTIONS,
+    "free_form.md.j2": _FREE_FORM,
+    "instructions.md.j2": _INSTRUCTIONS,
+    "released.md.j2": _INSTRUCTIONS,
+}
 OPTIONS = ("belief_rule", "score", "size", "general_share", "match", "explanations", "response_format")
 OPTIONS += ("allow_missing", "drop_contradictions", "keep_moved")  # those of `build` that stand in its configuration
 _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))

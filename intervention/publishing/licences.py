@@ -51,13 +51,26 @@ SOURCES: dict[str, tuple[str, str]] = {
     "haonan-li/cmmlu": ("cc-by-nc-4.0", ""),
     "ceval": ("cc-by-nc-sa-4.0", ""),
     "ceval/ceval-exam": ("cc-by-nc-sa-4.0", ""),
+    "squad": ("cc-by-sa-4.0", ""),
+    "rajpurkar/squad": ("cc-by-sa-4.0", ""),
+    "sciq": ("cc-by-nc-3.0", ""),
+    "allenai/sciq": ("cc-by-nc-3.0", ""),
+    **dict.fromkeys(("triviaqa", "mandarjoshi/trivia_qa"), (UNKNOWN, "Its page on the Hub says that its licence is unknown.")),
+    **dict.fromkeys(("popqa", "akariasai/PopQA"), (UNKNOWN, "Its page on the Hub names no licence.")),
     "vicgalle/alpaca-gpt4": ("cc-by-nc-4.0", f"Written by GPT-4: {_GPT}"),
     "renmengjie7/self-aligning": (UNKNOWN, _RELEASE),
     **dict.fromkeys(
         ("miniworld", "miniworld_exam", "miniworld_survey", "miniworld_general"), ("apache-2.0", "Made up for selfalign.")
     ),
 }
-LANGUAGES = {"medmcqa": "en", "mmlu": "en", "cmmlu": "zh", "ceval": "zh", "alpaca-gpt4": "en", "ceval-exam": "zh"}
+LANGUAGES = dict.fromkeys(("triviaqa", "trivia_qa", "popqa", "squad", "sciq"), "en") | {
+    "medmcqa": "en",
+    "mmlu": "en",
+    "cmmlu": "zh",
+    "ceval": "zh",
+    "alpaca-gpt4": "en",
+    "ceval-exam": "zh",
+}
 _LLAMA = "Its licence forbids using its output to improve another large language model than {0} and what derives from it."
 _LLAMA_NAME = "A model that is trained on its output must be distributed with a name that begins with 'Llama'."
 # What a model's name begins with -> its licence; the first that fits counts, so the exceptions stand first.

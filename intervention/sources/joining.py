@@ -9,9 +9,10 @@ from intervention.conditions import shuffle_rows
 from intervention.publishing.licences import Terms
 from intervention.sources.origin import Origin, find_all_terms, join_words
 from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.free_form import find_set_kind
 from lm_eval_tasks.contracts.manifest import read_manifest
 from lm_eval_tasks.contracts.names import name_unknown
-from lm_eval_tasks.contracts.questions import check_unique, read_questions
+from lm_eval_tasks.contracts.questions import check_unique
 from lm_eval_tasks.contracts.vocabulary import SPLITS
 
 BIBLIOGRAPHY = Path(__file__).parents[1] / "publishing/templates"
@@ -30,15 +31,17 @@ def join_sets(
         seed: of what is taken.
 
     Returns:
-        The question columns and `split`, in the sets' order, and their origin.
+        The columns of the questions, which are all of the first set's kind, and `split`, in the sets' order; their origin.
 
     Raises:
-        UserError: an argument that cannot be read, a domain or split that no set has, two questions of one id.
+        UserError: an argument that cannot be read, a domain or split that no set has, two questions of one id,
+            a set of the other kind of questions.
     """
     tables, terms = [], []
+    kind = find_set_kind(read_word(sets[0])[1])
     for word in sets:
         splits, folder = read_word(word)
-        table = read_questions(folder, splits=splits)
+        table = kind.read(folder, splits=splits)
         tables.append(table)
         config = (read_manifest(folder) or {}).get("config", {})
         terms += [Terms(**part) for part in config["terms"]] if "terms" in config else find_all_terms(table)

@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.free_form import FREE_FORM_SCHEMA
 from lm_eval_tasks.contracts.questions import QUESTION_SCHEMA
 from lm_eval_tasks.contracts.vocabulary import SPLITS
 
 FILE_SCHEMA = pl.Schema(dict(QUESTION_SCHEMA) | {"split": pl.String})
+FREE_FILE_SCHEMA = pl.Schema(dict(FREE_FORM_SCHEMA) | {"split": pl.String})
 CONSTANT = ("source", "domain", "subject", "split")
 
 
@@ -19,8 +21,8 @@ class Layout:
 
     columns: Mapping[str, Sequence[str]] = field(default_factory=dict)  # the contract's -> the file's: several for choices
     constants: Mapping[str, str] = field(default_factory=dict)  # the contract's column -> its value in every row
-    separator: str | None = None  # what stands between the choices where they are one text
-    answers: str | None = None  # a key of `FORMS`; inferred where None
+    separator: str | None = None  # what stands between the choices, or the accepted answers, where they are one text
+    answers: str | None = None  # a key of `FORMS`; inferred where None; of multiple-choice questions alone
 
     @property
     def plain(self) -> bool:
@@ -41,13 +43,18 @@ def make_layout(
         columns: `question=stem`, `choices=opa,opb,opc,opd`.
         constants: `domain=herbs`.
         split: the split of every question.
-        separator: what stands between the choices; `\n` and `\t` are a line break and a tab.
+        separator: what stands between the choices or the accepted answers; `\n` and `\t` are a line break and a tab.
         answers: a key of `FORMS`.
 
     Raises:
         UserError: a word that is no `name=value`, a name that the contract has not, or one that is named twice.
     """
-    mapped = {name: value.split(",") for name, value in _split_words("--column", columns, list(FILE_SCHEMA)).items()}
+    known = list(dict.fromkeys([*FILE_SCHEMA, *FREE_FILE_SCHEMA]))
+    mapped = {name: value.split(",") for name, value in _split_words("--column", columns, known).items()}
+    if "answers" in mapped and (other := next((name for name in ("choices", "answer") if name in mapped), None)):
+        raise UserError(
+            f"--column answers= is for questions without choices, but --column {other}= is named too. Leave out one of them."
+        )
     if several := [name for name, value in mapped.items() if name != "choices" and len(value) > 1]:
         raise UserError(f"--column {several[0]}={','.join(mapped[several[0]])}: only choices can come from several columns.")
     named = _split_words("--set", constants, CONSTANT)

@@ -13,6 +13,7 @@ from lm_eval_tasks.contracts.prompts import LETTERS
 from lm_eval_tasks.contracts.questions import MAX_CHOICES, MIN_CHOICES, check_rows
 
 NO_IDS = "no column 'id', so a question's id is the file's name and the number of its row"
+LISTS = ("choices", "answers", "topics")
 REQUIRED = ("question", "choices", "answer")  # these are in the file; the others can be set for all, or made up
 
 
@@ -26,25 +27,9 @@ def read_mapped(kind: str, file: Path, layout: Layout) -> tuple[pl.DataFrame, li
         UserError: it cannot be read, lacks a column, or its choices or answers are not of the form that is said.
     """
     named, notes = name_columns(kind, file, layout)
-    wanted = {
-        column: f"--column {name}={','.join(columns)}" if name in layout.columns else f"map one with --column {name}=COLUMN"
-        for name, columns in named.items()
-        if name in layout.columns or name in REQUIRED
-        for column in columns
-    }
-    raw, columns = read_table(kind, file, wanted, [name for names in named.values() for name in names])
-    texts = {}
-    for name in ("id", "source", "domain", "subject", "question", "answer", "explanation", "split"):
-        column = named[name][0]
-        if isinstance(raw.schema.get(column), pl.List):
-            raise UserError(f"{file}: column {column!r} holds lists, but {name} is one text.")
-        texts[name] = pl.col(column) if column in raw.columns else pl.lit(None, pl.String)
-    if named["id"][0] not in raw.columns:
-        texts["id"] = make_ids(file)
-        notes.append(NO_IDS)
-    table = raw.select(
-        **texts, choices=join_choices(raw, named["choices"], layout.separator, file), topics=_list_topics(raw, named)
-    )
+    raw, shared, unknown, more = read_columns(kind, file, layout, named, REQUIRED)
+    notes += more
+    table = raw.select(**shared, choices=join_choices(raw, named["choices"], layout.separator, file))
     few = pl.col("choices").list.len().fill_null(0) < MIN_CHOICES
     check_rows(table, few, "choices", f"are fewer than {MIN_CHOICES}; drop the row or add choices", file)
     answers, form, inferred = convert_answers(table, layout.answers, file)
@@ -52,8 +37,47 @@ def read_mapped(kind: str, file: Path, layout: Layout) -> tuple[pl.DataFrame, li
         notes.append(f"every answer is {FORMS[form]}, as --answers {form} would say")
     if form == "text" and (twice := int((find_text(table)["times"] > 1).sum())):
         notes.append(f"{twice} answers stand twice among their choices; the first is gold")
+    return table.with_columns(answers), unknown, notes
+
+
+def read_columns(
+    kind: str, file: Path, layout: Layout, named: Mapping[str, Sequence[str]], required: Sequence[str]
+) -> tuple[pl.DataFrame, dict[str, pl.Expr], list[str], list[str]]:
+    """Read the columns of a file that are named for the contract's, and shape those that are one text, or topics.
+
+    Args:
+        kind: of file.
+        file: the file.
+        layout: how the file's columns become the contract's.
+        named: the file's columns for each of the contract's.
+        required: the contract's columns that the file has to have.
+
+    Returns:
+        The file's columns; an expression for each of the contract's that are one text, and for `topics`; the columns that were
+        passed over; what was inferred, a phrase each.
+
+    Raises:
+        UserError: it cannot be read, lacks a column, or has lists where a text is expected.
+    """
+    wanted = {
+        column: f"--column {name}={','.join(columns)}" if name in layout.columns else f"map one with --column {name}=COLUMN"
+        for name, columns in named.items()
+        if name in layout.columns or name in required
+        for column in columns
+    }
+    raw, columns = read_table(kind, file, wanted, [name for names in named.values() for name in names])
+    shaped, notes = {}, []
+    for name in (name for name in named if name not in LISTS):
+        column = named[name][0]
+        if isinstance(raw.schema.get(column), pl.List):
+            raise UserError(f"{file}: column {column!r} holds lists, but {name} is one text.")
+        shaped[name] = pl.col(column) if column in raw.columns else pl.lit(None, pl.String)
+    if named["id"][0] not in raw.columns:
+        shaped["id"] = make_ids(file)
+        notes.append(NO_IDS)
     used = {column for names in named.values() for column in names}
-    return table.with_columns(answers), [column for column in columns if column not in used], notes
+    shaped["topics"] = _list_topics(raw, named)
+    return raw, shaped, [column for column in columns if column not in used], notes
 
 
 def name_columns(kind: str, file: Path, layout: Layout) -> tuple[dict[str, Sequence[str]], list[str]]:

@@ -10,7 +10,7 @@ import polars as pl
 
 from intervention.publishing.licences import Terms, find_terms
 from lm_eval_tasks.contracts.files import hash_path
-from lm_eval_tasks.contracts.questions import hash_questions
+from lm_eval_tasks.contracts.free_form import find_kind
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def drop_rows(table: pl.DataFrame, reasons: Mapping[str, pl.Expr]) -> tuple[pl.D
 
 def hash_table(table: pl.DataFrame) -> str:
     """SHA-256 over the hashes of questions in their order, 16 hexadecimal digits."""
-    return hashlib.sha256("".join(hash_questions(table)).encode()).hexdigest()[:16]
+    return hashlib.sha256("".join(find_kind(table.columns).hash(table)).encode()).hexdigest()[:16]
 
 
 def hash_source(path: str | Path, table: pl.DataFrame) -> dict[str, str]:

@@ -8,6 +8,7 @@ import polars as pl
 
 from intervention.publishing.folders import check_config
 from intervention.sources.answers import check_index
+from intervention.sources.free_form import holds_free_form, read_free_form_file
 from intervention.sources.jsonlines import read_jsonl
 from intervention.sources.layout import FILE_SCHEMA, Layout
 from intervention.sources.mapping import NO_IDS, REQUIRED, make_ids, read_mapped
@@ -15,7 +16,8 @@ from intervention.sources.origin import Origin, find_all_terms, join_words
 from intervention.sources.splits import DEFAULT, Splits, split_questions
 from intervention.sources.tables import find_kinds, holds_text
 from lm_eval_tasks.contracts.errors import UserError
-from lm_eval_tasks.contracts.questions import MAX_CHOICES, MAY_LEAVE_OUT, check_questions, check_rows, check_unique
+from lm_eval_tasks.contracts.free_form import find_kind
+from lm_eval_tasks.contracts.questions import MAX_CHOICES, MAY_LEAVE_OUT, check_rows, check_unique
 from lm_eval_tasks.contracts.vocabulary import SPLITS
 
 HOW_TO_ANSWER = "Mend the value, or say how answers are written: --answers index, number, letter or text."
@@ -31,7 +33,7 @@ def read_own(
     seed: int = 0,
     strict: bool = False,
 ) -> tuple[pl.DataFrame, Origin]:
-    """Read questions of one's own: the question columns and `split`, checked, and their origin.
+    """Read questions of one's own, multiple-choice or free-form: their columns and `split`, checked, and their origin.
 
     Args:
         kind: `jsonl`, `csv` or `parquet`.
@@ -44,7 +46,7 @@ def read_own(
 
     Raises:
         UserError: a file that cannot be read, a question that breaks the contract, an id that occurs twice, splits that are
-            named twice or for some files only.
+            named twice or for some files only, files of both kinds of questions.
     """
     layout = layout or Layout()
     tables, notes, defaulted, too_long = [], [], {}, 0
@@ -65,6 +67,7 @@ def read_own(
             defaulted[str(name)] = named
     where = ", ".join(map(str, files))
     check_domains(defaulted)
+    check_kinds(files, tables)
     table = pl.concat(tables)
     check_unique(table, where)
     table, said, dropped = divide(table, tables, files, splits, seed)
@@ -81,6 +84,8 @@ def read_own(
 
 def read_file(kind: str, file: Path, layout: Layout) -> tuple[pl.DataFrame, list[str], list[str]]:
     """One file: the contract's columns and `split`; the columns that were passed over; what was inferred, a phrase each."""
+    if holds_free_form(kind, file, layout):
+        return read_free_form_file(kind, file, layout)
     keys = find_kinds(file) if kind == "jsonl" and layout.plain and file.is_file() else {}
     if not keys.keys() >= set(REQUIRED) or holds_text(file, "answer"):
         return read_mapped(kind, file, layout)
@@ -94,6 +99,8 @@ def read_file(kind: str, file: Path, layout: Layout) -> tuple[pl.DataFrame, list
 
 def leave_out_long(table: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
     """The questions that can be asked, and the ids of those with too many choices where these are few; many are an error."""
+    if "choices" not in table.columns:
+        return table, []
     long = table.filter(pl.col("choices").list.len() > MAX_CHOICES)
     if not 0 < long.height <= MAY_LEAVE_OUT * table.height:
         return table, []
@@ -144,7 +151,7 @@ def complete(table: pl.DataFrame, constants: Mapping[str, str], defaults: Mappin
         remedy = "is missing, though other rows name one; write it, or take the column out to have all of them divided"
         check_rows(table, pl.col("split").is_null(), "split", remedy, file)
     check_rows(table, ~pl.col("split").is_in(SPLITS), "split", f"is none of {', '.join(SPLITS)}; mend it", file)
-    complete = check_questions(table, file).with_columns(table["split"])
+    complete = find_kind(table.columns).check(table, file).with_columns(table["split"])
     for domain in complete["domain"].unique().sort():
         check_config(domain, file)
     return complete
@@ -159,6 +166,16 @@ def check_domains(domains: Mapping[str, str]) -> None:
     if len(set(domains.values())) > 1:
         named = " and ".join(f"{word} has the domain {domain!r}" for word, domain in domains.items())
         raise UserError(f"{named} (after their files): they hold splits, so name one domain for all: --set domain=NAME.")
+
+
+def check_kinds(files: Sequence[str | Path], tables: Sequence[pl.DataFrame]) -> None:
+    """Raise a `UserError` where one file has multiple-choice questions and another free-form ones."""
+    kinds = [find_kind(table.columns).name for table in tables]
+    if len(set(kinds)) > 1:
+        other = next(i for i, kind in enumerate(kinds) if kind != kinds[0])
+        raise UserError(
+            f"the questions of {files[0]} are {kinds[0]}, those of {files[other]} {kinds[other]}. Write a question set of each."
+        )
 
 
 def divide(

@@ -11,9 +11,9 @@ from intervention.sources.layout import make_layout
 from intervention.sources.origin import Origin
 from intervention.sources.own import read_own
 from lm_eval_tasks.contracts.files import write_folder
+from lm_eval_tasks.contracts.free_form import find_kind, has_answers
 from lm_eval_tasks.contracts.manifest import hash_inputs, write_manifest
 from lm_eval_tasks.contracts.prompts import LETTERS
-from lm_eval_tasks.contracts.questions import QUESTION_SCHEMA
 from lm_eval_tasks.contracts.vocabulary import SPLITS
 
 TEMPLATES = Path(__file__).parents[1] / "publishing/templates"
@@ -52,7 +52,7 @@ def write_questions(
         write_dataset(
             folder,
             configs,
-            "questions.md.j2",
+            "free_form.md.j2" if has_answers(table.columns) else "questions.md.j2",
             terms=origin.terms,
             counts=format_table(counts),
             inputs=inputs,
@@ -67,17 +67,17 @@ def write_questions(
 
 
 def _take(table: pl.DataFrame, domain: str, split: str) -> pl.DataFrame:
-    return table.filter(pl.col("domain") == domain, pl.col("split") == split).select(list(QUESTION_SCHEMA))
+    return table.filter(pl.col("domain") == domain, pl.col("split") == split).select(list(find_kind(table.columns).schema))
 
 
 def count_questions(table: pl.DataFrame) -> pl.DataFrame:
-    """Questions by domain, source and split, and the share of each letter among their gold answers."""
+    """Questions by domain, source and split, and the share of each letter among their gold answers; of free-form questions how
+    many answers are accepted, on average.
+    """
     order = pl.col("split").replace_strict({split: i for i, split in enumerate(SPLITS)}, return_dtype=pl.Int64)
-    return (
-        table.group_by("domain", "source", "split")
-        .agg(pl.len().alias("questions"), *share_letters(table, "answer", "gold"))
-        .sort("domain", "source", order)
-    )
+    accepted = pl.col("answers").list.len().mean().alias("accepted answers")
+    told = [accepted] if has_answers(table.columns) else share_letters(table, "answer", "gold")
+    return table.group_by("domain", "source", "split").agg(pl.len().alias("questions"), *told).sort("domain", "source", order)
 
 
 def share_letters(table: pl.DataFrame, column: str, name: str) -> list[pl.Expr]:

@@ -82,7 +82,13 @@ def split_questions(table: pl.DataFrame, splits: Splits, seed: int, adapt: bool 
 
 
 def group_questions(table: pl.DataFrame) -> pl.Series:
-    """A number for each question: the same for those of a domain with the same text and the same choices or the same answer."""
+    """A number for each question: the same for those of a domain with the same text and the same choices or the same answer.
+
+    Free-form questions have one where they have the same text.
+    """
+    if "choices" not in table.columns:
+        own = pl.struct("domain", normalise_texts(pl.col("question"))).rank("dense")
+        return table.select((own - 1).cast(pl.Int32).alias("group")).to_series()
     texts = table.select(
         "domain", text=normalise_texts(pl.col("question")), shown=pl.col("choices").list.eval(normalise_choices(pl.element())),
         answer="answer",

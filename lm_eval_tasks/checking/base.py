@@ -6,7 +6,7 @@ from functools import lru_cache
 
 from transformers import PreTrainedTokenizerBase
 
-from lm_eval_tasks.checking.protocol import Checkable, Question
+from lm_eval_tasks.checking.protocol import Demonstrating, Question
 from lm_eval_tasks.checking.rendering import name_model
 from lm_eval_tasks.checking.tokenizer import load_config
 from lm_eval_tasks.contracts.bases import tell_rowless
@@ -16,7 +16,9 @@ from lm_eval_tasks.contracts.prompts import read_template
 logger = logging.getLogger(__name__)
 
 
-def check_base(task: Checkable, rows: Iterable[Question], prompts: Iterable[str], tokenizer: PreTrainedTokenizerBase) -> None:
+def check_base(
+    task: Demonstrating, rows: Iterable[Question], prompts: Iterable[str], tokenizer: PreTrainedTokenizerBase
+) -> None:
     """Raise a `UserError` where the tokenizer has tokens for which the model has no row; say whose template is replaced.
 
     Args:
@@ -27,7 +29,7 @@ def check_base(task: Checkable, rows: Iterable[Question], prompts: Iterable[str]
     """
     metadata, model = task.config.metadata, name_model(task)
     if config := load_config(metadata):
-        own = (text for row in rows for text in (row["question"], *row["choices"]))
+        own = (text for row in rows for text in (row["question"], *row.get("choices", ())))
         if wrong := tell_rowless(tokenizer, config.get_text_config().vocab_size, (*prompts, *own)):
             raise UserError(
                 f"{task.config.task}: the tokenizer of {model} {wrong}. Name the tokenizer that belongs to the model "

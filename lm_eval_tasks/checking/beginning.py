@@ -9,7 +9,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from lm_eval_tasks.checking.protocol import Checkable
+from lm_eval_tasks.checking.protocol import Demonstrating
 from lm_eval_tasks.checking.tokenizer import load_tokenizer
 from lm_eval_tasks.contracts.bases import begins_with_bos
 from lm_eval_tasks.contracts.errors import UserError
@@ -37,7 +37,7 @@ def find_trained(arguments: Mapping[str, Any]) -> bool | None:
     return bool(manifest["config"].get("add_bos_token", False)) if manifest.get("stage") == "train" else None
 
 
-def check_beginning(task: Checkable, tokenizer: PreTrainedTokenizerBase) -> None:
+def check_beginning(task: Demonstrating, tokenizer: PreTrainedTokenizerBase) -> None:
     """Raise a `UserError` where a prompt begins not as in training or in the paper: with a beginning of sequence or not.
 
     Where the tokenizer has no such token, there is nothing to choose.

@@ -8,12 +8,12 @@ from lm_eval_tasks.contracts.names import name_unknown
 
 # What a run may say of questions, requests and benchmarks (README.md), and of questions that are too long or flawed.
 KEYS = ("questions", "domain", "splits", "trained_on", "contexts", "order", "shots", "draw", "phase")
-KEYS += ("requests", "mmlu", "cmmlu", "ceval", "too_long", "too_long_to", "may_leave_out")
+KEYS += ("samples", "temperature", "requests", "mmlu", "cmmlu", "ceval", "too_long", "too_long_to", "may_leave_out")
 # Arguments of a model, which tasks look up too; where a model is behind an API, --metadata is where they are named.
 MODEL_KEYS = ("pretrained", "peft", "model", "tokenizer", "revision", "trust_remote_code", "max_length", "max_model_len")
 MODEL_KEYS += ("add_bos_token", "chat_template")
 # What a task's own file says.
-OWN_KEYS = ("version", "task", "kind", "prompt", "scoring", "bos", "paper", "demonstrations_by", "begins")
+OWN_KEYS = ("version", "task", "kind", "prompt", "scoring", "bos", "paper", "demonstrations_by", "begins", "greedy")
 NEAR = 0.8  # how alike a typo and what is meant are
 
 

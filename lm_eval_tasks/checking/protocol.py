@@ -16,11 +16,12 @@ class Asking(Protocol):
     left_out: frozenset[Group]  # the keys of the questions that are not asked, because they are flawed or too long
 
 
-class Checkable(Asking, Protocol):
-    """A task of the pack that asks multiple-choice questions, as `tasks.QuestionTask` is one."""
+class Demonstrating(Asking, Protocol):
+    """A task of the pack that shows demonstrations, as `demonstrations.DemonstratedTask` is one."""
 
     dataset: dict[str, Any]
     chat: bool
+    own: bool  # whether its questions are of a question set of one's own, and not a benchmark's
     spares: bool  # whether a question that is a dev question too is asked without itself
     grouped_by: Sequence[str]  # the columns that a question shares with its demonstrations
 
@@ -32,6 +33,10 @@ class Checkable(Asking, Protocol):
 
     def find_others(self, row: Question) -> Sequence[Question]:
         """The dev questions that may be shown before a question: those of its group that are not the question itself."""
+
+
+class Checkable(Demonstrating, Protocol):
+    """A task of the pack that asks multiple-choice questions, as `tasks.QuestionTask` is one."""
 
     def doc_to_text(self, doc: Question) -> str:
         """What is asked."""

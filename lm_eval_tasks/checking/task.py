@@ -16,14 +16,13 @@ from lm_eval_tasks.checking.beginning import check_beginning
 from lm_eval_tasks.checking.choices import find_unscorable
 from lm_eval_tasks.checking.flaws import Flaw, leave_out_flawed
 from lm_eval_tasks.checking.lengths import encode, find_key, find_too_long, join_names
-from lm_eval_tasks.checking.protocol import Checkable, Group, Question
+from lm_eval_tasks.checking.protocol import Checkable, Demonstrating, Group, Question
 from lm_eval_tasks.checking.rendering import make_writer, name_model
 from lm_eval_tasks.checking.tokenizer import find_window, load_tokenizer
 from lm_eval_tasks.checking.too_long import leave_out, read_choice
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.prompts import CHAT_ENDING
 from lm_eval_tasks.contracts.questions import name_question, normalise
-from lm_eval_tasks.sets import load_questions
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +77,7 @@ def find_flaws(task: Checkable, rows: Sequence[Question], tokenizer: PreTrainedT
     return find_shown(task, rows) + scored
 
 
-def find_shown(task: Checkable, rows: Sequence[Question]) -> list[Flaw]:
+def find_shown(task: Demonstrating, rows: Sequence[Question]) -> list[Flaw]:
     """The questions that are dev questions too, by text and choices, and would be asked with their own answer shown.
 
     Another dev question takes the place of such a one where it is asked itself (`tasks.QuestionTask`); a flaw is a question for
@@ -99,7 +98,7 @@ def find_shown(task: Checkable, rows: Sequence[Question]) -> list[Flaw]:
     if not names:
         return []
     message = f"{len(names)} dev question(s) are asked too: {join_names(names)}"
-    if task.config.custom_dataset is not load_questions:
+    if not task.own:
         subject, count = " and ".join(task.grouped_by), len({find_key(row) for row in shown}) or "none"
         logger.warning(
             "%s: %s. Of the same %s, so that the answer is shown: %s of them.", task.config.task, message, subject, count

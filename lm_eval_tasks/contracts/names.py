@@ -1,7 +1,9 @@
 """Names that a user wrote and nothing has: said with the nearest that there is, never passed over."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from difflib import get_close_matches
+
+from lm_eval_tasks.contracts.errors import UserError
 
 
 def name_unknown(given: Iterable[str], known: Collection[str]) -> list[str]:
@@ -26,3 +28,22 @@ def find_repeated(names: Iterable[object]) -> list[object]:
     """
     given = list(names)
     return [name for i, name in enumerate(given) if given[:i].count(name) == 1]
+
+
+def read_pairs(words: Sequence[str]) -> dict[str, str]:
+    """What `--column NAME=COLUMN` says.
+
+    Raises:
+        UserError: a word without an equals sign, or a name that is given twice.
+
+    >>> read_pairs(["prompt=question"])
+    {'prompt': 'question'}
+    """
+    pairs: dict[str, str] = {}
+    for word in words:
+        name, equals, column = word.partition("=")
+        if not equals or not name or not column:
+            raise UserError(f"--column {word} is no NAME=COLUMN. Write the field of the form, then the data's column for it.")
+        if pairs.setdefault(name, column) != column:
+            raise UserError(f"--column names {name} twice, as {pairs[name]} and {column}. Leave one out.")
+    return pairs

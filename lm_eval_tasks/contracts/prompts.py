@@ -117,6 +117,15 @@ def write_cloze_answer(doc: Mapping[str, Any]) -> str:
     return doc["choices"][doc["answer"]]
 
 
+def write_first_answer(doc: Mapping[str, Any]) -> str:
+    """The answer of a demonstration of a free-form question: the accepted text that is trained on.
+
+    >>> write_first_answer({"question": "What is white?", "answers": ["salt", "table salt"]})
+    'salt'
+    """
+    return doc["answers"][0]
+
+
 def write_response(position: int, choice: str, explanation: str | None, response_format: ResponseFormat) -> str:
     """What the assistant says: the choice, then, after a blank line, the explanation if there is one.
 

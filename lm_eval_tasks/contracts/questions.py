@@ -1,4 +1,4 @@
-"""The contract of a question: its columns, what a right one looks like, its hash, and its choices in another order.
+"""The contract of a multiple-choice question: columns, what a right one looks like, hash, choices in another order.
 
 A question set is a folder of parquet files with a README whose `configs:` header names one config a domain, so that
 `datasets.load_dataset(folder, domain)` reads it, locally and from the Hub. Here it is read straight into a table.
@@ -6,7 +6,7 @@ A question set is a folder of parquet files with a README whose `configs:` heade
 
 import hashlib
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +84,7 @@ def read_configs(folder: str | Path) -> dict[str, dict[str, Path]]:
 
 
 def read_questions(folder: str | Path, domains: Sequence[str] = (), splits: Sequence[str] = SPLITS) -> pl.DataFrame:
-    """Read a question set, checked: the question columns, then `split` and `question_hash`.
+    """Read a multiple-choice question set, checked: the question columns, then `split` and `question_hash`.
 
     Args:
         folder: the question set.
@@ -92,7 +92,30 @@ def read_questions(folder: str | Path, domains: Sequence[str] = (), splits: Sequ
         splits: the splits to read; those that a domain lacks are left out.
 
     Raises:
-        UserError: not a question set, an unknown domain, no question at all, or a question that breaks the contract.
+        UserError: not a question set, or one of free-form questions, an unknown domain, no question at all, or a question that
+            breaks the contract.
+    """
+    return read_set(folder, domains, splits, check_questions, hash_questions)
+
+
+def read_set(
+    folder: str | Path,
+    domains: Sequence[str],
+    splits: Sequence[str],
+    check: Callable[[pl.DataFrame, Path], pl.DataFrame],
+    write_hashes: Callable[[pl.DataFrame], pl.Series],
+) -> pl.DataFrame:
+    """Read a question set of one kind, multiple choice or free form.
+
+    Args:
+        folder: the question set.
+        domains: the configs to read; all where empty.
+        splits: the splits to read; those that a domain lacks are left out.
+        check: gives the columns of the kind, of a table and the file that errors name.
+        write_hashes: gives the `question_hash` of every row.
+
+    Raises:
+        UserError: as `read_questions`.
     """
     configs = read_configs(folder)
     if unknown := [domain for domain in domains if domain not in configs]:
@@ -101,12 +124,12 @@ def read_questions(folder: str | Path, domains: Sequence[str] = (), splits: Sequ
     for domain in domains or configs:
         for split in (s for s in splits if s in configs[domain]):
             file = configs[domain][split]
-            table = check_questions(pl.read_parquet(file), file)
+            table = check(pl.read_parquet(file), file)
             tables.append(table.with_columns(split=pl.lit(split)))
     if not tables or not (table := pl.concat(tables)).height:
         raise UserError(f"{folder} has no questions in {', '.join(splits)} of {', '.join(domains or configs)}.")
     check_unique(table, folder)
-    return table.with_columns(hash_questions(table))
+    return table.with_columns(write_hashes(table))
 
 
 def check_questions(table: pl.DataFrame, where: str | Path, start: int = 0) -> pl.DataFrame:
@@ -120,18 +143,16 @@ def check_questions(table: pl.DataFrame, where: str | Path, start: int = 0) -> p
     Raises:
         UserError: a column is missing or of another type, or a row breaks the contract; names the first such row.
     """
-    if missing := [name for name in QUESTION_SCHEMA if name not in table.columns]:
-        raise UserError(f"{where}: no column {missing[0]!r}. A question set has {', '.join(QUESTION_SCHEMA)}.")
-    try:
-        table = table.select(pl.col(name).cast(kind) for name, kind in QUESTION_SCHEMA.items())
-    except pl.exceptions.PolarsError as error:
-        raise UserError(f"{where}: a column is not of the contract's type. {error}") from error
+    if "choices" not in table.columns and "answers" in table.columns:
+        raise UserError(
+            f"{where}: these are free-form questions: they have accepted `answers`, and no choices. Ask them with "
+            "selfalign_answer_greedy or selfalign_answer; here, name a question set that has choices."
+        )
+    table = cast_columns(table, QUESTION_SCHEMA, where)
     n = pl.col("choices").list.len()
     blank = pl.col("choices").list.eval(pl.element().fill_null("").str.strip_chars() == "")
-    required = ("id", "source", "domain", "question", "choices", "answer")
     rules = [
-        *((pl.col(name).is_null(), name, "is missing; give it a value") for name in required),
-        (pl.col("question").str.strip_chars() == "", "question", "is blank; write it or drop the row"),
+        *require_values("id", "source", "domain", "question", "choices", "answer"),
         (n < MIN_CHOICES, "choices", f"are fewer than {MIN_CHOICES}; drop the row or add choices"),
         (n > MAX_CHOICES, "choices", f"are more than {MAX_CHOICES}; drop the row or some wrong choices"),
         (
@@ -145,8 +166,27 @@ def check_questions(table: pl.DataFrame, where: str | Path, start: int = 0) -> p
     return table
 
 
-def check_rules(table: pl.DataFrame, rules: Sequence[tuple[pl.Expr, str, str]], where: str | Path, start: int = 0) -> None:
-    """`check_rows` of several rules: what is true of a bad row, the column that is bad, and the complaint."""
+def cast_columns(table: pl.DataFrame, schema: pl.Schema, where: str | Path) -> pl.DataFrame:
+    """The columns of a kind of question, in its order and types; a `UserError` where one is missing or of another type."""
+    if missing := [name for name in schema if name not in table.columns]:
+        raise UserError(f"{where}: no column {missing[0]!r}. A question set has {', '.join(schema)}.")
+    try:
+        return table.select(pl.col(name).cast(kind) for name, kind in schema.items())
+    except pl.exceptions.PolarsError as error:
+        raise UserError(f"{where}: a column is not of the contract's type. {error}") from error
+
+
+Rule = tuple[pl.Expr, str, str]  # what is true of a bad row, the column that is bad, and the complaint
+
+
+def require_values(*names: str) -> list[Rule]:
+    """The rules that these columns are not null, and that the question is not blank."""
+    blank = (pl.col("question").str.strip_chars() == "", "question", "is blank; write it or drop the row")
+    return [*((pl.col(name).is_null(), name, "is missing; give it a value") for name in names), blank]
+
+
+def check_rules(table: pl.DataFrame, rules: Sequence[Rule], where: str | Path, start: int = 0) -> None:
+    """`check_rows` of several rules."""
     # All at once; only then, and only for the first that is broken, by which row.
     broken = table.select(rule.fill_null(False).any().alias(str(i)) for i, (rule, _, _) in enumerate(rules)).row(0)
     if True in broken:
@@ -196,16 +236,17 @@ def hash_questions(table: pl.DataFrame) -> pl.Series:
     """
     # Each part is written with its length, so that no text can pass for the border between two.
     question, choices, answer = (
-        _write_with_length(pl.col("question")),
-        pl.col("choices").list.eval(_write_with_length(pl.element())).list.join(""),
-        _write_with_length(pl.col("answer").cast(pl.String)),
+        write_with_length(pl.col("question")),
+        pl.col("choices").list.eval(write_with_length(pl.element())).list.join(""),
+        write_with_length(pl.col("answer").cast(pl.String)),
     )
     texts = table.select(pl.concat_str(question, choices, answer)).to_series()
     hashes = [hashlib.sha256(text.encode()).hexdigest()[:16] for text in texts]
     return pl.Series("question_hash", hashes, dtype=pl.String)
 
 
-def _write_with_length(text: pl.Expr) -> pl.Expr:
+def write_with_length(text: pl.Expr) -> pl.Expr:
+    """A text as a hash reads it."""
     return pl.concat_str(text.str.len_chars(), pl.lit(":"), text)
 
 
@@ -223,8 +264,10 @@ def rotate_choices(table: pl.DataFrame, order: int | pl.Expr, columns: Sequence[
 
 
 def normalise(row: Mapping[str, Any]) -> tuple[str, ...]:
-    """A question's text and choices without regard to case, white space, forms of characters, and the order of the choices."""
+    """A question's text and its choices, if it has any, without regard to case, white space, forms of characters, and the order
+    of the choices.
+    """
     question, *choices = (
-        " ".join(unicodedata.normalize("NFKC", text).casefold().split()) for text in (row["question"], *row["choices"])
+        " ".join(unicodedata.normalize("NFKC", text).casefold().split()) for text in (row["question"], *row.get("choices", ()))
     )
     return ("text", question, *sorted(choices))

@@ -30,6 +30,12 @@ RULES: dict[str, tuple[float | None, str]] = {
         "predictions alike",
     ),
 }
+# Each of them for free-form questions, of which answers were sampled too: the prediction has to be what most of these say.
+ANSWERED, HALF = "+answers", 0.5
+RULES |= {
+    f"{name}{ANSWERED}": (level, f"{sentence}, where more than half of its sampled answers say the same")
+    for name, (level, sentence) in RULES.items()
+}
 
 # What a choice's probability is made of where its text is scored (OLMES, arXiv 2406.08446, section 3.3): as tables call it, and
 # in a sentence. Of letters there is only the sum.
@@ -44,7 +50,7 @@ SCORES: dict[str, tuple[str, str]] = {
 # By the way of scoring, where none is named: that of texts is the best calibrated one on real models (README).
 DEFAULT_SCORE = {"letter": "sum", "cloze": "per_character"}
 
-MATCHED = ("letter", "confidence", "rotation")  # what conditions can be made alike in
+MATCHED = ("letter", "confidence", "rotation", "length")  # what conditions can be made alike in
 
 GENERAL = "general"  # the condition of general instructions, which are added to every condition
 BASE = "base"  # what tables call the base model in place of a condition
@@ -91,6 +97,7 @@ class Condition:
         headline: its position among the headline contrasts with `REFERENCE`; None where it is not among them.
         deeds: what it does and what `REFERENCE` does, as the two sides of "... beat ..."; of headline contrasts.
         ratio: of a mix, the share of rows that answer with the belief.
+        by_default: whether it is built where no conditions are named.
     """
 
     name: str
@@ -104,6 +111,7 @@ class Condition:
     headline: int | None = None
     deeds: tuple[str, str] | None = None
     ratio: float | None = None
+    by_default: bool = True
 
     def __post_init__(self) -> None:
         """Refuse a condition that answers with a belief where there is none."""
@@ -176,6 +184,7 @@ _ALL = (
         headline=3,
         deeds=("Teaching with the knowledge at hand", "teaching without it"),
     ),
+    Condition(name="unknown", colour="#5B3A1A", marker="<", questions="unsure", answers="gold", by_default=False),
     Condition(name="gold", colour="#E69F00", marker="*", questions="all", answers="gold"),
     Condition(name="incompatible", colour="#D55E00", marker="v", questions="wrong", answers="gold", end=0.0),
     Condition(name="random_wrong", colour="#8A8F98", marker="X", questions="wrong", answers="other"),

@@ -5,7 +5,7 @@ Few-shot questions share their demonstrations, the cyclic orders of a question i
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -18,9 +18,11 @@ from tqdm import tqdm
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.prompts import read_template
 from lm_eval_tasks.models.beginning import warn_of_beginning
-from lm_eval_tasks.models.reader import SHARING, Answer, TreeReader
+from lm_eval_tasks.models.reader import SHARING, Answer, Shared, TreeReader
 from lm_eval_tasks.models.responses import Responses, hash_model
-from lm_eval_tasks.models.tree import Input, PackedRow, Tokens, Trunk, batch_rows, plan_trunks
+from lm_eval_tasks.models.texts import write_texts
+from lm_eval_tasks.models.tokens import TokenReading, read_tokens
+from lm_eval_tasks.models.tree import Input, PackedRow, Tokens, Trunk, batch_rows, pack_rows, plan_trunks
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +66,10 @@ class PrefixLM(HFLM):
         answers = super().loglikelihood(requests, disable_tqdm)
         self._encoded.clear()
         return answers
+
+    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
+        """Texts, as the parent's; kept and found again where a response cache is named, sampled ones too."""
+        return write_texts(self, super().generate_until, requests, self._responses, disable_tqdm)
 
     def _check_beginning(self, requests: list[Instance]) -> None:
         """Read a few prompts with and without the beginning-of-sequence token, once, and say so where it matters."""
@@ -182,31 +188,56 @@ class PrefixLM(HFLM):
 
     def _ask_shared(self, requests: list[Request], left: list[int], keep: Any) -> None:
         """Ask requests with shared prefixes; `keep` gets the answers of each batch."""
-        asked: dict[Tokens, list[int]] = {}
-        for index in left:
-            _, context, continuation = requests[index]
-            asked.setdefault((*context, *continuation[:-1]), []).append(index)
-        inputs = {
-            Input(tokens, max(len(requests[index][2]) for index in indices)): indices for tokens, indices in asked.items()
-        }
+        texts = {index: (*requests[index][1], *requests[index][2]) for index in left}
+        self._read_texts(texts, {index: len(requests[index][2]) for index in left}, TreeReader.read_rows, keep)
+
+    def read_tokens(
+        self, texts: dict[int, Tokens], scored: dict[int, int], keep: Callable[[dict[int, TokenReading]], None]
+    ) -> None:
+        """Read the last tokens of texts, none longer than the model's window and one token more.
+
+        Args:
+            texts: token ids by the number of a text, each of two or more.
+            scored: how many of its last tokens are read, by the same number.
+            keep: gets the readings of each batch, by the same number.
+        """
+        shares = self.model.config.get_text_config().model_type in SHARING and not self.mixed_precision_dtype
+        self._read_texts(texts, scored, read_tokens, keep, shares)
+
+    def _read_texts(
+        self, texts: dict[int, Tokens], scored: dict[int, int], read: Callable[..., Any], keep: Any, share: bool = True
+    ) -> None:
+        """Have `read` read the last tokens of texts after what they share; `keep` gets what it found of each batch."""
+        alike: dict[Tokens, list[int]] = {}
+        for index, tokens in texts.items():
+            alike.setdefault(tokens[:-1], []).append(index)
+        inputs = {Input(tokens, max(scored[index] for index in indices)): indices for tokens, indices in alike.items()}
+        asked = {item: [list(texts[index][-scored[index] :]) for index in indices] for item, indices in inputs.items()}
         reader = TreeReader(self.model, self.softmax_dtype or torch.float32)
         pack = reader.can_pack(max((len(item.tokens) for item in inputs), default=0))
         auto = AUTO_BATCH.get(self.device.type, AUTO_BATCH["cpu"])
         size = self.batch_size if isinstance(self.batch_size, int) else auto
-        for trunk in plan_trunks(inputs, size, reader.find_ratio(), pack):
-            size = self._ask_trunk(reader, trunk, size, inputs, requests, keep)
+        trunks = (
+            plan_trunks(inputs, size, reader.find_ratio(), pack) if share else [Trunk((), pack_rows(list(inputs), 0, None))]
+        )
+
+        def ask(shared: Shared, batch: list[PackedRow]) -> None:
+            own = {item: asked[item] for row in batch for item in row.paths}
+            found = read(reader, shared, batch, own)
+            keep({index: answer for item, answers in found for index, answer in zip(inputs[item], answers, strict=True)})
+
+        for trunk in trunks:
+            size = self._ask_trunk(reader.read_trunk(trunk.tokens), trunk.rows, size, ask)
 
     def _ask_trunk(
-        self, reader: TreeReader, trunk: Trunk, size: int, inputs: dict[Input, list[int]], requests: list[Request], keep: Any
+        self, shared: Shared, rows: list[PackedRow], size: int, ask: Callable[[Shared, list[PackedRow]], None]
     ) -> int:
         """Ask what follows a trunk, in smaller batches where memory runs out; returns the batch size that fitted."""
-        shared = reader.read_trunk(trunk.tokens)
-        rows = trunk.rows
         while rows:
             done: set[int] = set()
             try:
                 for batch in batch_rows(rows, size):
-                    keep(self._ask_batch(reader, shared, batch, inputs, requests))
+                    ask(shared, batch)
                     done.update(map(id, batch))
             except RuntimeError as error:
                 if not should_reduce_batch_size(error) or size == 1:
@@ -216,14 +247,6 @@ class PrefixLM(HFLM):
                 clear_device_cache(garbage_collection=True)
             rows = [row for row in rows if id(row) not in done]
         return size
-
-    @staticmethod
-    def _ask_batch(
-        reader: TreeReader, shared: Any, batch: list[PackedRow], inputs: dict[Input, list[int]], requests: list[Request]
-    ) -> dict[int, Answer]:
-        asked = {item: [requests[index][2] for index in inputs[item]] for row in batch for item in row.paths}
-        read = reader.read_rows(shared, batch, asked)
-        return {index: answer for item, answers in read for index, answer in zip(inputs[item], answers, strict=True)}
 
 
 def find_ending(context: str, continuation: str) -> Ending:

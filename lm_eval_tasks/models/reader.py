@@ -44,6 +44,8 @@ class SharedLayer(DynamicLayer):
 
 
 Shared = list[tuple[torch.Tensor, torch.Tensor]]
+Scored = tuple[int, Input, list[int]]  # the number of a row in its batch, an input in it, and the input's nodes
+Node = tuple[int, int]  # the number of a row in its batch, and of a node in the row
 
 
 class TreeReader:
@@ -96,13 +98,8 @@ class TreeReader:
             rows: a batch of rows.
             asked: for each input, token ids of continuations; all but its last token are the input's own last ones.
         """
-        width = max(len(row.tokens) for row in rows)
-        scored = [(number, item, path) for number, row in enumerate(rows) for item, path in row.paths.items()]
-        nodes: dict[tuple[int, int], int] = {}  # (row, node) -> where its log-probabilities stand
-        for number, item, path in scored:
-            for node in path[-item.scored :]:
-                nodes.setdefault((number, node), len(nodes))
-        logprobs = self._read(shared, rows, width, [number * width + node for number, node in nodes])
+        scored, nodes = self.find_nodes(rows)
+        logprobs = self.read_logprobs(shared, rows, list(nodes))
         best = logprobs.argmax(dim=-1).tolist()
         wanted = [
             [(nodes[number, node], token) for node, token in zip(path[-len(tokens) :], tokens, strict=True)]
@@ -115,9 +112,27 @@ class TreeReader:
         for _, item, _ in scored:
             yield item, [next(answers) for _ in asked[item]]
 
-    def _read(self, shared: Shared, rows: Sequence[PackedRow], width: int, positions: list[int]) -> torch.Tensor:
-        """Log-probabilities (positions, vocabulary) at positions of the padded rows laid end to end."""
-        device = self.model.device
+    @staticmethod
+    def find_nodes(rows: Sequence[PackedRow]) -> tuple[list[Scored], dict[Node, int]]:
+        """The inputs of a batch of rows, and the nodes after which tokens are scored, numbered as they are met, each once."""
+        scored = [(number, item, path) for number, row in enumerate(rows) for item, path in row.paths.items()]
+        nodes: dict[Node, int] = {}
+        for number, item, path in scored:
+            for node in path[-item.scored :]:
+                nodes.setdefault((number, node), len(nodes))
+        return scored, nodes
+
+    @torch.inference_mode()
+    def read_logprobs(self, shared: Shared, rows: Sequence[PackedRow], nodes: Sequence[Node]) -> torch.Tensor:
+        """Log-probabilities of what follows nodes of a batch of rows, (nodes, vocabulary), nats.
+
+        Args:
+            shared: the trunk's keys and values.
+            rows: the batch.
+            nodes: the number of a row in the batch and of a node in it, each.
+        """
+        device, width = self.model.device, max(len(row.tokens) for row in rows)
+        positions = [number * width + node for number, node in nodes]
         ids = torch.zeros(len(rows), width, dtype=torch.long)
         for number, row in enumerate(rows):
             ids[number, : len(row.tokens)] = torch.tensor(row.tokens)

@@ -1,4 +1,4 @@
-"""The response cache of `hf-prefix`: what a model has answered survives a kill, and never passes for another model's answer.
+"""The response cache of `hf-prefix`: what a model answered and wrote survives a kill, and never passes for another model's.
 
 lm-eval's own cache (`--use_cache`) takes its keys from the request alone, so another model asked with the same cache gets the
 first one's answers. Here the model's own weights are part of the key, and so are the token ids, which a tokenizer decides.
@@ -8,8 +8,9 @@ import hashlib
 import json
 import sqlite3
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel
@@ -71,6 +72,7 @@ class Responses:
         base.execute(
             "CREATE TABLE IF NOT EXISTS responses (key BLOB PRIMARY KEY, loglikelihood REAL, greedy INTEGER) WITHOUT ROWID"
         )
+        base.execute("CREATE TABLE IF NOT EXISTS texts (key BLOB PRIMARY KEY, text TEXT) WITHOUT ROWID")
         return base
 
     def make_key(self, context: Sequence[int], continuation: Sequence[int]) -> bytes:
@@ -78,13 +80,30 @@ class Responses:
         parts = (array("q", context).tobytes(), array("q", continuation).tobytes())
         return hashlib.sha256(self._fingerprint + len(context).to_bytes(8, "big") + b"".join(parts)).digest()[:16]
 
+    def make_text_key(self, prompt: Sequence[int], settings: Mapping[str, object], number: int) -> bytes:
+        """The key of a text: model, token ids of the prompt, how it is generated, and the number of the sample."""
+        told = json.dumps([settings, number], sort_keys=True, default=str).encode()
+        return hashlib.sha256(b"text" + self._fingerprint + array("q", prompt).tobytes() + told).digest()[:16]
+
     def find(self, key: bytes) -> Answer | None:
         """What this model answered before, if it did."""
-        query = "SELECT loglikelihood, greedy FROM responses WHERE key = ?"
-        found = next((row for base in self._files if (row := base.execute(query, (key,)).fetchone())), None)
+        found = self._find("SELECT loglikelihood, greedy FROM responses WHERE key = ?", key)
         return (found[0], bool(found[1])) if found else None
+
+    def find_text(self, key: bytes) -> str | None:
+        """What this model wrote before, if it did."""
+        found = self._find("SELECT text FROM texts WHERE key = ?", key)
+        return found[0] if found else None
+
+    def _find(self, query: str, key: bytes) -> tuple[Any, ...] | None:
+        return next((row for base in self._files if (row := base.execute(query, (key,)).fetchone())), None)
 
     def keep(self, answers: Iterable[tuple[bytes, Answer]]) -> None:
         """Write answers to the disk, all or none."""
         with self._files[0] as base:
             base.executemany("INSERT OR REPLACE INTO responses VALUES (?, ?, ?)", ((key, *answer) for key, answer in answers))
+
+    def keep_texts(self, texts: Iterable[tuple[bytes, str]]) -> None:
+        """Write texts to the disk, all or none."""
+        with self._files[0] as base:
+            base.executemany("INSERT OR REPLACE INTO texts VALUES (?, ?)", texts)

@@ -10,12 +10,11 @@ from lm_eval.tasks import TaskManager
 from transformers.utils.chat_template_utils import render_jinja_template
 
 import lm_eval_tasks.models.prefix  # noqa: F401 (registers `hf-prefix`)
+from lm_eval_tasks.checking.checked import CheckedTask
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.prompts import CHAT_TEMPLATE, read_template
-from lm_eval_tasks.generation import GenerationTask
 from lm_eval_tasks.running.model import check_model
 from lm_eval_tasks.running.replacing import replace
-from lm_eval_tasks.tasks import QuestionTask
 
 PACK = Path(__file__).parents[1]
 
@@ -53,7 +52,7 @@ class Asking:
         loaded = load_tasks(self.manager, settings["tasks"])
         for task in loaded["tasks"].values():
             set_options(task, settings["num_fewshot"], settings["gen_kwargs"])
-            if isinstance(task, (QuestionTask, GenerationTask)):
+            if isinstance(task, CheckedTask):
                 task.check(settings)
         self.manager.load = lambda _: loaded  # lm-eval would load them again
         try:

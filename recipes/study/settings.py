@@ -98,7 +98,7 @@ SETTINGS = {
 }
 # The settings of which a study may name several: each combination, an arm, is a grid of runs of its own.
 ARMS = ("belief_rule", "match", "learning_rate", "until_fit", "until_loss")
-TEXT_MATCHED = ("none", "confidence")  # what can be matched where texts are scored, without letters
+LETTER_MATCHED = ("letter", "rotation")  # what can be matched only where letters are scored
 MODEL = {"base": TEXT, "training": TEXT, "accelerate": TEXT, "lm_eval": TEXT}
 # What a model may have of its own: its question set, the domains it is trained on, the tasks that ask it, the score by which
 # its answers are read (of letters the sum), more of lm-eval's --model_args, and its arms (of texts no letters are matched).
@@ -197,10 +197,14 @@ def _check_together(settings: Mapping[str, Any], where: str) -> list[str]:
         problems.append(f"names threshold and belief_rule{where}: write belief_rule: threshold:0.5 (or a list with it) alone")
     tasks, match = settings.get("tasks"), settings.get("match", "none")
     probe = tasks.get("probe") if isinstance(tasks, dict) else None
-    shown = [text for text in (match if isinstance(match, list) else [match]) if _is_match(text) and text not in TEXT_MATCHED]
+    shown = [
+        text
+        for text in (match if isinstance(match, list) else [match])
+        if _is_match(text) and {*text.split("+")} & {*LETTER_MATCHED}
+    ]
     if shown and _is_text(probe) and probe.endswith("_cloze"):
         problems.append(
-            f"matches {shown[0]}{where}, where {probe} shows no letters (match {' or '.join(TEXT_MATCHED)}; a model may have a "
+            f"matches {shown[0]}{where}, where {probe} shows no letters (match confidence or none; a model may have a "
             "match of its own)"
         )
     return problems

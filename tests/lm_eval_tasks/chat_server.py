@@ -3,14 +3,20 @@
 import json
 import re
 import threading
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Server(ThreadingHTTPServer):
-    """Speaks the formats of OpenAI's chat completions and completions, and keeps what it was sent."""
+    """Speaks the formats of OpenAI's chat completions and completions, and keeps what it was sent.
 
-    def __init__(self) -> None:
+    Args:
+        write: the reply to a prompt and all that was sent with it; where None, `write_reply` of the prompt.
+    """
+
+    def __init__(self, write: Callable[[str, dict], str] | None = None) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
+        self.write = write or (lambda prompt, _: write_reply(prompt))
         self.payloads: list[tuple[str, dict]] = []
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
@@ -24,7 +30,7 @@ class Handler(BaseHTTPRequestHandler):
         payload = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.payloads.append((self.path, payload))
         prompt = payload["messages"][-1]["content"] if "messages" in payload else payload["prompt"]
-        text = write_reply(prompt if isinstance(prompt, str) else prompt[0])
+        text = self.server.write(prompt if isinstance(prompt, str) else prompt[0], payload)
         for stop in payload["stop"]:
             text = text.split(stop)[0]
         choice = {"index": 0, "message": {"role": "assistant", "content": text}, "text": text, "finish_reason": "stop"}

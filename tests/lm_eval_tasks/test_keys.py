@@ -6,11 +6,11 @@ import pytest
 from lm_eval.models.api_models import TemplateAPI
 from lm_eval.models.huggingface import HFLM
 
-from lm_eval_tasks import benchmarks, generation, sets
+from lm_eval_tasks import answering, benchmarks, generation, sets
 from lm_eval_tasks.checking.keys import KEYS, MODEL_KEYS, OWN_KEYS, check_keys, check_typos
 from lm_eval_tasks.contracts.errors import UserError
 
-LOADERS = (sets.load_questions, sets.describe_run, generation.load_requests)
+LOADERS = (sets.load_questions, sets.describe_run, generation.load_requests, answering.load_free_form)
 LOADERS += (benchmarks.load_mmlu, benchmarks.load_cmmlu, benchmarks.load_ceval)
 
 
@@ -20,7 +20,7 @@ def test_every_key_that_a_loader_takes_is_known() -> None:
         name for loader in LOADERS for name, value in inspect.signature(loader).parameters.items() if value.kind not in kinds
     }
     assert taken <= {*KEYS, *MODEL_KEYS, *OWN_KEYS}
-    assert set(KEYS) <= taken | {"too_long", "too_long_to", "may_leave_out"}
+    assert set(KEYS) <= taken | {"too_long", "too_long_to", "may_leave_out", "samples", "temperature"}
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ def test_every_key_that_a_loader_takes_is_known() -> None:
     [
         ("spilts", r"--metadata has no key 'spilts' \(is 'splits' meant\?\)"),
         ("trained-on", r"'trained-on' \(is 'trained_on' meant\?\)"),
-        ("temperature", "--metadata has no key 'temperature'"),
+        ("top_p", "--metadata has no key 'top_p'"),
         ("scoring", "scoring is fixed by each task's own file"),
     ],
 )

@@ -9,6 +9,7 @@ from pack import PACK, find_faults
 DOMAINS = ("medicine", "history", "engineering", "jurisprudence")
 KINDS = ("probe", "probe_paper", "probe_cyclic", "probe_cloze", "chat", "chat_cyclic", "chat_cloze", "probe_context")
 BENCHMARKS = ("mmlu_probe", "mmlu_probe_paper", "mmlu_chat", "cmmlu_probe", "cmmlu_chat", "ceval_probe", "ceval_chat")
+ANSWERS = ("answer", "answer_greedy", "answer_chat", "answer_greedy_chat")
 MINIWORLD = ("probe", "probe_letter", "probe_paper", "probe_cyclic", "probe_context", "chat", "chat_letter", "chat_cyclic")
 
 
@@ -26,6 +27,7 @@ def test_the_pack_has_every_task_that_its_readme_promises():
     names = {f"selfalign_{domain}_{kind}" for domain in DOMAINS for kind in KINDS} | {f"selfalign_{kind}" for kind in KINDS}
     names |= {f"selfalign_{name}" for name in BENCHMARKS} | {f"selfalign_miniworld_{kind}" for kind in MINIWORLD}
     tasks = set(TaskManager(include_path=str(PACK), include_defaults=False).all_subtasks)
+    names |= {f"selfalign_{name}" for name in ANSWERS}
     assert tasks - {"selfalign_explain", "selfalign_context"} == names
 
 

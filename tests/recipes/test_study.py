@@ -184,7 +184,7 @@ def test_a_study_file_that_lacks_something_is_named(tmp_path, text, message):
         ({"until_fit": 0.9, "until_loss": 0.5}, ["two ends of one run"]),
         ({"primary": ["gold"]}, ["has ['gold'] for primary, which is text"]),
         ({"primary": "harmonious/seen/tuned_probe"}, ["'tuned_probe' is no phase of tuned_chat"]),
-        ({"match": "letters"}, ["has 'letters' for match, which is none, or of letter, confidence, rotation joined by +"]),
+        ({"match": "letters"}, ["has 'letters' for match, which is none, or of letter, confidence, rotation, length j"]),
         ({"threshold": None, "belief_rule": ["threshold", "threshold:0.5"]}, ["names threshold:0.5 several times in belief_r"]),
         (
             {"models": {"a": {"match": ["none", "none"], "belief_rule": "top"}}, "threshold": 0.5},
@@ -194,7 +194,7 @@ def test_a_study_file_that_lacks_something_is_named(tmp_path, text, message):
         ({"match": "letter", "tasks": {"probe": "p_cloze", "chat": "c"}}, ["matches letter, where p_cloze shows no letters"]),
         (
             {"models": {"a": {"match": ["none", "letter+confidence"], "tasks": {"probe": "p_cloze", "chat": "c"}}}},
-            ["matches letter+confidence in models.a, where p_cloze shows no letters (match none or confidence"],
+            ["matches letter+confidence in models.a, where p_cloze shows no letters (match confidence or none"],
         ),
         ({"score": "pmy"}, ["has 'pmy' for score, which is one of sum, per_character, pmi"]),
         ({"models": {"a": {"score": 3}}}, ["has 3 for models.a.score, which is one of sum, per_character, pmi"]),

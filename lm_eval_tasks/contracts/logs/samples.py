@@ -15,16 +15,18 @@ import polars as pl
 from tqdm import tqdm
 
 from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.logs.answers import TASKS as ANSWER_TASKS
 from lm_eval_tasks.contracts.logs.generations import TASKS as TEXT_TASKS
 from lm_eval_tasks.contracts.logs.lines import parse_lines
 from lm_eval_tasks.contracts.logs.probe_table import PER_CHOICE, PROBE_KEY, PROBE_SCHEMA, check_asked_once, check_probes
 from lm_eval_tasks.contracts.logs.rescoring import check_one_score, rescore_probes
-from lm_eval_tasks.contracts.logs.results import count_asked
+from lm_eval_tasks.contracts.logs.whole import check_whole
 from lm_eval_tasks.contracts.questions import check_rows, hash_questions, rotate_choices
 from lm_eval_tasks.contracts.vocabulary import DEFAULT_SCORE
 
 _LOGGED = {name: kind for name, kind in PROBE_SCHEMA.items() if name != "score"}  # what a log holds is of the sum
 _SAMPLE_SCHEMA = pl.Schema({"doc_id": pl.Int64, "prompt_hash": pl.String, "doc": pl.Struct(_LOGGED)})
+NO_PROBES = (*TEXT_TASKS, *ANSWER_TASKS)
 ROWS_AT_ONCE = 200_000
 TEXTS = ("question_hash", "question", "choices")
 HASH_DIGITS = 16  # of a prompt's hash, as of a question's
@@ -46,7 +48,7 @@ def read_probes(
 
     Args:
         paths: files, or folders that are searched for both; a folder's parquet files count if they are named `probe*.parquet`,
-            and its logs of texts (selfalign_explain, selfalign_context) do not.
+            and its logs of texts (selfalign_explain, selfalign_context, selfalign_answer) do not.
         columns: those that are returned. All are checked, but the others are not kept: a table of a million questions needs
             little memory without their texts.
         known: questions with their `question_hash`, which `hash_questions` gave. A probe of the same is not hashed again.
@@ -105,7 +107,7 @@ def find_logs(path: str | Path) -> list[Path]:
     if not path.is_dir():
         raise UserError(f"{path} does not exist. Name a sample log, a probe table, or a folder of them.")
     patterns = ("samples_*.jsonl", "samples_*.jsonl.gz", "probe*.parquet")
-    texts = tuple(f"samples_{task}_" for task in TEXT_TASKS)
+    texts = tuple(f"samples_{task}_" for task in NO_PROBES)
     files = sorted(file for pattern in patterns for file in path.rglob(pattern) if not file.name.startswith(texts))
     if not files:
         raise UserError(f"{path} holds no sample log (samples_*.jsonl). Was lm_eval run with --log_samples --output_path?")
@@ -226,50 +228,10 @@ def _read_samples(file: Path) -> pl.DataFrame:
         )
     docs = table["doc"].struct.unnest().with_columns(table["prompt_hash"].str.head(HASH_DIGITS))
     if docs.height:
+        if (task := docs["task"][0]) in NO_PROBES:
+            raise UserError(f"{file} holds texts that {task} asked for, and no probes. Name the log of a probe or chat task.")
         check_whole(docs["task"], table["doc_id"], file)
     return docs
-
-
-def check_whole(tasks: pl.Series, ids: pl.Series, file: Path) -> None:
-    """Raise a `UserError` where a log holds two tasks, a sample twice, or not all samples.
-
-    lm-eval counts the questions that it asks: `doc_id` 0, 1, 2, ... with or without --limit. With --samples the chosen numbers
-    have gaps, and then only lm-eval's own result file, beside the log, can tell that all is there. That file also tells when
-    the last lines of a log are missing.
-
-    Args:
-        tasks: the task of each sample, (n,).
-        ids: its `doc_id`, (n,).
-        file: the log.
-    """
-    task = tasks[0]
-    if task in TEXT_TASKS:
-        raise UserError(f"{file} holds texts that {task} asked for, and no probes. Name the log of a probe or chat task.")
-    if (others := (tasks != task).arg_true()).len():
-        line = others[0]
-        raise UserError(
-            f"{file}: mixed tasks: line 1 is a sample of {task}, line {line + 1} of {tasks[line]}. Keep a log for each task."
-        )
-    if (again := (~ids.is_first_distinct()).arg_true()).len():
-        line, first = again[0], (ids == ids[again[0]]).arg_max()
-        raise UserError(
-            f"{file}, line {line + 1}: a duplicate: doc_id {ids[line]} is also in line {first + 1}. Remove one of them, or "
-            "keep the logs of two runs in two files."
-        )
-    asked, results = count_asked(file, task)
-    gaps = (ids.sort() != pl.int_range(len(ids), eager=True)).arg_true()
-    gap = gaps[0] if gaps.len() else None
-    if asked == len(ids) or (asked is None and gap is None):
-        return
-    what = f"doc_id {gap} is missing" if gap is not None else f"the last doc_id is {ids.max()}"
-    if asked is not None:
-        raise UserError(
-            f"{file} holds {len(ids)} samples, but {results.name} counts {asked} ({what}): the log has a gap. Ask again."
-        )
-    raise UserError(
-        f"{file}: {what}, so the log has a gap. Ask again; if only some questions were asked (--samples), keep lm-eval's "
-        "results_*.json beside the log, which tells that it is whole."
-    )
 
 
 def _explain_line(file: Path) -> str | None:

@@ -1,0 +1,82 @@
+"""From instruction data, its readings and what the model answers itself to the row table, verdicts and their shares."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import polars as pl
+
+from intervention.agreeing.evidence import KINDS_OF_EVIDENCE, weigh_answers, weigh_contrast, weigh_tokens
+from intervention.agreeing.rows import make_rows
+from intervention.agreeing.shares import find_groups, list_first, share_verdicts
+from intervention.agreeing.verdicts import judge
+from lm_eval_tasks.contracts.conversations.reading import Conversations
+from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.files import write_folder, write_parquet
+from lm_eval_tasks.contracts.logs.readings import read_tokens, scan_readings
+from lm_eval_tasks.contracts.logs.samples import read_probes
+from lm_eval_tasks.contracts.manifest import hash_inputs, write_manifest
+
+SCORE = "sum"  # an answer's probability is that of its whole text
+
+
+def write_agreement(
+    data: Conversations,
+    readings: Path,
+    output: Path,
+    answers: Path | None,
+    probes: Sequence[Path],
+    command: list[str],
+) -> list[tuple[str, pl.DataFrame]]:
+    """Judge the turns of instruction data, and write the row table (`rows.parquet`) and a manifest into a folder.
+
+    Args:
+        data: the conversations.
+        readings: a folder of readings.
+        output: the folder.
+        answers: what the model answers itself, if it was asked.
+        probes: logs of these answers as choices, if they were probed.
+        command: the command line, for the manifest.
+
+    Returns:
+        The tables that are shown, each with its title.
+
+    Raises:
+        UserError: readings, answers or probes of other data.
+    """
+    rows = judge_turns(data, readings, answers, probes)
+    with write_folder(output) as folder:
+        write_parquet(rows, folder / "rows.parquet")
+        inputs = hash_inputs(readings=readings, answers=answers, probes=probes)
+        config = {"source": Path(data.source).name, "form": data.form, "turns": rows.height}
+        write_manifest(folder, "agree", command, config, inputs, {})
+    kinds = [kind for kind in KINDS_OF_EVIDENCE if f"says_{kind}" in rows.columns]
+    told = pl.DataFrame([{"evidence": KINDS_OF_EVIDENCE[kind]} | count_sayings(rows[f"says_{kind}"]) for kind in kinds])
+    tables = [("What each kind of evidence says (turns)", told), ("Verdicts (intervals: 95%, Wilson)", share_verdicts(rows))]
+    tables.append(("Verdicts by the kind of row", share_verdicts(rows, ["kind"])))
+    groups = find_groups(data)
+    named = rows.join(data.rows.select("row", *(pl.col(name).alias(f"data's {name}") for name in groups)), on="row")
+    tables += [(f"Verdicts by {name}", share_verdicts(named, [f"data's {name}"])) for name in groups]
+    if (first := list_first(rows)).height:
+        tables.append(("Clashes to look at first", first))
+    return tables
+
+
+def judge_turns(data: Conversations, readings: Path, answers: Path | None, probes: Sequence[Path]) -> pl.DataFrame:
+    """The row table with evidence and verdicts."""
+    scanned, _ = scan_readings(readings)
+    rows = weigh_tokens(make_rows(data, scanned, str(readings), read_tokens(readings)))
+    if answers:
+        try:
+            table = pl.read_parquet(answers)
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise UserError(f"{answers} cannot be read ({error}). Name answers.parquet, which `answers` wrote.") from error
+        rows = weigh_answers(rows, table, answers)
+    if probes:
+        rows = weigh_contrast(rows, read_probes(probes, score=SCORE), probes[0])
+    return judge(rows)
+
+
+def count_sayings(says: pl.Series) -> dict[str, int]:
+    """How many turns a kind of evidence says each verdict of, and of how many it says nothing."""
+    counts = dict(says.drop_nulls().value_counts().iter_rows())
+    return {name: counts.get(name, 0) for name in ("clashes", "agrees", "style", "no_belief")} | {"nothing": says.null_count()}

@@ -1,0 +1,140 @@
+"""What each kind of evidence says of a turn: its tokens, what the model answers by itself, and how probable that makes it.
+
+Published measures disagree with one another (arXiv 2505.21701), so each says what it says, and `verdicts.py` joins them.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from intervention.agreeing.own import name_turn
+from intervention.agreeing.rows import JUDGING, TURN
+from lm_eval_tasks.contracts.answers import normalise_answer
+from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.logs.scores import compute_wilson
+from lm_eval_tasks.contracts.vocabulary import THRESHOLD
+
+LIKELY_NATS = 0.7  # the model's best token is at most about twice as probable as the response's, on average
+LEAST = 1e-9  # a probability below which differences say nothing
+KINDS_OF_EVIDENCE = {
+    "tokens": "the response's tokens under the prompts",
+    "answers": "what the model answers when it is asked",
+    "contrast": "how probable the response is among the model's own answers",
+}
+
+
+def weigh_tokens(rows: pl.DataFrame) -> pl.DataFrame:
+    """Add `says_tokens`, by conflicts at one place under all judging prompts.
+
+    - `clashes`: the model overrules the response at one place under every judging prompt;
+    - `style`: it does so under one of them only, so that the form decides;
+    - `agrees`: it never does, and under one of them its best token is little more probable than the response's;
+    - `no_belief`: it never does, and has many other tokens in mind under all of them.
+    """
+    if "conflict" not in rows.columns:
+        return rows.with_columns(says_tokens=pl.lit(None, pl.String))
+    overruled = [pl.col(f"overruled_{prompt}") > 0 for prompt in JUDGING]
+    least = pl.min_horizontal(pl.col(f"excess_nats_{prompt}") for prompt in JUDGING)
+    return rows.with_columns(
+        says_tokens=pl.when("conflict").then(pl.lit("clashes"))
+        .when(pl.all_horizontal(overruled)).then(None)
+        .when(pl.any_horizontal(overruled)).then(pl.lit("style"))
+        .when(least <= LIKELY_NATS).then(pl.lit("agrees"))
+        .otherwise(pl.lit("no_belief"))
+    )  # fmt: skip
+
+
+def weigh_answers(rows: pl.DataFrame, answers: pl.DataFrame, where: Path) -> pl.DataFrame:
+    """Add what the model answered by itself: `samples, groups, belief, belief_share`, `agree_share` with its Wilson interval
+    (`agree_low, agree_high`), and `says_answers`.
+
+    A sampled answer agrees where it stands in the response, word for word, as answers are compared. More than half of the
+    samples decide: for the response (`agrees`), or for one other answer (`clashes`); else there is `no_belief`.
+
+    Args:
+        rows: the row table.
+        answers: of the data's questions, as `believing.choices` wrote them (`answers.parquet`).
+        where: its file, for errors.
+
+    Raises:
+        UserError: it holds answers to other questions.
+    """
+    known = rows.select(name_turn(), "response")
+    asked = answers.join(known, on="id", how="left", maintain_order="left")
+    strange = asked.filter(pl.col("response").is_null())
+    if strange.height:
+        raise UserError(
+            f"{where} holds answers to other questions: {strange['id'][0]!r} is no turn of this data. Ask this data."
+        )
+    said = [find_agreeing(*row) for row in asked.select("response", "groups").iter_rows()]
+    found = asked.select(
+        "id", "samples", "belief", pl.col("groups").list.len().alias("groups"), pl.col("share").alias("belief_share"),
+        pl.col("question_hash").alias("asked_hash"),
+    ).with_columns(pl.DataFrame(said, schema={"agree_share": pl.Float64, "other_share": pl.Float64}, orient="row"))  # fmt: skip
+    low, high = compute_wilson(found["agree_share"].to_numpy(), found["samples"].to_numpy())
+    found = found.with_columns(
+        pl.Series("agree_low", low), pl.Series("agree_high", high),
+        says_answers=pl.when(pl.col("agree_share") > THRESHOLD).then(pl.lit("agrees"))
+        .when(pl.col("other_share") > THRESHOLD).then(pl.lit("clashes"))
+        .otherwise(pl.lit("no_belief")),
+    )  # fmt: skip
+    return join_turns(rows, found)
+
+
+def find_agreeing(response: str, groups: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
+    """The share of sampled answers that stand in a response, and that of the largest other group.
+
+    >>> find_agreeing("The bloom is red.", [{"text": "Red", "share": 0.75}, {"text": "blue", "share": 0.25}])
+    (0.75, 0.25)
+    """
+    own = f" {normalise_answer(response)} "
+    plain = [(f" {normalise_answer(str(group['text']))} ", group["share"]) for group in groups]
+    agree = sum(share for text, share in plain if text.strip() and text in own)
+    return agree, max((share for text, share in plain if text.strip() and text not in own), default=0.0)
+
+
+def weigh_contrast(rows: pl.DataFrame, probes: pl.DataFrame, where: Path) -> pl.DataFrame:
+    """Add `probability` of what the response says among the model's own answers, `contrast_nats` and `says_contrast`.
+
+    The probabilities are exact, of the few-shot prompt in which texts are scored. What the response says are the choices that
+    stand in it, as sampled answers do (`weigh_answers`), and itself: so a sentence is not held against the word that it says.
+    `contrast_nats` is the log of their probability less that of the most probable other choice, none taken for less than 1e-9.
+    More than half decides.
+
+    Args:
+        rows: the row table.
+        probes: of the questions whose choices are the model's answers and the response (gold), as `read_probes` gives them.
+        where: their file, for errors.
+
+    Raises:
+        UserError: they are of other questions.
+    """
+    asked = probes.join(rows.select(name_turn(), "response"), on="id", how="left", maintain_order="left")
+    if (strange := asked.filter(pl.col("response").is_null())).height:
+        raise UserError(
+            f"{where} holds probes of other questions: {strange['id'][0]!r} is no turn of this data. Probe this data."
+        )
+    said = []
+    for response, answer, choices, probs in asked.select("response", "answer", "choices", "probs").iter_rows():
+        others = [{"text": text, "share": p} for i, (text, p) in enumerate(zip(choices, probs, strict=True)) if i != answer]
+        agreeing, other = find_agreeing(response, others)
+        said.append((agreeing + probs[answer], other))
+    found = asked.select("id").with_columns(
+        pl.DataFrame(said, schema={"probability": pl.Float64, "other": pl.Float64}, orient="row")
+    )
+    found = found.with_columns(
+        contrast_nats=pl.col("probability").clip(LEAST).log() - pl.col("other").clip(LEAST).log(),
+        says_contrast=pl.when(pl.col("probability") > THRESHOLD).then(pl.lit("agrees"))
+        .when(pl.col("other") > THRESHOLD).then(pl.lit("clashes"))
+        .otherwise(pl.lit("no_belief")),
+    )  # fmt: skip
+    return join_turns(rows, found.drop("other"))
+
+
+def join_turns(rows: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
+    """Add the columns of a table of questions, by the ids that `own.name_turn` gives, to the row table."""
+    numbers = found["id"].str.split_exact("/", 1).struct.rename_fields([*TURN]).struct.unnest()
+    keyed = found.drop("id").with_columns(numbers.select(pl.all().cast(pl.Int64)))
+    return rows.join(keyed, on=TURN, how="left", maintain_order="left")

@@ -1,0 +1,54 @@
+"""`python -m intervention agree`: which rows of instruction data agree with what the base model believes, and which clash."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from intervention.commands.options import Column, Config, Folder, Form, Split, list_words
+
+
+def agree(
+    data: Annotated[str, typer.Argument(help="Instruction data: a file, a folder or a Hub id.")],
+    readings: Annotated[Path, typer.Option(help="What `python -m lm_eval_tasks read` wrote of it.")],
+    output: Folder,
+    answers: Annotated[
+        Path | None, typer.Option(help="What the model answers itself: answers.parquet, which `answers` wrote.")
+    ] = None,
+    probes: Annotated[
+        list[Path], typer.Option(help="Logs of selfalign_probe_cloze on these answers as choices; repeatable.")
+    ] = [],  # noqa: B006
+    form: Form = None,
+    column: Column = [],  # noqa: B006
+    split: Split = None,
+    config: Config = None,
+) -> None:
+    """Write which responses agree with what the base model believes, and which clash with it.
+
+    A verdict needs two kinds of evidence that do not contradict each other: the tokens of the response under two prompts
+    (readings), what the model answers when it is asked (answers), and how probable the response is among its own answers
+    (probes). Responses that cannot be asked as a question of their own have the first alone, and no verdict. A clash is no
+    error of the data: it says that the model holds something else for right, and a person should look at it first.
+
+    \b
+    Example:
+      python -m lm_eval_tasks read alpaca.json --model_args pretrained=MODEL --output readings
+      python -m intervention requests own alpaca.json --output own
+      python -m lm_eval_tasks run --model hf-prefix --model_args pretrained=MODEL --tasks selfalign_answer \\
+        --metadata '{"questions": "own", "splits": ["test", "dev"]}' --log_samples --output_path answered
+      python -m intervention answers --questions own --answers answered --output answers
+      python -m lm_eval_tasks run --model hf-prefix --model_args pretrained=MODEL --tasks selfalign_probe_cloze \\
+        --metadata '{"questions": "answers/choices", "splits": ["test", "dev"]}' --log_samples --output_path probed
+      python -m intervention agree alpaca.json --readings readings --answers answers/answers.parquet --probes probed \\
+        --output agreement
+    """
+    from intervention.agreeing.agree import write_agreement
+    from intervention.publishing.cards import format_table
+    from lm_eval_tasks.contracts.conversations.reading import describe_flaws, read_conversations
+    from lm_eval_tasks.contracts.names import read_pairs
+
+    conversations = read_conversations(data, form, split, read_pairs(column), config)
+    print("".join(f"{line}\n" for line in describe_flaws(conversations)), end="")
+    for title, table in write_agreement(conversations, readings, output, answers, probes, list_words()):
+        print(f"\n{title}\n\n{format_table(table)}")
+    print(f"\n{output}: the row table (rows.parquet)")

@@ -1,0 +1,63 @@
+"""The whole way of the help of `agree`, from instruction data to verdicts, by its commands on the miniature base."""
+
+import json
+
+import polars as pl
+import pytest
+from conftest import BASE, run_command
+
+
+@pytest.mark.launched
+def test_the_commands_of_the_help_go_from_data_to_verdicts(tmp_path, questions):
+    facts = pl.read_parquet(questions / "herbs/train.parquet").head(14)
+    lines = [{"prompt": row["question"], "completion": row["choices"][row["answer"]]} for row in facts.iter_rows(named=True)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    model = ("--model_args", f"pretrained={BASE},dtype=float32")
+    asked = ("--model", "hf-prefix", "--device", "cpu", "--batch_size", "64", "--log_samples", "--output_path")
+
+    def run(*words):
+        done = run_command("python", "-m", *words)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def splits(folder):
+        return ("--metadata", json.dumps({"questions": str(tmp_path / folder), "splits": ["test", "dev"]}))
+
+    data = tmp_path / "rows.jsonl"
+    run("lm_eval_tasks", "read", data, *model, "--device", "cpu", "--output", tmp_path / "readings")
+    run("intervention", "requests", "own", data, "--output", tmp_path / "own")
+    run("lm_eval_tasks", "run", *model, "--tasks", "selfalign_answer", *splits("own"), *asked, tmp_path / "answered")
+    run(
+        "intervention",
+        "answers",
+        "--questions",
+        tmp_path / "own",
+        "--answers",
+        tmp_path / "answered",
+        "--output",
+        tmp_path / "answers",
+    )
+    run(
+        "lm_eval_tasks",
+        "run",
+        *model,
+        "--tasks",
+        "selfalign_probe_cloze",
+        *splits("answers/choices"),
+        *asked,
+        tmp_path / "probed",
+    )
+    words = (
+        "--answers",
+        tmp_path / "answers/answers.parquet",
+        "--probes",
+        tmp_path / "probed",
+        "--output",
+        tmp_path / "agreement",
+    )
+    shown = run("intervention", "agree", data, "--readings", tmp_path / "readings", *words)
+    assert "Verdicts (intervals: 95%, Wilson)" in shown
+    rows = pl.read_parquet(tmp_path / "agreement/rows.parquet")
+    assert rows.height == len(lines)
+    assert rows["says_answers"].null_count() == 0
+    assert rows["says_contrast"].null_count() == 0

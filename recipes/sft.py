@@ -5,11 +5,13 @@ accelerate launch --config_file recipes/accelerate/cpu.yaml recipes/sft.py --con
     --output_dir runs/harmonious --seed 1
 
 The YAML file holds the model and its hyper-parameters; the data set and the condition are given here. The loss is taken on
-the response alone, in the chat template that evaluation uses. The run continues from its newest whole checkpoint; the
-finished model, its tokenizer and its manifest stand in `--output_dir`.
+the response alone, in the chat template that evaluation uses, without what a row masks (`masked`) and as much as it weighs
+(`weight`), where it has these columns. The run continues from its newest whole checkpoint; the finished model, its tokenizer
+and its manifest stand in `--output_dir`.
 """
 
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,7 @@ from recipes.training.engines import check_engine, confirm_engine, plan_engine, 
 from recipes.training.fitting import Fit, describe_fit, tell_fit, write_fit
 from recipes.training.losses import plot_loss, write_log
 from recipes.training.output import FINAL, end_run, enter_run, hold_output, publish_model, report_full_disk
+from recipes.training.row_weights import tell_weights, weigh_rows
 from recipes.training.rows import describe_rows, hash_rows, read_rows
 from recipes.training.tokens import begins, load_tokenizer, prepare_rows
 from recipes.training.tracking import check_trackers, set_trackers
@@ -60,7 +63,12 @@ def describe_model(model: ModelConfig) -> str:
 
 
 def describe_run(
-    script: RecipeArguments, training: SFTConfig, model: ModelConfig, rows: Any, model_hash: str
+    script: RecipeArguments,
+    training: SFTConfig,
+    model: ModelConfig,
+    rows: Any,
+    model_hash: str,
+    counts: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
     """What a run's manifest says of it, and what its `run` id is the hash of."""
     settings = training.to_dict() | asdict(model) | {"global_batch_size": script.global_batch_size} | list_ends(script)
@@ -68,7 +76,12 @@ def describe_run(
     return {
         "stage": "train",
         "command": sys.argv,
-        "config": {"dataset": script.dataset_name, "dataset_config": script.dataset_config, **describe_rows(rows)}
+        "config": {
+            "dataset": script.dataset_name,
+            "dataset_config": script.dataset_config,
+            **describe_rows(rows),
+            **(counts or {}),
+        }
         | {"seed": training.seed, "base_model": model.model_name_or_path, "processes": training.world_size}
         | {"engine": plan_engine(training), "add_bos_token": script.add_bos_token, **hyper},
         "inputs": {"dataset": hash_rows(rows), "model": model_hash, "template": hash_path(training.chat_template_path)},
@@ -100,8 +113,11 @@ def train(script: RecipeArguments, training: SFTConfig, model: ModelConfig) -> N
         training.distributed_state.print(line, file=sys.stderr)
     tokenizer.chat_template = template
     prepared = prepare_rows(tokenizer, rows, training.max_length, script.add_bos_token)
+    rows, prepared, counts = weigh_rows(rows, prepared, training)
+    if line := tell_weights(counts, len(rows)):
+        training.distributed_state.print(line, file=sys.stderr)
     script.add_bos_token = begins(tokenizer, script.add_bos_token)
-    described = describe_run(script, training, model, rows, model_hash)
+    described = describe_run(script, training, model, rows, model_hash, counts)
     manifest, output = make_manifest(**described), Path(training.output_dir)
     limit, pushed = training.save_total_limit, training.push_to_hub
     lock = hold_output(output)

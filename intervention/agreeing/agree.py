@@ -6,6 +6,7 @@ from pathlib import Path
 import polars as pl
 
 from intervention.agreeing.evidence import KINDS_OF_EVIDENCE, weigh_answers, weigh_contrast, weigh_tokens
+from intervention.agreeing.page import name_model, write_page
 from intervention.agreeing.rows import make_rows
 from intervention.agreeing.shares import find_groups, list_first, share_verdicts
 from intervention.agreeing.verdicts import judge
@@ -16,6 +17,7 @@ from lm_eval_tasks.contracts.logs.readings import read_tokens, scan_readings
 from lm_eval_tasks.contracts.logs.samples import read_probes
 from lm_eval_tasks.contracts.manifest import hash_inputs, write_manifest
 
+PAGE = "agreement.html"
 SCORE = "sum"  # an answer's probability is that of its whole text
 
 
@@ -27,7 +29,7 @@ def write_agreement(
     probes: Sequence[Path],
     command: list[str],
 ) -> list[tuple[str, pl.DataFrame]]:
-    """Judge the turns of instruction data, and write the row table (`rows.parquet`) and a manifest into a folder.
+    """Judge the turns of instruction data; write the row table (`rows.parquet`), a page (`agreement.html`) and a manifest.
 
     Args:
         data: the conversations.
@@ -44,18 +46,22 @@ def write_agreement(
         UserError: readings, answers or probes of other data.
     """
     rows = judge_turns(data, readings, answers, probes)
+    told = {kind: count_sayings(rows[f"says_{kind}"]) for kind in KINDS_OF_EVIDENCE if f"says_{kind}" in rows.columns}
+    shares = share_verdicts(rows)
+    names = {name: f"data's {name}" for name in find_groups(data)}
+    named = rows.join(data.rows.select("row", *(pl.col(name).alias(own) for name, own in names.items())), on="row")
+    groups = {"the kind of row": share_verdicts(rows, ["kind"])}
+    groups |= {name: share_verdicts(named, [own]) for name, own in names.items()}
     with write_folder(output) as folder:
         write_parquet(rows, folder / "rows.parquet")
+        page = write_page(rows, data, name_model(scan_readings(readings)[1]), told, shares, groups)
+        (folder / PAGE).write_text(page, encoding="utf-8")
         inputs = hash_inputs(readings=readings, answers=answers, probes=probes)
         config = {"source": Path(data.source).name, "form": data.form, "turns": rows.height}
         write_manifest(folder, "agree", command, config, inputs, {})
-    kinds = [kind for kind in KINDS_OF_EVIDENCE if f"says_{kind}" in rows.columns]
-    told = pl.DataFrame([{"evidence": KINDS_OF_EVIDENCE[kind]} | count_sayings(rows[f"says_{kind}"]) for kind in kinds])
-    tables = [("What each kind of evidence says (turns)", told), ("Verdicts (intervals: 95%, Wilson)", share_verdicts(rows))]
-    tables.append(("Verdicts by the kind of row", share_verdicts(rows, ["kind"])))
-    groups = find_groups(data)
-    named = rows.join(data.rows.select("row", *(pl.col(name).alias(f"data's {name}") for name in groups)), on="row")
-    tables += [(f"Verdicts by {name}", share_verdicts(named, [f"data's {name}"])) for name in groups]
+    sayings = pl.DataFrame([{"evidence": KINDS_OF_EVIDENCE[kind]} | counts for kind, counts in told.items()])
+    tables = [("What each kind of evidence says (turns)", sayings), ("Verdicts (intervals: 95%, Wilson)", shares)]
+    tables += [(f"Verdicts by {name}", table) for name, table in groups.items()]
     if (first := list_first(rows)).height:
         tables.append(("Clashes to look at first", first))
     return tables

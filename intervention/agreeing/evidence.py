@@ -3,6 +3,7 @@
 Published measures disagree with one another (arXiv 2505.21701), so each says what it says, and `verdicts.py` joins them.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from lm_eval_tasks.contracts.logs.scores import compute_wilson
 from lm_eval_tasks.contracts.vocabulary import THRESHOLD
 
 LIKELY_NATS = 0.7  # the model's best token is at most about twice as probable as the response's, on average
+_TAG = re.compile(r"</?[A-Za-z][^<>]*>")
 LEAST = 1e-9  # a probability below which differences say nothing
 KINDS_OF_EVIDENCE = {
     "tokens": "the response's tokens under the prompts",
@@ -48,7 +50,7 @@ def weigh_tokens(rows: pl.DataFrame) -> pl.DataFrame:
 
 def weigh_answers(rows: pl.DataFrame, answers: pl.DataFrame, where: Path) -> pl.DataFrame:
     """Add what the model answered by itself: `samples, groups, belief, belief_share`, `agree_share` with its Wilson interval
-    (`agree_low, agree_high`), and `says_answers`.
+    (`agree_low, agree_high`), `other_share` (of the largest group that does not agree), and `says_answers`.
 
     A sampled answer agrees where it stands in the response, word for word, as answers are compared. More than half of the
     samples decide: for the response (`agrees`), or for one other answer (`clashes`); else there is `no_belief`.
@@ -86,17 +88,20 @@ def weigh_answers(rows: pl.DataFrame, answers: pl.DataFrame, where: Path) -> pl.
 def find_agreeing(response: str, groups: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
     """The share of sampled answers that stand in a response, and that of the largest other group.
 
-    >>> find_agreeing("The bloom is red.", [{"text": "Red", "share": 0.75}, {"text": "blue", "share": 0.25}])
+    Marks of HTML in the response are passed over.
+
+    >>> find_agreeing("The bloom is <b>red</b>.", [{"text": "Red", "share": 0.75}, {"text": "blue", "share": 0.25}])
     (0.75, 0.25)
     """
-    own = f" {normalise_answer(response)} "
+    own = f" {normalise_answer(_TAG.sub(' ', response))} "
     plain = [(f" {normalise_answer(str(group['text']))} ", group["share"]) for group in groups]
     agree = sum(share for text, share in plain if text.strip() and text in own)
     return agree, max((share for text, share in plain if text.strip() and text not in own), default=0.0)
 
 
 def weigh_contrast(rows: pl.DataFrame, probes: pl.DataFrame, where: Path) -> pl.DataFrame:
-    """Add `probability` of what the response says among the model's own answers, `contrast_nats` and `says_contrast`.
+    """Add `probability` of what the response says among the model's own answers, `other_probability` (of the most probable
+    other answer), `contrast_nats` and `says_contrast`.
 
     The probabilities are exact, of the few-shot prompt in which texts are scored. What the response says are the choices that
     stand in it, as sampled answers do (`weigh_answers`), and itself: so a sentence is not held against the word that it says.
@@ -122,15 +127,15 @@ def weigh_contrast(rows: pl.DataFrame, probes: pl.DataFrame, where: Path) -> pl.
         agreeing, other = find_agreeing(response, others)
         said.append((agreeing + probs[answer], other))
     found = asked.select("id").with_columns(
-        pl.DataFrame(said, schema={"probability": pl.Float64, "other": pl.Float64}, orient="row")
+        pl.DataFrame(said, schema={"probability": pl.Float64, "other_probability": pl.Float64}, orient="row")
     )
     found = found.with_columns(
-        contrast_nats=pl.col("probability").clip(LEAST).log() - pl.col("other").clip(LEAST).log(),
+        contrast_nats=pl.col("probability").clip(LEAST).log() - pl.col("other_probability").clip(LEAST).log(),
         says_contrast=pl.when(pl.col("probability") > THRESHOLD).then(pl.lit("agrees"))
-        .when(pl.col("other") > THRESHOLD).then(pl.lit("clashes"))
+        .when(pl.col("other_probability") > THRESHOLD).then(pl.lit("clashes"))
         .otherwise(pl.lit("no_belief")),
     )  # fmt: skip
-    return join_turns(rows, found.drop("other"))
+    return join_turns(rows, found)
 
 
 def join_turns(rows: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:

@@ -27,7 +27,9 @@ def share_verdicts(rows: pl.DataFrame, by: Sequence[str] = ()) -> pl.DataFrame:
     totals = rows.group_by(by, maintain_order=True).len("n") if by else rows.select(pl.len().alias("n"))
     words = pl.DataFrame({"verdict": list(VERDICTS)})
     counts = rows.group_by(*by, "verdict").len("turns")
-    table = totals.join(words, how="cross").join(counts, on=[*by, "verdict"], how="left", maintain_order="left")
+    table = totals.join(words, how="cross").join(
+        counts, on=[*by, "verdict"], how="left", nulls_equal=True, maintain_order="left"
+    )
     table = table.with_columns(pl.col("turns").fill_null(0))
     share = (table["turns"] / table["n"]).to_numpy()
     low, high = compute_wilson(share, table["n"].to_numpy())
@@ -46,8 +48,7 @@ def find_groups(data: Conversations) -> list[str]:
 
 def list_first(rows: pl.DataFrame, verdict: str = "clashes") -> pl.DataFrame:
     """The turns of a verdict that a person should look at first: `id, asked, response, belief` and what says it."""
-    order = [name for name in ("belief_share", "excess_nats_in_context", "excess_nats_chat") if name in rows.columns]
-    found = rows.filter(verdict=verdict).sort(order, descending=True, nulls_last=True).head(FIRST)
+    found = sort_confident(rows.filter(verdict=verdict)).head(FIRST)
     expected = (
         pl.coalesce(name for name in ("belief", "expected") if name in rows.columns)
         if {"belief", "expected"} & {*rows.columns}
@@ -55,3 +56,14 @@ def list_first(rows: pl.DataFrame, verdict: str = "clashes") -> pl.DataFrame:
     )
     shown = (pl.col(name).str.replace_all(r"\s+", " ").str.slice(0, WIDTH) for name in ("asked", "response"))
     return found.select("id", *shown, expected.alias("the model"), evidence=pl.col("evidence").list.join(", "))
+
+
+def sort_confident(rows: pl.DataFrame) -> pl.DataFrame:
+    """Turns of one verdict, those of which the model is most sure first."""
+    order = list_confidence(rows)
+    return rows.sort(order, descending=True, nulls_last=True, maintain_order=True) if order else rows
+
+
+def list_confidence(rows: pl.DataFrame) -> list[str]:
+    """The columns that tell how sure the model is, the one that counts most first, of those that a row table has."""
+    return [name for name in ("belief_share", "excess_nats_in_context", "excess_nats_chat") if name in rows.columns]

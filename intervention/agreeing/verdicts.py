@@ -16,11 +16,14 @@ NEEDED = 2  # kinds of evidence
 
 
 def judge(rows: pl.DataFrame) -> pl.DataFrame:
-    """Add `verdict` (of `VERDICTS`) and `evidence` (the kinds that say it), from the columns `says_...`.
+    """Add `verdict` (of `VERDICTS`), `evidence` (the kinds that say it) and `score`, from what `evidence.py` adds.
 
     - `clashes`, `agrees`, `no_belief`: two kinds or more say so, and none says the contrary (for `no_belief`: anything else);
     - `style`: the tokens do not agree, another kind says that the model answers the same, and none that it answers otherwise;
     - `undecided`: all else.
+
+    The `score` orders turns by how strongly they clash: the mean of the probabilities that another answer has, among the
+    sampled ones and exactly (`other_share`, `other_probability`), of those that are known; null where the model was not asked.
 
     >>> says = {"says_tokens": ["clashes", "style", "clashes"], "says_answers": ["clashes", "agrees", None]}
     >>> judge(pl.DataFrame(says))["verdict"].to_list()
@@ -40,7 +43,8 @@ def judge(rows: pl.DataFrame) -> pl.DataFrame:
         .when((no_belief >= NEEDED) & (clashes + agrees == 0)).then(pl.lit("no_belief"))
         .otherwise(pl.lit("undecided"))
     )  # fmt: skip
-    rows = rows.with_columns(verdict=verdict)
+    others = [pl.col(name) for name in ("other_share", "other_probability") if name in rows.columns]
+    rows = rows.with_columns(verdict=verdict, score=pl.mean_horizontal(others) if others else pl.lit(None, pl.Float64))
     # What a kind says of a verdict of style: the tokens are surprised, the others agree.
     said = [
         pl.when(

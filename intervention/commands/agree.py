@@ -18,6 +18,14 @@ def agree(
     probes: Annotated[
         list[Path], typer.Option(help="Logs of selfalign_probe_cloze on these answers as choices; repeatable.")
     ] = [],  # noqa: B006
+    action: Annotated[
+        str | None,
+        typer.Option(
+            help="Write the data set, too, with verdicts beside it (OUTPUT/data), and do this where a response clashes: keep "
+            "(nothing), drop (the row), weight (the row's loss), mask (the place of the response that clashes), rewrite."
+        ),
+    ] = None,
+    rewrites: Annotated[Path | None, typer.Option(help="JSON lines with row, turn and text, for --action rewrite.")] = None,
     form: Form = None,
     column: Column = [],  # noqa: B006
     split: Split = None,
@@ -29,6 +37,9 @@ def agree(
     (readings), what the model answers when it is asked (answers), and how probable the response is among its own answers
     (probes). Responses that cannot be asked as a question of their own have the first alone, and no verdict. A clash is no
     error of the data: it says that the model holds something else for right, and a person should look at it first.
+
+    With --action the data set is written anew in the form in which it came, with new columns: the row's verdict, its weight
+    and the masked spans of its responses, which recipes/sft.py honours in rows of an instruction set. `push` takes the folder.
 
     \b
     Example:
@@ -42,13 +53,22 @@ def agree(
       python -m intervention agree alpaca.json --readings readings --answers answers/answers.parquet --probes probed \\
         --output agreement
     """
-    from intervention.agreeing.agree import write_agreement
+    from intervention.agreeing.actions import DATA, check_action, write_data
+    from intervention.agreeing.agree import PAGE, write_agreement
     from intervention.publishing.cards import format_table
     from lm_eval_tasks.contracts.conversations.reading import describe_flaws, read_conversations
+    from lm_eval_tasks.contracts.errors import UserError
     from lm_eval_tasks.contracts.names import read_pairs
 
+    if action is not None:
+        check_action(action, rewrites)
+    elif rewrites:
+        raise UserError("--rewrites is for --action rewrite alone. Add that, or leave it out.")
     conversations = read_conversations(data, form, split, read_pairs(column), config)
     print("".join(f"{line}\n" for line in describe_flaws(conversations)), end="")
     for title, table in write_agreement(conversations, readings, output, answers, probes, list_words()):
         print(f"\n{title}\n\n{format_table(table)}")
-    print(f"\n{output}: the row table (rows.parquet)")
+    print(f"\n{output}: the row table (rows.parquet), and the page to look at them: {output / PAGE}")
+    if action is not None:
+        told = write_data(conversations, output / "rows.parquet", action, output / DATA, rewrites, list_words())
+        print(f"{output / DATA}: the data set\n{told}")

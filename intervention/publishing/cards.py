@@ -23,6 +23,7 @@ _KINDS = {
     "free_form.md.j2": _FREE_FORM,
     "instructions.md.j2": _INSTRUCTIONS,
     "released.md.j2": _INSTRUCTIONS,
+    "agreement.md.j2": _INSTRUCTIONS,
 }
 OPTIONS = ("belief_rule", "score", "size", "general_share", "match", "explanations", "response_format")
 OPTIONS += ("allow_missing", "drop_contradictions", "keep_moved")  # those of `build` that stand in its configuration

@@ -17,7 +17,8 @@ from lm_eval_tasks.contracts.public import check_paths, check_secrets, make_publ
 from lm_eval_tasks.contracts.questions import read_header
 
 CARD = "README.md"
-STAGES = {"questions": "a question set", "build": "an instruction set"}
+STAGES = {"questions": "a question set", "build": "an instruction set", "action": "instruction data with verdicts"}
+WRITERS = "`python -m intervention build` or `questions` wrote, or `agree --action` (its folder `data`)"
 AGAIN = "Make it again with `python -m intervention`, or push a folder that nobody changed."
 
 
@@ -27,7 +28,7 @@ class Package:
 
     Attributes:
         run: its run, which names the tag.
-        stage: `questions` or `build`.
+        stage: a key of `STAGES`.
         files: path in the repository -> a file, or bytes.
         terms: those of every part.
         left_out: files of the folder that are not published, as they belong to no config.
@@ -44,18 +45,15 @@ def read_package(folder: str | Path) -> Package:
     """What of a folder is published: the parquet files that its card names, the card, and the manifest without paths.
 
     Raises:
-        UserError: the folder is no question set or instruction set, or is not as its command wrote it.
+        UserError: the folder is of none of `STAGES`, or is not as its command wrote it.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise UserError(f"{folder} is not a folder. Name one that `python -m intervention build` or `questions` wrote.")
+        raise UserError(f"{folder} is not a folder. Name one that {WRITERS}.")
     manifest = read_manifest(folder)
     if manifest is None or manifest["stage"] not in STAGES:
         found = f"{MANIFEST} is missing" if manifest is None else f"it is of stage {manifest['stage']!r}"
-        raise UserError(
-            f"{folder} is neither a question set nor an instruction set ({found}). Name a folder that `python -m intervention "
-            "build` or `questions` wrote."
-        )
+        raise UserError(f"{folder} is neither a question set nor an instruction set ({found}). Name a folder that {WRITERS}.")
     _check_run(manifest, folder)
     header, text = _read_card(folder / CARD)
     tables = _check_tables(folder, header)

@@ -30,13 +30,13 @@ def check_acceptance(package: Package, accept: bool) -> None:
 
 
 def push_folder(folder: str | Path, repo: str, private: bool = False, accept: bool = False) -> list[str]:
-    """Publish a question set or an instruction set as a data set of the Hub.
+    """Publish a question set, an instruction set or instruction data with verdicts as a data set of the Hub.
 
     Everything that can be checked here is checked before anything is sent. One repository holds one set: parquet files of an
     earlier push go with the same commit, and stay under its tag.
 
     Args:
-        folder: what `questions` or `build` wrote.
+        folder: what `questions`, `build` or `agree --action` wrote.
         repo: `user/name` or `organization/name`; made where it does not exist.
         private: make it private; a public one that exists is an error then.
         accept: the user accepts the terms of all parts.

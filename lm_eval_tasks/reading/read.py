@@ -76,7 +76,7 @@ def read_responses(model: PrefixLM, data: Conversations, output: Path, prompts: 
     parts = -(-turns.height // TURNS_A_PART)
     what = {
         "data": data.hash_turns(),
-        "model": hash_model(model.model, model.max_length, model.softmax_dtype).hex()[:16],
+        "weights": hash_model(model.model, model.max_length, model.softmax_dtype).hex()[:16],
         "prompts": list(prompts),
         "chat_template": model.tokenizer.chat_template if "chat" in prompts else None,
         "beginning_of_sequence": begins_with_bos(model.tokenizer, model.add_bos_token),
@@ -98,7 +98,13 @@ def read_responses(model: PrefixLM, data: Conversations, output: Path, prompts: 
     if model.rank:
         return None
     found = gather_tokens(output, parts, model)
-    config = {"model": str(model.config._name_or_path), "parts": parts, "turns": turns.height, "window": model.max_length}
+    config = {
+        "model": str(model.pretrained),
+        "adapter": model.peft and str(model.peft),
+        "parts": parts,
+        "turns": turns.height,
+        "window": model.max_length,
+    }
     write_manifest(output, "read", sys.argv, config | what, {"turns": what["data"]}, {})
     return found
 

@@ -20,6 +20,7 @@ ROLES = {
     "prompt": ("grey50", "grey66", "prompt, no loss"),
     "context": ("black on yellow", "black on bright_yellow", "knowledge, in training alone, no loss"),
     "trained": ("black on green", "black on bright_green", "trained: the loss is on these"),
+    "masked": ("black on magenta", "black on bright_magenta", "masked: of the response, no loss"),
     "cut": ("strike grey50", "strike grey66", "beyond --max_length: training refuses the row"),
     "scored": ("white on blue", "black on bright_blue", "scored in evaluation"),
 }

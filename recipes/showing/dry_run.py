@@ -20,6 +20,7 @@ from recipes.training.arguments import RecipeArguments
 from recipes.training.bases import tell_replaced
 from recipes.training.engines import is_launched_on_cpu, tell_cpu
 from recipes.training.fitting import tell_until
+from recipes.training.row_weights import tell_weights, weigh_rows
 from recipes.training.rows import describe_rows, read_rows
 from recipes.training.tokens import IGNORED, load_tokenizer, prepare_rows
 
@@ -47,6 +48,7 @@ def plan(script: RecipeArguments, training: SFTConfig, model: ModelConfig, probl
     """
     rows = read_rows(script)
     tokenizer = prepared = replaced = None
+    counts: dict[str, int] = {}
     # The tokenizer of a gated model may be out of reach; the rest is told all the same.
     with contextlib.suppress(UserError):
         tokenizer = load_tokenizer(model.model_name_or_path, model.model_revision)
@@ -55,11 +57,14 @@ def plan(script: RecipeArguments, training: SFTConfig, model: ModelConfig, probl
         replaced = tell_replaced(tokenizer, template)
         tokenizer.chat_template = template
         prepared = prepare_rows(tokenizer, rows, training.max_length, script.add_bos_token)
+        rows, prepared, counts = weigh_rows(rows, prepared, training)
     if training.process_index == 0:
         for problem in problems:
             print(f"This launch would be refused: {problem}")
         if replaced:
             print(replaced)
+        if line := tell_weights(counts, len(rows)):
+            print(line)
         describe(script, training, model, rows, prepared, tokenizer)
 
 

@@ -17,6 +17,7 @@ ADDED = {name for name, condition in CONDITIONS.items() if condition.addition}  
 NEEDED = {*KEY, "prompt", "completion", "condition", "response_format", "explanation_from", "order", "response_letter"}
 DETAILS = {"response_letter": "response", "gold_letter": "gold", "belief_letter": "belief", "confidence": "confidence"}
 DETAILS |= {"explanation_from": "explained by", "contradicts": "contradicts", "order": "order"}
+DETAILS |= {"weight": "weight"}
 
 Key = tuple[str, ...]
 Record = dict[str, Any]
@@ -154,6 +155,10 @@ def compare_row(
     details = {word: _write_detail(row[column]) for column, word in DETAILS.items() if row.get(column) is not None}
     cell = Cell(name, [], details={"condition": row["condition"], **details})
     roles = ["prompt"] * trained.start + ["trained"] * (len(trained.ids) - trained.start)
+    for position in trained.masked:
+        roles[position] = "masked"
+    if "trained" not in roles or row.get("weight") == 0:
+        cell.notes.append("The row carries no loss, and training leaves it out.")
     if len(trained.ids) > max_length:
         roles[max_length:] = ["cut"] * (len(trained.ids) - max_length)
         cell.warnings.append(f"Training refuses this row: {len(trained.ids)} tokens, and --max_length {max_length}.")

@@ -11,14 +11,15 @@ from transformers import PreTrainedTokenizerBase
 
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.prompts import CHAT_ENDING, CHAT_TEMPLATE, read_template
-from recipes.training.tokens import IGNORED, SCORED, TURNS, tokenize_rows
+from recipes.training.tokens import HIDDEN, IGNORED, READ, tokenize_rows
 
 
 class Trained(NamedTuple):
     """A row as it is trained."""
 
     ids: list[int]  # of the whole text
-    start: int  # where the loss begins
+    start: int  # where the response begins
+    masked: frozenset[int] = frozenset()  # the positions of its tokens without loss
 
 
 class Asked(NamedTuple):
@@ -41,9 +42,13 @@ def read_trained(
     Raises:
         UserError: they cannot be trained, as `tokenize_rows` says.
     """
-    table = Dataset.from_list([{name: row.get(name) for name in ("id", *TURNS, *SCORED)} for row in rows])
-    tokenized = tokenize_rows(tokenizer, table, add_bos_token)
-    return [Trained(row["input_ids"], row["labels"].count(IGNORED)) for row in tokenized]
+    table = Dataset.from_list([{name: row.get(name) for name in ("id", *READ)} for row in rows])
+    trained = []
+    for row in tokenize_rows(tokenizer, table, add_bos_token):
+        silent = [position for position, label in enumerate(row["labels"]) if label == IGNORED]
+        start = len(silent) - row[HIDDEN]
+        trained.append(Trained(row["input_ids"], start, frozenset(silent[start:])))
+    return trained
 
 
 class Asker(HFLM):

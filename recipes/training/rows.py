@@ -37,6 +37,7 @@ TAKEN = {
     "image": "a picture, for a model that sees",
     "images": "pictures, for a model that sees",
 }
+LOSS = {"weight": 1.0, "masked": []}  # columns that say what of a row's loss counts, and what they say where it is all of it
 BUILDS = "`python -m intervention build` writes instruction sets."
 
 
@@ -124,12 +125,18 @@ def describe_rows(rows: "Dataset") -> dict[str, Any]:
 def hash_rows(rows: "Dataset") -> str:
     """The hash of what rows train, in their order, wherever they were loaded from: their ids, prompts and completions.
 
+    A weight that is not one, and what is masked, count too.
+
     >>> from datasets import Dataset
     >>> hash_rows(Dataset.from_list([{"id": "1", "prompt": "Which?", "completion": "ivy", "confidence": 0.7}]))
     'db842481640f34a9'
     """
     digest = hashlib.sha256()
-    for batch in rows.select_columns(["id", "prompt", "completion"]).iter(1000):
-        lines = zip(batch["id"], batch["prompt"], batch["completion"], strict=True)
-        digest.update("".join(f"{json.dumps(line, sort_keys=True)}\n" for line in lines).encode())
+    names = ["id", "prompt", "completion"]
+    for batch in rows.select_columns([*names, *(name for name in LOSS if name in rows.column_names)]).iter(1000):
+        for values in zip(*batch.values(), strict=True):
+            row = dict(zip(batch, values, strict=True))
+            loss = {name: row[name] for name, usual in LOSS.items() if row.get(name, usual) not in (usual, None)}
+            line = [*(row[name] for name in names), *([loss] if loss else [])]
+            digest.update(f"{json.dumps(line, sort_keys=True)}\n".encode())
     return digest.hexdigest()[:16]

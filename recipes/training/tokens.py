@@ -6,7 +6,8 @@ tokenizer writes one by itself, as evaluation does then: some families (Gemma) a
 otherwise with `add_bos_token`, as those of the paper do, and the run's manifest tells evaluation. Nothing is cut: what training
 and evaluation would see differently is refused. One thing is mended. Some tokenizers (Qwen's, Llama 3's) write a full stop and
 the blank line after it as one token, so that "text.\n\nexplanation" would not train the full stop that is scored of "text.":
-where the text of a choice is scored, a token ends where it does.
+where the text of a choice is scored, a token ends where it does. What of a response a row masks carries no loss
+(`recipes.training.masks`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,13 +20,15 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from lm_eval_tasks.contracts.bases import begins_with_bos
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.prompts import CHAT_ENDING
+from recipes.training.masks import IGNORED, MASKED, check_masks, find_offsets, list_spans, mask_labels
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-IGNORED = -100  # the label of a token without loss
 TURNS = {"prompt": "user", "completion": "assistant"}
 SCORED = ("response_format", "explanation_from")  # the columns that say what of a response is scored
+READ = (*TURNS, *SCORED, MASKED)  # all columns that decide what is trained of a row
+HIDDEN = "masked_tokens"  # how many of a row's tokens after the prompt carry no loss
 # What can be wrong with a row's tokens, in the order in which it is told.
 FLAWS = {
     "begin": "train the beginning-of-sequence token {bos!r} twice. Let the chat template write it once, or not at all",
@@ -99,17 +102,18 @@ def tokenize_rows(tokenizer: PreTrainedTokenizerBase, rows: "Dataset", add_bos_t
     Args:
         tokenizer: the base model's, with the chat template of training.
         rows: with `prompt` and `completion`: one user turn, one assistant turn. Where their columns `SCORED` say that the text
-            before an explanation is scored, its tokens are those that are scored.
+            before an explanation is scored, its tokens are those that are scored. What `masked` says carries no loss.
         add_bos_token: as `begins` takes it.
 
     Returns:
-        The columns `input_ids` and `labels`, in the order of the rows. They are cached beside the data set, and among processes
+        The columns `input_ids` and `labels`, in the order of the rows, and where these have `masked` the column `HIDDEN`; a row
+        of whose response nothing is left has no label at all. They are cached beside the data set, and among processes
         the first of a machine tokenizes for all.
 
     Raises:
         UserError: a row that is no such pair of turns, or has an empty one; a tokenizer without an end of sequence; a template
             whose prompt does not end as the chat tasks ask, or whose training text does not begin with it, does not end in the
-            end of sequence, or doubles the beginning of sequence.
+            end of sequence, or doubles the beginning of sequence; a mask that is none of the response.
 
     >>> from datasets import Dataset
     >>> turns = {"prompt": [{"role": "user", "content": "Which?"}], "completion": [{"role": "assistant", "content": "moss"}]}
@@ -125,8 +129,9 @@ def tokenize_rows(tokenizer: PreTrainedTokenizerBase, rows: "Dataset", add_bos_t
         )
     _check_turns(rows)
     _check_template(tokenizer, rows[0])
+    check_masks(tokenizer, rows)
     begun = begins(tokenizer, add_bos_token)
-    columns = [name for name in (*TURNS, *SCORED) if name in rows.column_names]
+    columns = [name for name in READ if name in rows.column_names]
     with PartialState().local_main_process_first():
         tokenized = rows.select_columns(columns).map(
             _tokenize, batched=True, fn_kwargs={"tokenizer": tokenizer, "begun": begun}, remove_columns=columns,
@@ -137,7 +142,7 @@ def tokenize_rows(tokenizer: PreTrainedTokenizerBase, rows: "Dataset", add_bos_t
         if found := [position for position, value in enumerate(flaws) if value == flaw]:
             told = words.format(**_describe(tokenizer, rows[found[0]], begun))
             raise UserError(f"{_name_rows(rows, found)} would {told}.")
-    return tokenized.select_columns(["input_ids", "labels"])
+    return tokenized.select_columns(["input_ids", "labels", *([HIDDEN] if MASKED in columns else [])])
 
 
 def _tokenize(batch: dict[str, list[Any]], tokenizer: PreTrainedTokenizerBase, begun: bool) -> dict[str, list[Any]]:
@@ -145,7 +150,28 @@ def _tokenize(batch: dict[str, list[Any]], tokenizer: PreTrainedTokenizerBase, b
     asked, trained = _encode(batch, tokenizer, begun)
     labels = [[IGNORED] * len(prompt) + ids[len(prompt) :] for prompt, ids in zip(asked, trained, strict=True)]
     flaws = [_find_flaw(tokenizer, prompt, ids) for prompt, ids in zip(asked, trained, strict=True)]
-    return {"input_ids": trained, "labels": labels, "flaw": flaws}
+    hidden = [0] * len(labels)
+    for i, values in enumerate(zip(*batch.values(), strict=True)):
+        row = dict(zip(batch, values, strict=True))
+        if list_spans(row) and not flaws[i]:
+            labels[i] = _mask(tokenizer, row, trained[i], labels[i])
+            hidden[i] = labels[i][len(asked[i]) :].count(IGNORED)
+    return {"input_ids": trained, "labels": labels, "flaw": flaws, HIDDEN: hidden}
+
+
+def _mask(tokenizer: PreTrainedTokenizerBase, row: Mapping[str, Any], ids: list[int], labels: list[int]) -> list[int]:
+    """The labels of a row without those that it masks."""
+    said = row["completion"][-1]["content"]
+    asked = tokenizer.apply_chat_template(row["prompt"], add_generation_prompt=True, tokenize=False)
+    text = tokenizer.apply_chat_template(row["prompt"] + row["completion"], tokenize=False)
+    start = text.find(said, len(asked))
+    if start < 0:
+        raise UserError(
+            f"the chat template writes the response {said[:40]!r} in other words, so that it cannot be said what of it is "
+            f"masked. Leave out --chat_template_path, or the column {MASKED!r}."
+        )
+    offsets = find_offsets(tokenizer, text, ids, start + len(find_answer(row)), start)
+    return mask_labels(labels, offsets, list_spans(row), len(said))
 
 
 def _encode(
@@ -189,7 +215,7 @@ def _find_flaw(tokenizer: PreTrainedTokenizerBase, asked: list[int], trained: li
 
 def _describe(tokenizer: PreTrainedTokenizerBase, row: dict[str, Any], begun: bool) -> dict[str, Any]:
     """What a row's message names: special tokens, the last token, and where prompt and text part."""
-    (asked,), (trained,) = _encode({name: [row[name]] for name in (*TURNS, *SCORED) if name in row}, tokenizer, begun)
+    (asked,), (trained,) = _encode({name: [row[name]] for name in READ if name in row}, tokenizer, begun)
     same = next((i for i, (a, b) in enumerate(zip(asked, trained, strict=False)) if a != b), min(len(asked), len(trained)))
     parts = [tokenizer.convert_ids_to_tokens(ids[same : same + 1]) for ids in (asked, trained)]
     names = {"asked": "".join(parts[0]), "trained": "".join(parts[1]), "bos": tokenizer.bos_token, "eos": tokenizer.eos_token}

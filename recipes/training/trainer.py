@@ -16,6 +16,7 @@ from trl.trainer import utils as losses
 from lm_eval_tasks.contracts.errors import UserError
 from recipes.training.batches import BLANK, Batches
 from recipes.training.fitting import Fit
+from recipes.training.row_weights import WEIGHT, Collator, scale_weights, weigh_outputs
 from recipes.training.tokens import IGNORED
 from recipes.training.tracking import hide_from_trackers
 
@@ -26,7 +27,7 @@ class Trainer(SFTTrainer):
     Args:
         ids: of the rows, in their order; a loss that is not a number is reported with those of its micro-batch.
         fit: counts how far own rows are fitted, and may end the run; None where nobody asks.
-        train_dataset: the rows: `input_ids` and `labels`.
+        train_dataset: the rows: `input_ids`, `labels`, and `weight` where rows are weighed.
         processing_class: the tokenizer.
         **kwargs: the others of `SFTTrainer`.
     """
@@ -40,10 +41,14 @@ class Trainer(SFTTrainer):
         processing_class: PreTrainedTokenizerBase,
         **kwargs: Any,
     ) -> None:
+        weighed = WEIGHT in train_dataset.column_names
         blank = {"input_ids": [[processing_class.eos_token_id] * BLANK], "labels": [[IGNORED] * BLANK]}
+        blank |= {WEIGHT: [0.0]} if weighed else {}
         rows = concatenate_datasets([train_dataset, Dataset.from_dict(blank, features=train_dataset.features)])
         super().__init__(train_dataset=rows, processing_class=processing_class, **kwargs)
         self.ids, self.fit = ids, fit
+        if weighed:
+            self.data_collator = Collator(self.data_collator)
         self.args.logging_nan_inf_filter = False  # it would hide what `compute_loss` looks for
         hide_from_trackers(self.callback_handler.callbacks)
         self.add_callback(_Teller(self))
@@ -59,6 +64,17 @@ class Trainer(SFTTrainer):
             rank=self.args.process_index,
         )
         return self.batches
+
+    def _set_signature_columns_if_needed(self) -> None:
+        super()._set_signature_columns_if_needed()
+        self._signature_columns = list(dict.fromkeys([*self._signature_columns, WEIGHT]))  # others are dropped in silence
+
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list[dict[str, Any]], Any]:
+        """A step's micro-batches of this process, their weights scaled, and how many tokens of all processes have a loss."""
+        batches, count = super().get_batch_samples(*args, **kwargs)
+        if batches and WEIGHT in batches[0]:
+            scale_weights(batches, lambda sums: self.accelerator.gather(sums.to(self.args.device)))
+        return batches, count
 
     def _run_epoch(self, **settings: Any) -> None:
         # The library trains one step too many where it goes on from a last step that is not an epoch's last.
@@ -78,10 +94,11 @@ class Trainer(SFTTrainer):
             UserError: it is infinite or not a number, and not yet part of any gradient.
         """
         told: list[Any] = []
+        weights = inputs.pop(WEIGHT, None)
 
         def ask(**settings: Any) -> Any:
             told.append(model(**settings))
-            return told[-1]
+            return told[-1] if weights is None else weigh_outputs(told[-1], weights)
 
         with score_labels_alone(self.args.device):
             found = super().compute_loss(ask, inputs, return_outputs, num_items_in_batch)

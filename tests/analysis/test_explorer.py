@@ -1,12 +1,11 @@
 import json
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import matplotlib.image
 import polars as pl
 import pytest
-from browser import needs_chromium, open_page
+from browser import HOSTILE, Elements, needs_chromium, open_page
 from studies import KEPT, write_study
 
 from analysis.measures.states import add_states
@@ -14,11 +13,6 @@ from analysis.reading.study import read_study
 from analysis.reporting.explorer import LIMIT, list_moved, pack_moved, unpack_moved
 from analysis.reporting.page import PAGE_BYTES, PLAIN, write_page
 
-HOSTILE = (
-    "</script><script>alert(1)</script><!-- <script> --><img src=x onerror=\"document.title='moved'\"> &amp; \u2028 "
-    "**b** `c` | [l](javascript:alert(2)) $x_1^2$ \\frac{a}{b} 5% #~ \" ' \u202eעברית مرحبا\u202c 汉字 {{ 7 * 7 }} {% raw %} "
-    "averyveryveryveryveryveryveryveryveryveryveryveryveryveryveryveryveryverylongword"
-)
 EMPTY = {
     "parts": [],
     "across": [],
@@ -131,25 +125,6 @@ def test_packed_rows_say_what_the_measures_say(measures: pl.DataFrame):
         assert (row["first_before"], row["first"]) == (measured["prediction_before"], measured["prediction"])
     infinite = moved.with_columns(kl_nats=pl.when(pl.int_range(pl.len()) == 3).then(float("inf")).otherwise("kl_nats"))
     assert json.loads(json.dumps(pack_moved(infinite, 9), allow_nan=False))["answers"]["kl"][0] is None
-
-
-class Elements(HTMLParser):
-    """The elements of a page, with their attributes, and the text of its scripts."""
-
-    def __init__(self, page: str):
-        super().__init__()
-        self.found: list[tuple[str, dict]] = []
-        self.scripts: list[str] = []
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list) -> None:
-        self.found.append((tag, dict(attrs)))
-        if tag == "script":
-            self.scripts.append("")
-
-    def handle_data(self, data: str) -> None:
-        if self.found and self.found[-1][0] == "script" and self.cdata_elem == "script":
-            self.scripts[-1] += data
 
 
 def test_data_cannot_leave_its_script(page: Path, measures: pl.DataFrame):

@@ -49,7 +49,7 @@ def write_readings(folder, rows):
     write_parquet(pl.DataFrame(rows, schema=READING_SCHEMA), folder / name_part(0))
     write_parquet(pl.DataFrame({"token": [7], "text": [" red"]}, schema=TOKEN_SCHEMA), folder / "tokens.parquet")
     (folder / STARTED).write_text("{}")
-    write_manifest(folder, "read", [], {"parts": 1}, {}, {})
+    write_manifest(folder, "read", [], {"parts": 1, "model": "base"}, {}, {})
     return folder
 
 

@@ -57,6 +57,7 @@ def model():
 def folder(model, data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("read") / "readings"
     assert read.read_responses(model, data, folder, list(PROMPTS)).turns == 4
+    assert scan_readings(folder)[1]["config"]["model"] == str(BASE)
     return folder
 
 
@@ -156,11 +157,11 @@ def test_a_run_that_was_killed_reads_what_is_missing(model, data, tmp_path, monk
 
 
 def test_readings_of_something_else_are_never_gone_on_with(model, data, folder, tmp_path):
-    with pytest.raises(UserError, match=r"another prompts \(\['chat', 'in_context', 'alone'\], now \['chat'\]\)"):
+    with pytest.raises(UserError, match=r"their prompts was \['chat', 'in_context', 'alone'\], and now is \['chat'\]"):
         read.read_responses(model, data, folder, ["chat"])
     other = tmp_path / "other.jsonl"
     other.write_text(json.dumps({"prompt": "a", "completion": "b"}))
-    with pytest.raises(UserError, match="another data"):
+    with pytest.raises(UserError, match="their data was"):
         read.read_responses(model, read_conversations(other), folder, list(PROMPTS))
     (tmp_path / "full").mkdir()
     (tmp_path / "full/notes.txt").write_text("mine")

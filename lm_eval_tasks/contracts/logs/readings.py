@@ -64,8 +64,8 @@ def start_folder(folder: Path, what: Mapping[str, Any]) -> None:
         differs = [name for name in what if held.get(name) != what[name]]
         if differs:
             raise UserError(
-                f"{folder} holds readings of another {differs[0].replace('_', ' ')} ({held.get(differs[0])!r}, now "
-                f"{what[differs[0]]!r}). Name a new folder, or remove this one."
+                f"{folder} holds other readings: their {differs[0].replace('_', ' ')} was {held.get(differs[0])!r}, and now is "
+                f"{what[differs[0]]!r}. Name a new folder, or remove this one."
             )
         return
     if folder.is_dir() and any(not file.name.startswith(".") for file in folder.iterdir()):

@@ -1,4 +1,4 @@
-"""`python -m intervention`: questions to question sets, probes to beliefs, both to instruction sets."""
+"""`python -m intervention`: questions to question sets, probes to beliefs, both to instruction sets; and what data clashes."""
 
 import typer
 

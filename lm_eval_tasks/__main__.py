@@ -1,4 +1,4 @@
-"""`python -m lm_eval_tasks`: lm-eval's own command line with this pack registered, and logs to tables."""
+"""`python -m lm_eval_tasks`: lm-eval's own command line with this pack registered, logs to tables, and data that is read."""
 
 import sys
 from itertools import groupby

@@ -1,11 +1,13 @@
 """From instruction data, its readings and what the model answers itself to the row table, verdicts and their shares."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
-from intervention.agreeing.evidence import KINDS_OF_EVIDENCE, weigh_answers, weigh_contrast, weigh_tokens
+from intervention.agreeing.asking import read_own_answers, read_own_probes
+from intervention.agreeing.evidence import KINDS_OF_EVIDENCE, list_kinds, weigh_answers, weigh_contrast, weigh_tokens
 from intervention.agreeing.page import name_model, write_page
 from intervention.agreeing.rows import make_rows
 from intervention.agreeing.shares import find_groups, list_first, share_verdicts
@@ -13,12 +15,10 @@ from intervention.agreeing.verdicts import judge
 from lm_eval_tasks.contracts.conversations.reading import Conversations
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.files import write_folder, write_parquet
-from lm_eval_tasks.contracts.logs.readings import read_tokens, scan_readings
-from lm_eval_tasks.contracts.logs.samples import read_probes
+from lm_eval_tasks.contracts.logs.readings import read_token_texts, scan_readings
 from lm_eval_tasks.contracts.manifest import hash_inputs, write_manifest
 
 PAGE = "agreement.html"
-SCORE = "sum"  # an answer's probability is that of its whole text
 
 
 def write_agreement(
@@ -45,8 +45,8 @@ def write_agreement(
     Raises:
         UserError: readings, answers or probes of other data.
     """
-    rows = judge_turns(data, readings, answers, probes)
-    told = {kind: count_sayings(rows[f"says_{kind}"]) for kind in KINDS_OF_EVIDENCE if f"says_{kind}" in rows.columns}
+    rows, read = judge_turns(data, readings, answers, probes)
+    told = {kind: count_verdicts(rows[f"says_{kind}"]) for kind in list_kinds(rows)}
     shares = share_verdicts(rows)
     names = {name: f"data's {name}" for name in find_groups(data)}
     named = rows.join(data.rows.select("row", *(pl.col(name).alias(own) for name, own in names.items())), on="row")
@@ -54,7 +54,7 @@ def write_agreement(
     groups |= {name: share_verdicts(named, [own]) for name, own in names.items()}
     with write_folder(output) as folder:
         write_parquet(rows, folder / "rows.parquet")
-        page = write_page(rows, data, name_model(scan_readings(readings)[1]), told, shares, groups)
+        page = write_page(rows, data, name_model(read), told, shares, groups)
         (folder / PAGE).write_text(page, encoding="utf-8")
         inputs = hash_inputs(readings=readings, answers=answers, probes=probes)
         config = {"source": Path(data.source).name, "form": data.form, "turns": rows.height}
@@ -67,22 +67,27 @@ def write_agreement(
     return tables
 
 
-def judge_turns(data: Conversations, readings: Path, answers: Path | None, probes: Sequence[Path]) -> pl.DataFrame:
-    """The row table with evidence and verdicts."""
-    scanned, _ = scan_readings(readings)
-    rows = weigh_tokens(make_rows(data, scanned, str(readings), read_tokens(readings)))
+def judge_turns(
+    data: Conversations, readings: Path, answers: Path | None, probes: Sequence[Path]
+) -> tuple[pl.DataFrame, Mapping[str, Any]]:
+    """The row table with evidence and verdicts, and the manifest of the readings.
+
+    Raises:
+        UserError: readings, answers or probes of other data or of another model; probes without the answers that they are of.
+    """
+    scanned, manifest = scan_readings(readings)
+    rows = weigh_tokens(make_rows(data, scanned, str(readings), read_token_texts(readings)))
+    if probes and not answers:
+        raise UserError("--probes are of the model's own answers as choices: name these too (--answers answers.parquet).")
     if answers:
-        try:
-            table = pl.read_parquet(answers)
-        except (pl.exceptions.PolarsError, OSError) as error:
-            raise UserError(f"{answers} cannot be read ({error}). Name answers.parquet, which `answers` wrote.") from error
-        rows = weigh_answers(rows, table, answers)
-    if probes:
-        rows = weigh_contrast(rows, read_probes(probes, score=SCORE), probes[0])
-    return judge(rows)
+        own = read_own_answers(answers, rows, manifest["config"]["model"])
+        rows = weigh_answers(rows, own)
+        if probes:
+            rows = weigh_contrast(rows, read_own_probes(probes, own, answers))
+    return judge(rows), manifest
 
 
-def count_sayings(says: pl.Series) -> dict[str, int]:
+def count_verdicts(says: pl.Series) -> dict[str, int]:
     """How many turns a kind of evidence says each verdict of, and of how many it says nothing."""
     counts = dict(says.drop_nulls().value_counts().iter_rows())
     return {name: counts.get(name, 0) for name in ("clashes", "agrees", "style", "no_belief")} | {"nothing": says.null_count()}

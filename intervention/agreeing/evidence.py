@@ -5,7 +5,6 @@ Published measures disagree with one another (arXiv 2505.21701), so each says wh
 
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -13,7 +12,6 @@ import polars as pl
 from intervention.agreeing.own import name_turn
 from intervention.agreeing.rows import JUDGING, TURN
 from lm_eval_tasks.contracts.answers import normalise_answer
-from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.logs.scores import compute_wilson
 from lm_eval_tasks.contracts.vocabulary import THRESHOLD
 
@@ -48,7 +46,12 @@ def weigh_tokens(rows: pl.DataFrame) -> pl.DataFrame:
     )  # fmt: skip
 
 
-def weigh_answers(rows: pl.DataFrame, answers: pl.DataFrame, where: Path) -> pl.DataFrame:
+def list_kinds(rows: pl.DataFrame) -> list[str]:
+    """The kinds of evidence that a row table has."""
+    return [kind for kind in KINDS_OF_EVIDENCE if f"says_{kind}" in rows.columns]
+
+
+def weigh_answers(rows: pl.DataFrame, answers: pl.DataFrame) -> pl.DataFrame:
     """Add what the model answered by itself: `samples, groups, belief, belief_share`, `agree_share` with its Wilson interval
     (`agree_low, agree_high`), `other_share` (of the largest group that does not agree), and `says_answers`.
 
@@ -57,23 +60,12 @@ def weigh_answers(rows: pl.DataFrame, answers: pl.DataFrame, where: Path) -> pl.
 
     Args:
         rows: the row table.
-        answers: of the data's questions, as `believing.choices` wrote them (`answers.parquet`).
-        where: its file, for errors.
-
-    Raises:
-        UserError: it holds answers to other questions.
+        answers: of its questions, each once, as `believing.choices` wrote them (`answers.parquet`).
     """
-    known = rows.select(name_turn(), "response")
-    asked = answers.join(known, on="id", how="left", maintain_order="left")
-    strange = asked.filter(pl.col("response").is_null())
-    if strange.height:
-        raise UserError(
-            f"{where} holds answers to other questions: {strange['id'][0]!r} is no turn of this data. Ask this data."
-        )
+    asked = answers.join(rows.select(name_turn(), "response"), on="id", how="left", maintain_order="left")
     said = [find_agreeing(*row) for row in asked.select("response", "groups").iter_rows()]
     found = asked.select(
-        "id", "samples", "belief", pl.col("groups").list.len().alias("groups"), pl.col("share").alias("belief_share"),
-        pl.col("question_hash").alias("asked_hash"),
+        "id", "samples", "belief", pl.col("groups").list.len().alias("groups"), pl.col("share").alias("belief_share")
     ).with_columns(pl.DataFrame(said, schema={"agree_share": pl.Float64, "other_share": pl.Float64}, orient="row"))  # fmt: skip
     low, high = compute_wilson(found["agree_share"].to_numpy(), found["samples"].to_numpy())
     found = found.with_columns(
@@ -99,7 +91,7 @@ def find_agreeing(response: str, groups: Sequence[Mapping[str, Any]]) -> tuple[f
     return agree, max((share for text, share in plain if text.strip() and text not in own), default=0.0)
 
 
-def weigh_contrast(rows: pl.DataFrame, probes: pl.DataFrame, where: Path) -> pl.DataFrame:
+def weigh_contrast(rows: pl.DataFrame, probes: pl.DataFrame) -> pl.DataFrame:
     """Add `probability` of what the response says among the model's own answers, `other_probability` (of the most probable
     other answer), `contrast_nats` and `says_contrast`.
 
@@ -110,17 +102,9 @@ def weigh_contrast(rows: pl.DataFrame, probes: pl.DataFrame, where: Path) -> pl.
 
     Args:
         rows: the row table.
-        probes: of the questions whose choices are the model's answers and the response (gold), as `read_probes` gives them.
-        where: their file, for errors.
-
-    Raises:
-        UserError: they are of other questions.
+        probes: of its questions, each once, whose choices are the model's answers and the response (gold).
     """
     asked = probes.join(rows.select(name_turn(), "response"), on="id", how="left", maintain_order="left")
-    if (strange := asked.filter(pl.col("response").is_null())).height:
-        raise UserError(
-            f"{where} holds probes of other questions: {strange['id'][0]!r} is no turn of this data. Probe this data."
-        )
     said = []
     for response, answer, choices, probs in asked.select("response", "answer", "choices", "probs").iter_rows():
         others = [{"text": text, "share": p} for i, (text, p) in enumerate(zip(choices, probs, strict=True)) if i != answer]

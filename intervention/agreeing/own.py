@@ -18,6 +18,12 @@ def name_turn() -> pl.Expr:
     return pl.format("{}/{}", "row", "turn").alias("id")
 
 
+def phrase_question() -> dict[str, pl.Expr]:
+    """The question and the accepted answers of a turn, from its last prompt (`asked`) and its `response`."""
+    response = pl.col("response").str.strip_chars().str.replace_all(r"\s*\n\s*", " ")
+    return {"question": pl.col("asked").str.strip_chars(), "answers": pl.concat_list(response)}
+
+
 def ask_data(data: Conversations, source: str, seed: int = 0) -> tuple[pl.DataFrame, list[str]]:
     """The free-form questions of instruction data: the first turns that state a fact in few words.
 
@@ -61,8 +67,7 @@ def ask_data(data: Conversations, source: str, seed: int = 0) -> tuple[pl.DataFr
         source=pl.lit(source),
         domain=pl.lit(DOMAIN),
         subject=pl.lit(None, pl.String),
-        question=pl.col("asked").str.strip_chars(),
-        answers=pl.concat_list(pl.col("response").str.strip_chars().str.replace_all(r"\s*\n\s*", " ")),
+        **phrase_question(),
         explanation=pl.lit(None, pl.String),
         topics=pl.lit([], pl.List(pl.String)),
     ).select(list(FREE_FORM_SCHEMA))

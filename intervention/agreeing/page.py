@@ -12,7 +12,7 @@ import polars as pl
 from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
 
-from intervention.agreeing.evidence import KINDS_OF_EVIDENCE
+from intervention.agreeing.evidence import KINDS_OF_EVIDENCE, list_kinds
 from intervention.agreeing.measures import MEASURES
 from intervention.agreeing.rows import TURN
 from intervention.agreeing.shares import list_confidence, sort_confident
@@ -144,11 +144,6 @@ def list_prompts(rows: pl.DataFrame) -> list[str]:
 def list_numbers(rows: pl.DataFrame) -> list[str]:
     """The numbers of a turn that a row table has."""
     return [name for name in NUMBERS if name in rows.columns]
-
-
-def list_kinds(rows: pl.DataFrame) -> list[str]:
-    """The kinds of evidence that a row table has."""
-    return [kind for kind in KINDS_OF_EVIDENCE if f"says_{kind}" in rows.columns]
 
 
 def list_groups(table: pl.DataFrame, shares: pl.DataFrame) -> list[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from intervention.agreeing.evidence import KINDS_OF_EVIDENCE
+from intervention.agreeing.evidence import list_kinds
 
 # Verdict -> what it means.
 VERDICTS = {
@@ -29,7 +29,7 @@ def judge(rows: pl.DataFrame) -> pl.DataFrame:
     >>> judge(pl.DataFrame(says))["verdict"].to_list()
     ['clashes', 'style', 'undecided']
     """
-    kinds = [kind for kind in KINDS_OF_EVIDENCE if f"says_{kind}" in rows.columns]
+    kinds = list_kinds(rows)
     asked = [kind for kind in kinds if kind != "tokens"]
     clashes, agrees, no_belief, style = (
         count_sayings(kinds, verdict) for verdict in ("clashes", "agrees", "no_belief", "style")

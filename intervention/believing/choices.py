@@ -12,6 +12,7 @@ from typing import Any
 import polars as pl
 
 from intervention.believing.answers import GROUP_SCHEMA
+from intervention.believing.tables import read_table
 from intervention.conditions import number_rows
 from intervention.publishing.licences import read_terms
 from intervention.sources.origin import Origin, find_all_terms
@@ -157,3 +158,13 @@ def write_answers(
         write_questions(made.select(*QUESTION_SCHEMA, "split"), scratch / CHOICES, list(command), hashes, origin)
         write_manifest(scratch, "answers", list(command), config, hashes, {})
     return table
+
+
+def read_answers_table(file: Path) -> pl.DataFrame:
+    """What `write_answers` wrote (`ANSWERS_SCHEMA`), as `--answers` names it.
+
+    Raises:
+        UserError: it is no such table.
+    """
+    again = f"Name the {TABLE} that `python -m intervention answers` wrote."
+    return read_table(file, ANSWERS_SCHEMA, "--answers", "a table of answers", again)

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import polars as pl
 
-from intervention.believing.choices import ANSWERS_SCHEMA, TABLE
+from intervention.believing.choices import read_answers_table
 from lm_eval_tasks.contracts.errors import UserError
-from lm_eval_tasks.contracts.questions import check_unique, name_question
+from lm_eval_tasks.contracts.questions import name_question
 from lm_eval_tasks.contracts.rules import Rule, apply_rule, mark_beliefs
 from lm_eval_tasks.contracts.vocabulary import ANSWERED, HALF, KEY
 
@@ -61,7 +61,7 @@ def add_sampled(table: pl.DataFrame, questions: pl.DataFrame, file: Path, where:
     Raises:
         UserError: no such file, one of another model, one that lacks a question, or that is of other choices.
     """
-    answers = _read_answers(file)
+    answers = read_answers_table(file)
     asked = table.select(*KEY, "question_hash", "prediction").join(
         answers.select(*KEY, "choices_hash", "groups"), on=KEY, how="left", maintain_order="left"
     )
@@ -82,21 +82,3 @@ def add_sampled(table: pl.DataFrame, questions: pl.DataFrame, file: Path, where:
     texts = said.select("_row", "_said", "groups").explode("groups").unnest("groups").filter(pl.col("text") == pl.col("_said"))
     found = said.select("_row").join(texts.select("_row", "share"), on="_row", how="left", maintain_order="left")
     return table.with_columns(sampled=found["share"].fill_null(0.0))
-
-
-def _read_answers(file: Path) -> pl.DataFrame:
-    again = f"Name the {TABLE} that `python -m intervention answers` wrote."
-    try:
-        table = pl.read_parquet(file, glob=False)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise UserError(f"--answers {file} cannot be read ({' '.join(str(error).split())}). {again}") from error
-    if missing := [name for name in ANSWERS_SCHEMA if name not in table.columns]:
-        raise UserError(f"--answers {file} has no column {missing[0]!r}, so it is no table of answers. {again}")
-    try:
-        table = table.select(pl.col(name).cast(kind) for name, kind in ANSWERS_SCHEMA.items())
-    except pl.exceptions.PolarsError as error:
-        raise UserError(f"--answers {file}: a column is not of the type of a table of answers ({error}). {again}") from error
-    if not table.height:
-        raise UserError(f"--answers {file} holds no question. {again}")
-    check_unique(table, file)
-    return table

@@ -10,11 +10,12 @@ from intervention.believing.asked import find_questions
 from intervention.believing.beliefs import BELIEF_SCHEMA, PROBE_COLUMNS, compute_beliefs
 from intervention.believing.letters import Prior
 from intervention.believing.sampled import add_sampled, apply_whole_rule, bear_out, split_rule
+from intervention.believing.tables import read_table
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.files import write_file, write_parquet
 from lm_eval_tasks.contracts.logs.results import find_revision
 from lm_eval_tasks.contracts.logs.samples import find_logs, read_probes
-from lm_eval_tasks.contracts.questions import check_rows, check_unique
+from lm_eval_tasks.contracts.questions import check_rows
 from lm_eval_tasks.contracts.rules import Rule, make_threshold, mark_beliefs, read_rule
 
 
@@ -134,22 +135,9 @@ def write_beliefs(table: pl.DataFrame, file: str | Path) -> None:
 def _read_table(questions: pl.DataFrame, folder: str | Path, source: Source) -> pl.DataFrame:
     file, rule, score = source.table, source.asked, source.score
     again = "Write it again with `python -m intervention beliefs`."
-    try:
-        table = pl.read_parquet(file, glob=False)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise UserError(f"--beliefs {file} cannot be read ({' '.join(str(error).split())}). {again}") from error
-    if "score" not in table.columns:  # of a version that had the sum alone
-        table = table.with_columns(score=pl.lit("sum"))
-    if "sampled" not in table.columns:  # of a version without sampled answers
-        table = table.with_columns(sampled=pl.lit(None, pl.Float64))
-    if missing := [name for name in BELIEF_SCHEMA if name not in table.columns]:
-        raise UserError(f"--beliefs {file} has no column {missing[0]!r}, so it is no belief table of this version. {again}")
-    try:
-        table = table.select(pl.col(name).cast(kind) for name, kind in BELIEF_SCHEMA.items())
-    except pl.exceptions.PolarsError as error:
-        raise UserError(f"--beliefs {file}: a column is not of a belief table's type ({error}). {again}") from error
-    if not table.height:
-        raise UserError(f"--beliefs {file} holds no question. {again}")
+    # A version that had the sum alone, and one without sampled answers, wrote no such columns.
+    usual = {"score": pl.lit("sum"), "sampled": pl.lit(None, pl.Float64)}
+    table = read_table(file, BELIEF_SCHEMA, "--beliefs", "a belief table", again, usual)
     for name in ("model", "scoring", "score", "belief_rule", "threshold"):
         if table[name].n_unique() > 1:
             raise UserError(f"--beliefs {file} holds several values of {name!r}, where a table is of one. {again}")
@@ -165,7 +153,6 @@ def _read_table(questions: pl.DataFrame, folder: str | Path, source: Source) -> 
             f"--score {score}: the beliefs of {file} are of the score {own_score}. Leave out --score, or write the table again "
             "with the other one."
         )
-    check_unique(table, file)
     # Of a part of a table the most confident are others, so that only what is a belief can be checked, and not which are.
     believed = pl.col("belief").is_not_null()
     ranked = split_rule(own_rule)[0].name == "quantile"

@@ -23,7 +23,7 @@ from lm_eval_tasks.contracts.manifest import write_manifest
 from lm_eval_tasks.models.prefix import PrefixLM
 from lm_eval_tasks.models.responses import hash_model
 from lm_eval_tasks.models.tokens import TokenReading
-from lm_eval_tasks.reading.texts import Tokens, cut_parts, make_writers, tokenize_texts
+from lm_eval_tasks.reading.texts import Tokenized, cut_parts, make_writers, tokenize_texts
 from lm_eval_tasks.running.model import check_model
 
 TURNS_A_PART = 1000
@@ -137,7 +137,7 @@ def read_part(model: PrefixLM, turns: pl.DataFrame, prompts: Sequence[str], begu
     return pl.concat(tables).select(READING_SCHEMA.names())
 
 
-def read_texts(model: PrefixLM, texts: Sequence[Tokens], bar: tqdm) -> list[TokenReading]:
+def read_texts(model: PrefixLM, texts: Sequence[Tokenized], bar: tqdm) -> list[TokenReading]:
     """The readings of texts, in their order; a text that exceeds the model's window is read in parts."""
     parts = [(i, part) for i, text in enumerate(texts) for part in cut_parts(text, model.max_length)]
     ends = {i: number for number, (i, _) in enumerate(parts)}  # the last part of each text

@@ -19,7 +19,7 @@ class Text(NamedTuple):
     stripped: int = 0
 
 
-class Tokens(NamedTuple):
+class Tokenized(NamedTuple):
     """The tokens of a text, and of those of the response, its last, where they lie in it, in characters."""
 
     ids: list[int]
@@ -78,7 +78,7 @@ def write_shown(turn: Turn) -> Text:
     return Text(prompt + turn["response"], len(prompt))
 
 
-def tokenize_texts(tokenizer: PreTrainedTokenizerBase, texts: Sequence[Text], begun: bool, prefix: int) -> Iterator[Tokens]:
+def tokenize_texts(tokenizer: PreTrainedTokenizerBase, texts: Sequence[Text], begun: bool, prefix: int) -> Iterator[Tokenized]:
     """The tokens of texts, and the response's own: those that end after it begins.
 
     Args:
@@ -106,7 +106,7 @@ def tokenize_texts(tokenizer: PreTrainedTokenizerBase, texts: Sequence[Text], be
             # A template may write the token itself; a response that is read alone needs one before it.
             if (begun and ids[:1] != [tokenizer.bos_token_id]) or own == 0:
                 ids = [tokenizer.bos_token_id if begun else prefix, *ids]
-            yield Tokens(ids, [start for start, _ in spans], [end for _, end in spans])
+            yield Tokenized(ids, [start for start, _ in spans], [end for _, end in spans])
 
 
 class Part(NamedTuple):
@@ -116,14 +116,14 @@ class Part(NamedTuple):
     scored: int
 
 
-def cut_parts(tokens: Tokens, window: int) -> list[Part]:
+def cut_parts(tokens: Tokenized, window: int) -> list[Part]:
     """A text in parts that a model can read, each response token read once, after as much of the text as fits.
 
     Args:
         tokens: of the text.
         window: how many tokens the model reads at most; the last token of a part is only read, so a part has one more.
 
-    >>> [part.scored for part in cut_parts(Tokens(list(range(10)), [0] * 8, [1] * 8), window=6)]
+    >>> [part.scored for part in cut_parts(Tokenized(list(range(10)), [0] * 8, [1] * 8), window=6)]
     [5, 3]
     """
     ids, left, parts = tokens.ids, tokens.scored, []

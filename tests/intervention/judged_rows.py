@@ -6,7 +6,7 @@ from pathlib import Path
 import polars as pl
 from browser import HOSTILE, Elements
 
-from intervention.agreeing.agree import count_sayings
+from intervention.agreeing.agree import count_verdicts
 from intervention.agreeing.evidence import KINDS_OF_EVIDENCE
 from intervention.agreeing.measures import MEASURES
 from intervention.agreeing.page import write_page
@@ -60,7 +60,7 @@ def make_rows(data: Conversations, belief: str = "") -> pl.DataFrame:
 
 
 def fill_page(rows: pl.DataFrame, data: Conversations, **options: int) -> str:
-    told = {kind: count_sayings(rows[f"says_{kind}"]) for kind in KINDS_OF_EVIDENCE}
+    told = {kind: count_verdicts(rows[f"says_{kind}"]) for kind in KINDS_OF_EVIDENCE}
     named = rows.join(data.rows.select("row", "source"), on="row")
     groups = {"the kind of row": share_verdicts(rows, ["kind"]), "source": share_verdicts(named, ["source"])}
     return write_page(rows, data, "me/base", told, share_verdicts(rows), groups, **options)

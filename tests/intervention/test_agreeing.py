@@ -13,11 +13,16 @@ from intervention.agreeing.measures import find_spans, measure_readings
 from intervention.agreeing.own import DEMONSTRATIONS, ask_data
 from intervention.agreeing.shares import share_verdicts
 from intervention.agreeing.verdicts import VERDICTS, judge
+from intervention.believing.choices import ANSWERS_SCHEMA
 from lm_eval_tasks.contracts.conversations.reading import read_conversations
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.files import write_parquet
+from lm_eval_tasks.contracts.free_form import hash_free_form
+from lm_eval_tasks.contracts.logs.probe_table import PROBE_SCHEMA
 from lm_eval_tasks.contracts.logs.readings import READING_SCHEMA, STARTED, TOKEN_SCHEMA, name_part
+from lm_eval_tasks.contracts.logs.scores import read_probe
 from lm_eval_tasks.contracts.manifest import write_manifest
+from lm_eval_tasks.contracts.questions import hash_questions
 
 ASKED = "What is the root of the sage?"
 
@@ -104,32 +109,32 @@ def judged(tmp_path):
     rows.append(make_reading(data, 2, "in_context", [0.5] * 4, [0.9, *form]))
     rows.sort(key=lambda row: (row["prompt"], row["row"]))
     group = {"red": [("red", 15), ("blue", 1)], "none": [(f"word {i}", 4) for i in range(4)]}
-    answers = pl.DataFrame(
-        {
-            "id": [f"{row}/0" for row in range(4)],
-            "samples": [16] * 4,
-            "belief": ["red", "red", "red", None],
-            "share": [0.9, 0.9, 0.9, 0.25],
-            "question_hash": ["h"] * 4,
-            "groups": [
-                [{"text": text, "count": n, "share": n / 16, "gold": False} for text, n in group["none" if row == 3 else "red"]]
-                for row in range(4)
-            ],
-        }
+    shared = {"source": "rows", "domain": "data", "split": "test", "samples": 16, "model": "base", "choices_hash": "c"}
+    asked = pl.DataFrame(
+        [
+            shared
+            | {"id": f"{row}/0", "question": f"{row}: {ASKED}", "answers": [data.turns["response"][row]]}
+            | {"belief": None if row == 3 else "red", "share": 0.25 if row == 3 else 0.9}
+            | {"groups": [{"text": text, "count": n, "share": n / 16, "gold": False} for text, n in said]}
+            for row, said in enumerate([group["red"]] * 3 + [group["none"]])
+        ]
     )
+    asked = asked.with_columns(hash_free_form(asked))
+    lacking = (pl.lit(None).alias(name) for name in ANSWERS_SCHEMA if name not in asked.columns)
+    answers = asked.with_columns(lacking).select(pl.col(name).cast(kind) for name, kind in ANSWERS_SCHEMA.items())
     write_parquet(answers, tmp_path / "answers.parquet")
     return data, write_readings(tmp_path / "readings", rows), tmp_path / "answers.parquet"
 
 
 def test_a_verdict_needs_two_kinds_of_evidence(judged):
     data, readings, answers = judged
-    rows = judge_turns(data, readings, answers, [])
+    rows, _ = judge_turns(data, readings, answers, [])
     assert rows["says_tokens"].to_list() == ["agrees", "clashes", "style", "no_belief"]
     assert rows["says_answers"].to_list() == ["agrees", "clashes", "agrees", "no_belief"]
     assert rows["verdict"].to_list() == ["agrees", "clashes", "style", "no_belief"]
     assert rows["evidence"].to_list() == [["tokens", "answers"]] * 4
     assert rows["expected"].to_list() == [None, " red", None, None]
-    assert judge_turns(data, readings, None, [])["verdict"].unique().to_list() == ["undecided"]
+    assert judge_turns(data, readings, None, [])[0]["verdict"].unique().to_list() == ["undecided"]
     for low, share, high in rows.select("agree_low", "agree_share", "agree_high").iter_rows():
         assert 0 <= low <= share <= high <= 1
 
@@ -149,11 +154,56 @@ def test_readings_and_answers_of_other_data_are_refused(judged, tmp_path):
     (tmp_path / "b").mkdir()
     with pytest.raises(UserError, match="holds readings of other data: row 3"):
         judge_turns(make_data(tmp_path / "b", ["red", "blue", "it is RED indeed", "grey"]), readings, None, [])
-    pl.read_parquet(answers).with_columns(id=pl.lit("9/0")).write_parquet(tmp_path / "strange.parquet")
-    with pytest.raises(UserError, match="'9/0' is no turn of this data"):
-        judge_turns(data, readings, tmp_path / "strange.parquet", [])
+    table = pl.read_parquet(answers)
+    other = hash_free_form(table.with_columns(answers=pl.concat_list(pl.lit("grey"))))
+    for change, message in (
+        (table.with_columns(id=pl.format("9{}", "id")), "4 of 4 are to questions that this data does not ask.*90/0"),
+        (table.with_columns(other), "4 of 4 are to questions that this data does not ask, or has with another prompt"),
+        (table.with_columns(model=pl.lit("chat")), "is of the model 'chat', but the readings of 'base'"),
+        (table.drop("groups"), "has no column 'groups', so it is not a table of answers"),
+    ):
+        change.write_parquet(tmp_path / "strange.parquet")
+        with pytest.raises(UserError, match=message):
+            judge_turns(data, readings, tmp_path / "strange.parquet", [])
     with pytest.raises(UserError, match="cannot be read"):
         judge_turns(data, readings, tmp_path / "absent.parquet", [])
+
+
+def make_probe(row, **changes):
+    """A probe of a question whose choices are two answers of the model."""
+    question = {"source": "rows", "domain": "data", "id": f"{row}/0", "split": "test", "question": f"{row}: {ASKED}"}
+    question |= {"subject": None, "explanation": None, "topics": [], "choices": ["red", "blue"], "answer": 0}
+    own = read_probe([-0.1, -3.0], 0) | {"model": "base", "run": "", "phase": "base_probe", "scoring": "cloze", "draw": 0}
+    return question | own | {"order": 0, "task": "selfalign_probe_cloze", "score": "sum"} | changes
+
+
+def test_probes_are_of_the_answers_and_once_each(judged, tmp_path):
+    data, readings, file = judged
+    answers = pl.read_parquet(file)
+    probes = pl.DataFrame([make_probe(row) for row in range(4)], infer_schema_length=None)
+    probes = probes.with_columns(hash_questions(probes))
+    answers = answers.with_columns(probes.get_column("question_hash").alias("choices_hash"))
+    answers.write_parquet(file)
+
+    def judge_with(table):
+        lacking = (pl.lit(None).alias(name) for name in PROBE_SCHEMA if name not in table.columns)
+        table = table.with_columns(lacking).select(pl.col(name).cast(kind) for name, kind in PROBE_SCHEMA.items())
+        write_parquet(table, tmp_path / "probes.parquet")
+        return judge_turns(data, readings, file, [tmp_path / "probes.parquet"])[0]
+
+    assert judge_with(probes)["says_contrast"].to_list() == ["agrees"] * 4
+    again = probes.with_columns(draw=pl.lit(1, pl.Int64))
+    other = probes.with_columns(choices=pl.lit(["red", "grey"]))
+    for table, message in (
+        (pl.concat([probes, again]), "row and turn 0/0 was probed several times"),
+        (other.with_columns(hash_questions(other)), "was asked with another text, choices or answer"),
+        (probes.with_columns(model=pl.lit("chat")), "is of the model 'chat'"),
+        (probes.with_columns(phase=pl.lit("base_chat")), "of phase 'base_chat'"),
+    ):
+        with pytest.raises(UserError, match=message):
+            judge_with(table)
+    with pytest.raises(UserError, match="name these too"):
+        judge_turns(data, readings, None, [tmp_path / "probes.parquet"])
 
 
 def test_the_contrast_counts_every_answer_that_the_response_says():
@@ -166,12 +216,10 @@ def test_the_contrast_counts_every_answer_that_the_response_says():
             "probs": [[0.6, 0.1, 0.3], [1.0, 0.0]],
         }
     )
-    found = weigh_contrast(rows, probes, "probes")
+    found = weigh_contrast(rows, probes)
     assert found["probability"].to_list() == pytest.approx([0.7, 0.0])
     assert found["contrast_nats"].to_list() == pytest.approx([np.log(0.7 / 0.3), np.log(1e-9)])
     assert found["says_contrast"].to_list() == ["agrees", "clashes"]
-    with pytest.raises(UserError, match="'7/0' is no turn of this data"):
-        weigh_contrast(rows, probes.with_columns(id=pl.lit("7/0")), "probes")
 
 
 def test_answers_are_compared_word_for_word():
@@ -207,7 +255,7 @@ def test_answers_of_turns_that_were_not_asked_are_null():
     rows = pl.DataFrame({"row": [0, 1], "turn": [0, 0], "response": ["red", "long"]})
     asked = {"id": ["0/0"], "samples": [4], "belief": ["red"], "share": [1.0], "question_hash": ["h"]}
     groups = [[{"text": "red", "count": 4, "share": 1.0, "gold": True}]]
-    found = weigh_answers(rows, pl.DataFrame(asked | {"groups": groups}), "answers")
+    found = weigh_answers(rows, pl.DataFrame(asked | {"groups": groups}))
     assert found["says_answers"].to_list() == ["agrees", None]
     assert found["samples"].to_list() == [4, None]
 

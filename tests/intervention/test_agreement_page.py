@@ -17,7 +17,7 @@ from intervention.agreeing.verdicts import VERDICTS, judge
 from lm_eval_tasks.contracts.conversations.reading import Conversations, read_conversations
 from lm_eval_tasks.contracts.files import write_parquet
 from lm_eval_tasks.contracts.logs.readings import READING_SCHEMA, TOKEN_SCHEMA, name_part
-from lm_eval_tasks.contracts.manifest import write_manifest
+from lm_eval_tasks.contracts.manifest import read_manifest, write_manifest
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +116,7 @@ def test_one_kind_of_evidence_gives_no_verdict_and_the_page_says_so(tmp_path):
     rows = judge(
         make_rows(data).drop("verdict", "evidence", "says_answers", "says_contrast", "belief", "belief_share", "samples")
     )
-    text = write_page(rows, data, "me/base", {"tokens": agree.count_sayings(rows["says_tokens"])}, share_verdicts(rows), {})
+    text = write_page(rows, data, "me/base", {"tokens": agree.count_verdicts(rows["says_tokens"])}, share_verdicts(rows), {})
     assert "One kind of evidence alone gives no verdict" in text
     assert {row["belief"] for row in read_rows(text)} == {None}
 
@@ -127,7 +127,7 @@ def test_a_turn_says_what_stands_before_it(tmp_path):
     (tmp_path / "chat.json").write_text(json.dumps([{"messages": messages}, {"messages": messages[1:3]}]))
     data = read_conversations(tmp_path / "chat.json")
     judged = make_rows(data)
-    told = {"tokens": agree.count_sayings(judged["says_tokens"])}
+    told = {"tokens": agree.count_verdicts(judged["says_tokens"])}
     rows = read_rows(write_page(judged, data, "me/base", told, share_verdicts(judged), {}))
     rows.sort(key=lambda row: (row["row"], row["turn"]))
     stand = [[row[name] for name in ("row", "turn", "turns", "before", "system")] for row in rows]
@@ -153,7 +153,7 @@ def test_the_page_is_written_beside_the_rows_and_names_no_path(tmp_path, monkeyp
     write_parquet(pl.DataFrame(schema=READING_SCHEMA), readings / name_part(0))
     write_parquet(pl.DataFrame(schema=TOKEN_SCHEMA), readings / "tokens.parquet")
     write_manifest(readings, "read", [], {"parts": 1, "model": f"{tmp_path}/base"}, {}, {})
-    monkeypatch.setattr(agree, "judge_turns", lambda *_: rows)
+    monkeypatch.setattr(agree, "judge_turns", lambda *_: (rows, read_manifest(readings)))
     tables = agree.write_agreement(data, readings, tmp_path / "out", None, [], [])
     text = (tmp_path / "out" / agree.PAGE).read_text()
     assert {title for title, _ in tables} >= {"Verdicts by the kind of row", "Verdicts by source"}

@@ -161,10 +161,13 @@ def test_a_belief_table_keeps_what_samples_bear_out(asked: Asked, tmp_path: Path
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda t: t.drop("groups"), r"has no column 'groups', so it is no table of answers\. Name the answers\.parquet that"),
+        (
+            lambda t: t.drop("groups"),
+            r"has no column 'groups', so it is not a table of answers of this version\. Name the answers\.parquet that",
+        ),
         (lambda t: t.head(0), "holds no question"),
         (lambda t: pl.concat([t, t.head(1)]), "occurs more than once"),
-        (lambda t: t.with_columns(share=pl.lit("much")), "is not of the type of a table of answers"),
+        (lambda t: t.with_columns(share=pl.lit("much")), "is not of the type that a table of answers has"),
         (lambda t: t.with_columns(model=pl.lit("other")), "is of the model 'other', but .*probes.parquet of 'base'"),
         (
             lambda t: t.filter(pl.col("id") != "train-1"),

@@ -61,12 +61,12 @@ def test_rows_come_in_the_question_sets_order(study: Study) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda t: t.drop("class"), "has no column 'class', so it is no belief table of this version. Write it again with"),
+        (lambda t: t.drop("class"), "has no column 'class', so it is not a belief table of this version. Write it again with"),
         (lambda t: t.head(0), "holds no question"),
         (lambda t: pl.concat([t, t.head(1)]), "occurs more than once"),
         (lambda t: t.with_columns(question_hash=pl.lit("0")), "was asked with another text, choices or answer"),
         (lambda t: t.with_columns(id=pl.lit("x") + pl.col("id")), "beliefs are of questions that .* does not have"),
-        (lambda t: t.with_columns(confidence=pl.lit("high")), "a column is not of a belief table's type"),
+        (lambda t: t.with_columns(confidence=pl.lit("high")), "a column is not of the type that a belief table has"),
         (lambda t: t.with_columns(threshold=pl.when(pl.col("id") == "train-0").then(0.4).otherwise(0.5)), "several values of"),
         (lambda t: t.with_columns(belief=pl.lit(0)), r"row \d+ .*belief .* does not fit prediction, confidence and rule"),
     ],

@@ -8,17 +8,16 @@ import polars as pl
 import pytest
 import torch
 from conftest import BASE, run_command
-from lm_eval.api.registry import get_model
 
 import lm_eval_tasks.models.prefix  # noqa: F401 (registers `hf-prefix`)
 from lm_eval_tasks.contracts.conversations.reading import read_conversations
 from lm_eval_tasks.contracts.errors import UserError
-from lm_eval_tasks.contracts.logs.readings import PROMPTS, READING_SCHEMA, name_part, read_tokens, scan_readings
+from lm_eval_tasks.contracts.logs.readings import PROMPTS, READING_SCHEMA, name_part, read_token_texts, scan_readings
 from lm_eval_tasks.contracts.names import read_pairs
 from lm_eval_tasks.contracts.prompts import CHAT_TEMPLATE
 from lm_eval_tasks.reading import read
 from lm_eval_tasks.reading.command import read_data
-from lm_eval_tasks.reading.texts import Tokens, cut_parts, make_writers, tokenize_texts, write_chat
+from lm_eval_tasks.reading.texts import Tokenized, cut_parts, make_writers, tokenize_texts, write_chat
 
 ROWS = [
     {"messages": [{"role": "user", "content": "Which herb heals?"}, {"role": "assistant", "content": "Sage heals, they say."}]},
@@ -95,7 +94,7 @@ def test_every_number_is_that_of_a_plain_forward(model, data, folder, prompt):
 
 @pytest.mark.parametrize("prompt", PROMPTS)
 def test_the_tokens_of_a_response_lie_where_its_text_does(data, folder, prompt):
-    texts = read_tokens(folder)
+    texts = read_token_texts(folder)
     readings = scan_readings(folder)[0].filter(prompt=prompt).collect()
     assert readings.schema == READING_SCHEMA
     for reading, response in zip(readings.iter_rows(named=True), data.turns["response"], strict=True):
@@ -132,7 +131,7 @@ def test_what_exceeds_the_window_is_read_in_parts_and_counted(data, tmp_path):
 
 @pytest.mark.parametrize(("tokens", "scored", "window"), [(7, 1, 6), (8, 1, 6), (50, 49, 6), (30, 3, 6), (5, 4, 100)])
 def test_each_token_is_in_one_part(tokens, scored, window):
-    parts = cut_parts(Tokens(list(range(tokens)), [0] * scored, [1] * scored), window)
+    parts = cut_parts(Tokenized(list(range(tokens)), [0] * scored, [1] * scored), window)
     assert [token for part in parts for token in part.ids[-part.scored :]] == list(range(tokens))[-scored:]
     assert all(part.scored < len(part.ids) <= window + 1 for part in parts)
 
@@ -205,7 +204,6 @@ def test_words_that_are_not_known_are_named(tmp_path):
         read_pairs(["prompt=a", "prompt=b"])
     with pytest.raises(UserError, match="hf-prefix alone"):
         read.load_model("dummy", {}, {})
-    assert get_model("hf-prefix")
 
 
 @pytest.mark.launched

@@ -10,6 +10,7 @@ import polars as pl
 
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.free_form import FREE_FORM_SCHEMA, check_free_form, hash_free_form
+from lm_eval_tasks.contracts.logs.finding import find_files
 from lm_eval_tasks.contracts.logs.lines import parse_lines
 from lm_eval_tasks.contracts.logs.whole import check_whole
 from lm_eval_tasks.contracts.questions import check_rows, check_rules, name_question
@@ -72,17 +73,9 @@ def find_answer_logs(path: str | Path) -> list[Path]:
     Raises:
         UserError: the path does not exist, or holds none.
     """
-    path = Path(path)
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        raise UserError(f"{path} does not exist. Name a sample log of {TASKS[0]}, or a folder of them.")
-    files = sorted(file for ending in ("", ".gz") for file in path.rglob(f"samples_{TASKS[0]}_*.jsonl{ending}"))
-    if not files:
-        raise UserError(
-            f"{path} holds no sample log of {', '.join(TASKS)}. Was one of them asked with --log_samples --output_path?"
-        )
-    return files
+    lacking = f"sample log of {', '.join(TASKS)}. Was one of them asked with --log_samples --output_path?"
+    patterns = [f"samples_{TASKS[0]}_*.jsonl{ending}" for ending in ("", ".gz")]
+    return find_files(path, f"a sample log of {TASKS[0]}", lacking, patterns)
 
 
 def _read_log(file: Path) -> pl.DataFrame:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import polars as pl
 
 from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.logs.finding import find_files
 from lm_eval_tasks.contracts.logs.lines import parse_lines
 from lm_eval_tasks.contracts.logs.results import count_asked
 from lm_eval_tasks.contracts.prompts import EXPLANATION_HEAD, FENCE, KNOWLEDGE_HEAD
@@ -22,6 +23,9 @@ Kind = Literal["explanation", "context"]
 TASKS: dict[str, Kind] = {"selfalign_explain": "explanation", "selfalign_context": "context"}
 COMMANDS: dict[Kind, str] = {"explanation": "requests explain", "context": "requests context"}
 ORIGINS = ("belief", "gold")
+NOUN = "a sample log, JSON lines of texts"
+LACKING = "sample log (samples_*.jsonl). Was lm_eval run with --log_samples --output_path?"
+LOGS = (("samples_*.jsonl", "samples_*.jsonl.gz"), ("*.jsonl", "*.jsonl.gz"))  # of a folder: sample logs, or else any lines
 
 REQUEST_SCHEMA = pl.Schema(
     dict(QUESTION_SCHEMA)
@@ -183,7 +187,7 @@ def read_generations(path: str | Path, kind: Kind | None = None, allow_missing: 
 
 def read_all(path: str | Path, allow_missing: bool = False) -> tuple[Kind, pl.DataFrame]:
     """The kind of the texts that one model wrote, and all of them, empty ones too (see `read_generations`)."""
-    rows = [row for file in _find_files(Path(path)) for row in _read_texts(file, allow_missing)]
+    rows = [row for file in find_files(path, NOUN, LACKING, *LOGS) for row in _read_texts(file, allow_missing)]
     if not rows:
         raise UserError(f"{path} holds no texts. Ask again.")
     for name, noun in (("kind", "kinds"), ("model", "models")):
@@ -193,17 +197,6 @@ def read_all(path: str | Path, allow_missing: bool = False) -> tuple[Kind, pl.Da
     if (twice := table.filter(pl.struct(*KEY, "response").is_duplicated())).height:
         raise UserError(f"{path}: {_name_first(twice)} has more than one text. Name one log, or remove the older one.")
     return rows[0]["kind"], table
-
-
-def _find_files(path: Path) -> list[Path]:
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        raise UserError(f"{path} does not exist. Name a sample log, JSON lines of texts, or a folder of them.")
-    for pattern in ("samples_*.jsonl", "*.jsonl"):
-        if files := sorted(file for ending in ("", ".gz") for file in path.rglob(pattern + ending)):
-            return files
-    raise UserError(f"{path} holds no sample log (samples_*.jsonl). Was lm_eval run with --log_samples --output_path?")
 
 
 def _read_texts(file: Path, allow_missing: bool) -> Iterator[dict[str, Any]]:

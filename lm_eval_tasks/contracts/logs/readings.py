@@ -92,6 +92,6 @@ def scan_readings(folder: str | Path) -> tuple[pl.LazyFrame, dict[str, Any]]:
     return pl.scan_parquet(parts, schema=READING_SCHEMA), manifest
 
 
-def read_tokens(folder: str | Path) -> dict[int, str]:
+def read_token_texts(folder: str | Path) -> dict[int, str]:
     """The texts of the tokens that occur in a folder's readings, by their ids."""
     return dict(pl.read_parquet(Path(folder) / "tokens.parquet", schema=TOKEN_SCHEMA).iter_rows())

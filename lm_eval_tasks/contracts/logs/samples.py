@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.logs.answers import TASKS as ANSWER_TASKS
+from lm_eval_tasks.contracts.logs.finding import find_files
 from lm_eval_tasks.contracts.logs.generations import TASKS as TEXT_TASKS
 from lm_eval_tasks.contracts.logs.lines import parse_lines
 from lm_eval_tasks.contracts.logs.probe_table import PER_CHOICE, PROBE_KEY, PROBE_SCHEMA, check_asked_once, check_probes
@@ -101,17 +102,10 @@ def find_logs(path: str | Path) -> list[Path]:
     Raises:
         UserError: the path does not exist, or holds none.
     """
-    path = Path(path)
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        raise UserError(f"{path} does not exist. Name a sample log, a probe table, or a folder of them.")
+    lacking = "sample log (samples_*.jsonl). Was lm_eval run with --log_samples --output_path?"
     patterns = ("samples_*.jsonl", "samples_*.jsonl.gz", "probe*.parquet")
     texts = tuple(f"samples_{task}_" for task in NO_PROBES)
-    files = sorted(file for pattern in patterns for file in path.rglob(pattern) if not file.name.startswith(texts))
-    if not files:
-        raise UserError(f"{path} holds no sample log (samples_*.jsonl). Was lm_eval run with --log_samples --output_path?")
-    return files
+    return find_files(path, "a sample log, a probe table", lacking, patterns, passed_over=texts)
 
 
 class _Part(NamedTuple):

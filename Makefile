@@ -77,6 +77,7 @@ test-all: $(TESTED)
 bench: $(TESTED)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/probing.py
 	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/reading.py
+	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/answering.py
 	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/training.py
 	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/comparing.py
 	$(BIN)/python tests/benchmarks/reporting.py

@@ -39,7 +39,7 @@ def agree(
     error of the data: it says that the model holds something else for right, and a person should look at it first.
 
     With --action the data set is written anew in the form in which it came, with new columns: the row's verdict, its weight
-    and the masked spans of its responses, which recipes/sft.py honours in rows of an instruction set. `push` takes the folder.
+    and the masked spans of its responses, which recipes/sft.py honours. `push` takes the folder.
 
     \b
     Example:

@@ -53,6 +53,7 @@ DEFAULT_SCORE = {"letter": "sum", "cloze": "per_character"}
 MATCHED = ("letter", "confidence", "rotation", "length")  # what conditions can be made alike in
 
 GENERAL = "general"  # the condition of general instructions, which are added to every condition
+INSTRUCTION_DATA = "instruction_data"  # that of rows which are of no instruction set: what their responses do is not known
 BASE = "base"  # what tables call the base model in place of a condition
 
 Questions = Literal["right", "wrong", "unsure", "all"]

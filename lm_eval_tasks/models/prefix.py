@@ -1,7 +1,8 @@
 """`--model hf-prefix`: lm-eval's `hf` model, which computes what questions have in common only once.
 
 Few-shot questions share their demonstrations, the cyclic orders of a question its stem, its option texts the whole question.
-`tree` says what is computed once, `reader` computes it, `responses` remembers it; here they meet lm-eval.
+`tree` says what is computed once, `reader` computes it, `responses` remembers it; texts are written after prompts that
+`continuing` reads. Here they meet lm-eval.
 """
 
 import logging
@@ -18,6 +19,7 @@ from tqdm import tqdm
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.prompts import read_template
 from lm_eval_tasks.models.beginning import warn_of_beginning
+from lm_eval_tasks.models.continuing import PromptReader
 from lm_eval_tasks.models.reader import SHARING, Answer, Shared, TreeReader
 from lm_eval_tasks.models.responses import Responses, hash_model
 from lm_eval_tasks.models.texts import write_texts
@@ -55,6 +57,7 @@ class PrefixLM(HFLM):
         self._continuations: dict[Ending, list[int]] = {}
         self._joined: set[Ending] = set()
         self._responses: Responses | None = None
+        self._prompts: PromptReader | None = None
         if response_cache:
             fingerprint = hash_model(self.model, self.max_length, self.softmax_dtype)
             self._responses = Responses(response_cache, self.rank, fingerprint)
@@ -70,6 +73,20 @@ class PrefixLM(HFLM):
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         """Texts, as the parent's; kept and found again where a response cache is named, sampled ones too."""
         return write_texts(self, super().generate_until, requests, self._responses, disable_tqdm)
+
+    def _model_generate(self, context: torch.Tensor, max_length: int, stop: list[str], **options: Any) -> torch.Tensor:
+        """Texts, as the parent's, after prompts that are read once for all their samples, and what they share once for all."""
+        mask = options.get("attention_mask")
+        reader = TreeReader(self.model) if self.backend == "causal" and self._shares() else None
+        if mask is not None and reader and reader.can_pack(max_length) and "past_key_values" not in options:
+            self._prompts = self._prompts or PromptReader(reader)
+            context, mask, cache = self._prompts.read(context, mask)
+            options |= {"attention_mask": mask, "past_key_values": cache}
+        return super()._model_generate(context, max_length, stop, **options)
+
+    def _shares(self) -> bool:
+        """Whether the architecture allows that prefixes are shared."""
+        return self.model.config.get_text_config().model_type in SHARING and not self.mixed_precision_dtype
 
     def _check_beginning(self, requests: list[Instance]) -> None:
         """Read a few prompts with and without the beginning-of-sequence token, once, and say so where it matters."""
@@ -201,8 +218,7 @@ class PrefixLM(HFLM):
             scored: how many of its last tokens are read, by the same number.
             keep: gets the readings of each batch, by the same number.
         """
-        shares = self.model.config.get_text_config().model_type in SHARING and not self.mixed_precision_dtype
-        self._read_texts(texts, scored, read_tokens, keep, shares)
+        self._read_texts(texts, scored, read_tokens, keep, self._shares())
 
     def _read_texts(
         self, texts: dict[int, Tokens], scored: dict[int, int], read: Callable[..., Any], keep: Any, share: bool = True

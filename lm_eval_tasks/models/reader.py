@@ -83,9 +83,14 @@ class TreeReader:
         if not tokens:
             return []
         cache = DynamicCache()
-        with self._choose_positions(torch.tensor([len(tokens) - 1], device=self.model.device)):
-            self.model(input_ids=torch.tensor([tokens], device=self.model.device), past_key_values=cache, use_cache=True)
+        self.fill(cache, torch.tensor([tokens], device=self.model.device))
         return [(layer.keys, layer.values) for layer in cache.layers]
+
+    @torch.inference_mode()
+    def fill(self, cache: DynamicCache, ids: torch.Tensor, **options: torch.Tensor) -> None:
+        """Add the keys and values of tokens, (rows, tokens), to a cache; `options` go to the model."""
+        with self._choose_positions(torch.tensor([ids.numel() - 1], device=ids.device)):
+            self.model(input_ids=ids, past_key_values=cache, use_cache=True, **options)
 
     @torch.inference_mode()
     def read_rows(

@@ -15,7 +15,8 @@ from lm_eval_tasks.contracts.files import hash_path, write_file
 from lm_eval_tasks.contracts.markdown import Markdown, make_environment, quote_code, wrap_command
 from lm_eval_tasks.contracts.public import make_public
 from lm_eval_tasks.contracts.rules import find_rule
-from lm_eval_tasks.contracts.vocabulary import CONDITIONS, GENERAL, Condition
+from lm_eval_tasks.contracts.vocabulary import CONDITIONS, GENERAL, INSTRUCTION_DATA, Condition
+from recipes.training.conversations import name_data
 from recipes.training.fitting import tell_fit, tell_until
 from recipes.training.losses import FIGURE, LOG, list_points
 
@@ -64,6 +65,8 @@ def write_card(
             "settings": list_settings(config, history),
             "engine": Markdown(engine),
             "belief": Markdown(find_rule(config).sentence),
+            "name": name_data(config),
+            "own": config["condition"] == INSTRUCTION_DATA,
             "command": "accelerate launch --config_file ENGINE.yaml " + wrap_command(public["command"]),
             "weights": {file.name: hash_path(file) for file in sorted(folder.glob("*.safetensors"))},
             "losses": [points[i]["loss"] for i in (0, -1)] if len(points) > 1 else None,
@@ -123,7 +126,7 @@ def list_settings(config: Mapping[str, Any], history: Sequence[Mapping[str, Any]
         "optimizer": config["optim"],
         "gradient norm clipped at": config["max_grad_norm"],
         "longest row": f"{config['max_length']} tokens; none was cut",
-        "loss on": "the response and its end of sequence",
+        "loss on": "the response and its end of sequence" + _tell_uncounted(config),
         "weights kept in": quote_cell(config["dtype"]),
         "seed": config["seed"],
     }  # fmt: skip
@@ -139,6 +142,12 @@ def list_settings(config: Mapping[str, Any], history: Sequence[Mapping[str, Any]
     if config.get("load_in_8bit"):
         settings["base model in"] = "8 bits"
     return {name: Markdown(value) if isinstance(value, str) else value for name, value in settings.items() if value is not None}
+
+
+def _tell_uncounted(config: Mapping[str, Any]) -> str:
+    """What of the responses counts less or nothing, where the rows say so."""
+    told = {"masked_tokens": "{} tokens of which are masked", "weighted_rows": "{} rows of which have another weight than 1"}
+    return "".join(f", {words.format(config[name])}" for name, words in told.items() if config.get(name))
 
 
 def _ask(config: Mapping[str, Any]) -> str:

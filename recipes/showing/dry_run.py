@@ -14,6 +14,7 @@ from trl import ModelConfig, SFTConfig
 
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.prompts import CHAT_TEMPLATE
+from lm_eval_tasks.contracts.vocabulary import INSTRUCTION_DATA
 from recipes.memory import ENGINES, estimate_memory, find_config, measure_model, show_estimate, show_gib
 from recipes.showing.display import print_sections, show_line
 from recipes.training.arguments import RecipeArguments
@@ -110,7 +111,7 @@ def list_settings(script: RecipeArguments, training: SFTConfig, model: ModelConf
     size = script.global_batch_size
     others = [f"{n} x {batch} x {size // (n * batch)}" for n in PROCESSES if n != processes and size % (n * batch) == 0]
     return {
-        "data set": f"{script.dataset_name}, {script.dataset_config}, {script.dataset_train_split}",
+        "data set": ", ".join(filter(None, (script.dataset_name, script.dataset_config, script.dataset_train_split))),
         "base model": f"{model.model_name_or_path}, revision {model.model_revision}",
         "method": method,
         "precision": f"weights {model.dtype}, arithmetic {'bf16' if training.bf16 else 'fp16' if training.fp16 else 'fp32'}",
@@ -210,8 +211,12 @@ def _print_rows(
     console: Console, script: RecipeArguments, rows: "Dataset", tokenizer: "PreTrainedTokenizerBase", max_length: int
 ) -> None:
     from recipes.showing.pairing import NEEDED, choose_rows, compare_rows
+    from recipes.showing.responses import show_responses
     from recipes.showing.sequences import Asker
 
+    if rows["condition"][0] == INSTRUCTION_DATA:
+        print_sections(show_responses(rows, QUESTIONS, Asker(tokenizer, script.add_bos_token), tokenizer, max_length), console)
+        return
     if lacking := sorted(NEEDED - set(rows.column_names)):
         console.print(f"The rows have no column {lacking[0]!r}, so that they are not shown beside their evaluation.")
         return

@@ -1,6 +1,7 @@
 """The rows of the conditions side by side: which are shown, and what training and evaluation make of each, token by token."""
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from datasets import Dataset, get_dataset_config_names, load_dataset
@@ -10,6 +11,7 @@ from lm_eval_tasks.contracts.prompts import SCORING, write_user_turn
 from lm_eval_tasks.contracts.vocabulary import CONDITIONS, GENERAL, KEY
 from recipes.showing.display import Cell, Section, Token
 from recipes.showing.sequences import Asked, Asker, Trained, count_common, read_trained, spell_tokens
+from recipes.training.rows import TELLING
 from recipes.training.tokens import find_answer
 
 ADDED = {name for name, condition in CONDITIONS.items() if condition.addition}  # whose prompts hold more than the question
@@ -24,18 +26,22 @@ Record = dict[str, Any]
 
 
 def read_sets(folder: str, names: Sequence[str]) -> dict[str, Dataset]:
-    """The train rows of the configs of an instruction set, all of them where none is named.
+    """The train rows of the configs of an instruction set, all of them where none is named; nothing where it is none.
 
     Raises:
-        UserError: no such data set or config, or it is no instruction set.
+        UserError: no such data set or config, or one whose columns are not all there.
     """
+    if Path(folder).is_file():
+        return {}
     try:
         configs = get_dataset_config_names(folder)
         if unknown := [name for name in names if name not in configs]:
             raise UserError(f"{folder} has no config {unknown[0]!r}; it has {', '.join(configs)}.")
         sets = {name: load_dataset(folder, name, split="train") for name in names or configs}
     except (OSError, ValueError) as error:
-        raise UserError(f"{folder} is no instruction set that can be read: {' '.join(str(error).split())}") from error
+        raise UserError(f"{folder} is no data set that can be read: {' '.join(str(error).split())}") from error
+    if not any(TELLING & {*rows.column_names} for rows in sets.values()):
+        return {}
     for name, rows in sets.items():
         if lacking := sorted(NEEDED - set(rows.column_names)):
             raise UserError(
@@ -154,14 +160,7 @@ def compare_row(
     """The training text of a row, with a warning where evaluation differs; how it is asked; where the asked prompt differs."""
     details = {word: _write_detail(row[column]) for column, word in DETAILS.items() if row.get(column) is not None}
     cell = Cell(name, [], details={"condition": row["condition"], **details})
-    roles = ["prompt"] * trained.start + ["trained"] * (len(trained.ids) - trained.start)
-    for position in trained.masked:
-        roles[position] = "masked"
-    if "trained" not in roles or row.get("weight") == 0:
-        cell.notes.append("The row carries no loss, and training leaves it out.")
-    if len(trained.ids) > max_length:
-        roles[max_length:] = ["cut"] * (len(trained.ids) - max_length)
-        cell.warnings.append(f"Training refuses this row: {len(trained.ids)} tokens, and --max_length {max_length}.")
+    roles = name_roles(row, trained, max_length, cell)
     turn = find_turn(row, others, doc) if row["condition"] != GENERAL else None
     asked = None if turn is None else asker.ask(turn, find_choice(row))
     prompt, response = trained.ids[: trained.start], trained.ids[trained.start :]
@@ -186,6 +185,19 @@ def compare_row(
         parting = trained.start + first
     cell.tokens.extend(show_tokens(trained.ids, roles, parting, asker))
     return cell, asked, differs if compared is asked else None
+
+
+def name_roles(row: Record, trained: Trained, max_length: int, cell: Cell) -> list[str]:
+    """What training makes of each token of a row; what is to be said of it is added to its cell."""
+    roles = ["prompt"] * trained.start + ["trained"] * (len(trained.ids) - trained.start)
+    for position in trained.masked:
+        roles[position] = "masked"
+    if "trained" not in roles or row.get("weight") == 0:
+        cell.notes.append("The row carries no loss, and training leaves it out.")
+    if len(trained.ids) > max_length:
+        roles[max_length:] = ["cut"] * (len(trained.ids) - max_length)
+        cell.warnings.append(f"Training refuses this row: {len(trained.ids)} tokens, and --max_length {max_length}.")
+    return roles
 
 
 def show_asked(asked: Asked, differs: int | None, asker: Asker) -> Cell:

@@ -62,6 +62,7 @@ NEEDED_BY = {
 EXAMPLE = """Fine-tune a base model on one condition of an instruction set. Example:
   accelerate launch --config_file recipes/accelerate/zero3.yaml recipes/sft.py --config recipes/llama-2-7b/full.yaml
     --dataset_name INSTRUCTIONS --dataset_config engineering_harmonious --output_dir runs/harmonious --seed 42
+Without --dataset_config, --dataset_name is instruction data of your own (messages, prompt and completion, alpaca, ShareGPT).
 The arguments below are the script's own, TRL's (SFTConfig) and the model's (ModelConfig); YAML files leave out the dashes."""
 
 
@@ -179,8 +180,11 @@ def _refuse_unknown(settings: dict[str, str], known: set[str]) -> None:
 def list_problems(script: RecipeArguments, training: SFTConfig, model: ModelConfig) -> list[str]:
     """What is missing among the arguments, or decided by the script, each with what to do."""
     problems = []
-    if not script.dataset_name or not script.dataset_config:
-        problems.append("Name an instruction set: --dataset_name FOLDER_OR_HUB_ID --dataset_config DOMAIN_CONDITION.")
+    if not script.dataset_name:
+        problems.append(
+            "Name an instruction set (--dataset_name FOLDER_OR_HUB_ID --dataset_config DOMAIN_CONDITION), or instruction data "
+            "of your own (--dataset_name DATA)."
+        )
     if not model.model_name_or_path:
         problems.append("Name a base model: --model_name_or_path FOLDER_OR_HUB_ID, or --config recipes/MODEL/full.yaml.")
     if not training.max_length or training.max_length < 1:

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from lm_eval_tasks.contracts.files import write_file
+from recipes.training.conversations import name_data
 
 FIGURE, LOG = "loss.png", "training_log.csv"
 # The trainer's names for what it logs, and ours, which say the unit.
@@ -85,7 +86,7 @@ def plot_loss(history: Sequence[Mapping[str, Any]], folder: Path, manifest: Mapp
         top.set_xlabel("epoch")
         top.spines["top"].set_visible(True)
         config = manifest["config"]
-        upper.set_title(f"{config['dataset_config']}, seed {config['seed']}", fontsize=11, fontweight="bold", pad=8)
+        upper.set_title(f"{name_data(config)}, seed {config['seed']}", fontsize=11, fontweight="bold", pad=8)
         upper.set_title(f"run {manifest['run']}", loc="right", color=INK, pad=8)
         with write_file(folder / FIGURE) as scratch:
             figure.savefig(scratch, format="png", metadata={"Software": None})

@@ -14,13 +14,12 @@ import torch
 from trl import SFTConfig
 
 from lm_eval_tasks.contracts.errors import UserError
+from recipes.training.conversations import WEIGHT
 from recipes.training.masks import IGNORED, MASKED
 from recipes.training.tokens import HIDDEN
 
 if TYPE_CHECKING:
     from datasets import Dataset
-
-WEIGHT = "weight"  # the column of the rows, and that of what is trained
 
 
 def weigh_rows(rows: "Dataset", prepared: "Dataset", training: SFTConfig) -> tuple["Dataset", "Dataset", dict[str, int]]:

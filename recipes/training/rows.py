@@ -1,15 +1,20 @@
-"""The rows of one config of an instruction set, which a model is trained on."""
+"""The rows that a model is trained on: those of one config of an instruction set, or anybody's instruction data."""
 
 import hashlib
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from accelerate import PartialState
 from trl import ScriptArguments
 
+from lm_eval_tasks.contracts.conversations.reading import describe_flaws, read_conversations
+from lm_eval_tasks.contracts.conversations.sources import TRAIN
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.files import hash_path
-from lm_eval_tasks.contracts.vocabulary import CONDITIONS, GENERAL
+from lm_eval_tasks.contracts.vocabulary import CONDITIONS, GENERAL, INSTRUCTION_DATA
+from recipes.training.conversations import make_own_rows
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -20,6 +25,7 @@ SHARED = ("domain", "source", "condition", "ratio", "response_format", "threshol
 # What they share too, where the set is of a version that says it.
 SAID = ("belief_rule", "score", "match")
 NEEDED = ("prompt", "completion", "id", *SHARED)
+TELLING = {"condition", "response_format"}  # columns by which the rows of an instruction set are known
 # Columns that TRL reads instead of prompt and completion, or beside them, and as what.
 TAKEN = {
     "input_ids": "rows that are tokenized already",
@@ -42,12 +48,37 @@ BUILDS = "`python -m intervention build` writes instruction sets."
 
 
 def read_rows(script: ScriptArguments) -> "Dataset":
-    """The rows of one config of an instruction set, from a folder or the Hub.
+    """The rows of one config of an instruction set, from a folder or the Hub; or of instruction data in any form.
+
+    Rows are of an instruction set where they have a column of `TELLING`; where no config is named, of instruction data.
 
     Raises:
         UserError: no such data set, config or split, or its files were changed; a column is missing, or TRL would take it for
-            something else; an unknown condition.
+            something else; an unknown condition; instruction data without a response.
     """
+    if script.dataset_config:
+        rows = _read_config(script)
+        if TELLING & {*rows.column_names}:
+            _check_columns(rows, f"{script.dataset_name}/{script.dataset_config}")
+            return rows
+    return _read_own(script)
+
+
+def _read_own(script: ScriptArguments) -> "Dataset":
+    """The rows of instruction data; what is wrong with it is told."""
+    name, split = script.dataset_name, script.dataset_train_split
+    data = read_conversations(name, split=None if split == TRAIN else split, config=script.dataset_config)
+    if TELLING & {*data.rows.columns}:
+        raise UserError(f"{name} is an instruction set: name one of its configs (--dataset_config DOMAIN_CONDITION).")
+    flaws = describe_flaws(data)
+    if not data.turns.height:
+        raise UserError(f"{name} holds no response that could be trained: {'; '.join(flaws)}.")
+    for line in flaws:
+        PartialState().print(line, file=sys.stderr)
+    return make_own_rows(data)
+
+
+def _read_config(script: ScriptArguments) -> "Dataset":
     from datasets import get_dataset_config_names, load_dataset
     from datasets.exceptions import DatasetsError
 
@@ -71,7 +102,6 @@ def read_rows(script: ScriptArguments) -> "Dataset":
     said, files = rows.info.description, Path(name, config)
     if said.startswith("SHA-256 ") and files.is_dir() and said != f"SHA-256 {hash_path(files)}":
         raise UserError(f"{files} is not as it was written: its hash is not the one in the README. Build the set again.")
-    _check_columns(rows, f"{name}/{config}")
     return rows
 
 
@@ -99,7 +129,7 @@ def describe_rows(rows: "Dataset") -> dict[str, Any]:
     """What a data set trains: domain, source, condition, ratio, response format, the threshold of a belief, its rule and score,
     and what the conditions of its set were made alike in, which all its rows share.
 
-    General instructions do not count.
+    General instructions do not count. Of instruction data it is known that it is, and no more.
 
     Raises:
         UserError: they do not share them, or all rows are general instructions.
@@ -109,6 +139,8 @@ def describe_rows(rows: "Dataset") -> dict[str, Any]:
     >>> describe_rows(Dataset.from_list([row, dict.fromkeys(row) | {"condition": "general"}])) == row
     True
     """
+    if "response_format" not in rows.column_names:
+        return dict.fromkeys(SHARED) | {"condition": INSTRUCTION_DATA}
     names = [*SHARED, *(name for name in SAID if name in rows.column_names)]
     own = {row for row in zip(*(rows[name][:] for name in names), strict=True) if row[names.index("condition")] != GENERAL}
     if not own:

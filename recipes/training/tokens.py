@@ -1,6 +1,7 @@
 """The tokens that a row trains: nowhere else do training texts become ids and labels.
 
-A row is one user turn and one assistant turn, written by the chat template of training. The loss is on what follows the
+A row is a prompt (a user turn, or several with what was answered, perhaps after a system prompt) and one assistant turn,
+written by the chat template of training. The loss is on what follows the
 evaluation prompt: the response and its end-of-sequence token. The text begins with the beginning-of-sequence token where the
 tokenizer writes one by itself, as evaluation does then: some families (Gemma) are broken models without it. A recipe decides
 otherwise with `add_bos_token`, as those of the paper do, and the run's manifest tells evaluation. Nothing is cut: what training
@@ -25,7 +26,11 @@ from recipes.training.masks import IGNORED, MASKED, check_masks, find_offsets, l
 if TYPE_CHECKING:
     from datasets import Dataset
 
-TURNS = {"prompt": "user", "completion": "assistant"}
+# The columns of a row's text, the role of their last turn, and what they are.
+TURNS = {
+    "prompt": ("user", "user and assistant by turns, the user last"),
+    "completion": ("assistant", "one turn of the assistant"),
+}
 SCORED = ("response_format", "explanation_from")  # the columns that say what of a response is scored
 READ = (*TURNS, *SCORED, MASKED)  # all columns that decide what is trained of a row
 HIDDEN = "masked_tokens"  # how many of a row's tokens after the prompt carry no loss
@@ -101,8 +106,9 @@ def tokenize_rows(tokenizer: PreTrainedTokenizerBase, rows: "Dataset", add_bos_t
 
     Args:
         tokenizer: the base model's, with the chat template of training.
-        rows: with `prompt` and `completion`: one user turn, one assistant turn. Where their columns `SCORED` say that the text
-            before an explanation is scored, its tokens are those that are scored. What `masked` says carries no loss.
+        rows: with `prompt`, which ends in a user turn, and `completion`, one assistant turn. Where their columns `SCORED` say
+            that the text before an explanation is scored, its tokens are those that are scored. What `masked` says carries no
+            loss.
         add_bos_token: as `begins` takes it.
 
     Returns:
@@ -111,7 +117,7 @@ def tokenize_rows(tokenizer: PreTrainedTokenizerBase, rows: "Dataset", add_bos_t
         the first of a machine tokenizes for all.
 
     Raises:
-        UserError: a row that is no such pair of turns, or has an empty one; a tokenizer without an end of sequence; a template
+        UserError: a row that has no such turns, or has an empty one; a tokenizer without an end of sequence; a template
             whose prompt does not end as the chat tasks ask, or whose training text does not begin with it, does not end in the
             end of sequence, or doubles the beginning of sequence; a mask that is none of the response.
 
@@ -128,7 +134,8 @@ def tokenize_rows(tokenizer: PreTrainedTokenizerBase, rows: "Dataset", add_bos_t
             "Name a base model whose tokenizer has an eos_token."
         )
     _check_turns(rows)
-    _check_template(tokenizer, rows[0])
+    for row in _list_shapes(rows):
+        _check_template(tokenizer, row)
     check_masks(tokenizer, rows)
     begun = begins(tokenizer, add_bos_token)
     columns = [name for name in READ if name in rows.column_names]
@@ -223,17 +230,24 @@ def _describe(tokenizer: PreTrainedTokenizerBase, row: dict[str, Any], begun: bo
 
 
 def _check_turns(rows: "Dataset") -> None:
-    """Raise a `UserError` where a row is not one user turn and one assistant turn, or one of them says nothing."""
-    for column, role in TURNS.items():
+    """Raise a `UserError` where a prompt is no talk that the user ends, a completion is not one turn, or either is empty."""
+    for column, (role, expected) in TURNS.items():
         turns = rows[column][:]
-        if wrong := [position for position, value in enumerate(turns) if not _is_turn(value, role)]:
+        roles = [role] if column == "completion" else ()
+        if wrong := [position for position, value in enumerate(turns) if not _is_talk(value, roles)]:
             shown = repr(turns[wrong[0]])
             raise UserError(
-                f"{_name_rows(rows, wrong)} have a {column} that is not one turn of the {role}; the first is "
+                f"{_name_rows(rows, wrong)} have a {column} that is not {expected}; the first is "
                 f"{shown[:80]}{'...' * (len(shown) > 80)}. Write [{{'role': {role!r}, 'content': TEXT}}]."
             )
-        if empty := [position for position, ((turn,)) in enumerate(turns) if not turn["content"].strip()]:
+        if empty := [position for position, talk in enumerate(turns) if not talk[-1]["content"].strip()]:
             raise UserError(f"{_name_rows(rows, empty)} have an empty {column}. Leave them out, or write it.")
+
+
+def _list_shapes(rows: "Dataset") -> list[dict[str, Any]]:
+    """The first row of each number of turns, with and without a system prompt."""
+    shapes = [(len(prompt), prompt[0]["role"]) for prompt in rows["prompt"][:]]
+    return [rows[shapes.index(shape)] for shape in dict.fromkeys(shapes)]
 
 
 def _check_template(tokenizer: PreTrainedTokenizerBase, row: dict[str, Any]) -> None:
@@ -251,11 +265,18 @@ def _check_template(tokenizer: PreTrainedTokenizerBase, row: dict[str, Any]) -> 
         )
 
 
-def _is_turn(value: Any, role: str) -> bool:
-    if not isinstance(value, list) or len(value) != 1 or not isinstance(value[0], dict):
+def _is_talk(value: Any, roles: Sequence[str] = ()) -> bool:
+    """Whether a value is turns of these roles; of none, user and assistant by turns, the user last."""
+    if not isinstance(value, list) or not all(isinstance(turn, dict) for turn in value):
         return False
-    said = {name: part for name, part in value[0].items() if part is not None}
-    return set(said) == {"role", "content"} and said["role"] == role and isinstance(said["content"], str)
+    said = [{name: part for name, part in turn.items() if part is not None} for turn in value]
+    if not all(set(turn) == {"role", "content"} and isinstance(turn["content"], str) for turn in said):
+        return False
+    found = [turn["role"] for turn in said]
+    if roles:
+        return found == [*roles]
+    found = found[found[:1] == ["system"] :]
+    return len(found) % 2 == 1 and found == ["user", "assistant"] * (len(found) // 2) + ["user"]
 
 
 def _name_rows(rows: "Dataset", positions: Sequence[int]) -> str:

@@ -14,6 +14,7 @@ from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 from trl import SFTConfig
 
 from lm_eval_tasks.contracts.public import make_public
+from recipes.training.conversations import name_data
 
 PROJECT = "selfalign"
 # What Weights & Biases would find out by itself and send: the command line, the folder, the machine's name and its user's.
@@ -45,7 +46,7 @@ def set_trackers(training: SFTConfig, output: Path, manifest: Mapping[str, Any])
         manifest: the run's. Its id is part of the name, since trackio goes on with a run of the same name.
     """
     config, run = manifest["config"], manifest["run"]
-    name = training.run_name or f"{config['dataset_config']}-seed-{config['seed']}-{run[:8]}"
+    name = training.run_name or f"{name_data(config)}-seed-{config['seed']}-{run[:8]}"
     training.run_name = make_public(name)
     if training.project == SFTConfig.__dataclass_fields__["project"].default:
         training.project = PROJECT

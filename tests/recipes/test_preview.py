@@ -261,9 +261,9 @@ def test_the_command_prints_and_writes_a_page(
 
 
 def test_what_cannot_be_shown_is_said(folder: Path, questions: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="nowhere is no instruction set that can be read"):
+    with pytest.raises(UserError, match="nowhere is no data set that can be read"):
         read_sets(str(tmp_path / "nowhere"), [])
-    with pytest.raises(UserError, match="no instruction set that can be read: Unknown split"):
+    with pytest.raises(UserError, match="no data set that can be read: Unknown split"):
         read_sets(str(questions), [])
     lacking = write_set(tmp_path / "lacking", {"herbs_gold": make_table([make_row(0)]).drop("completion")})
     with pytest.raises(UserError, match="herbs_gold has no column 'completion'"):

@@ -262,13 +262,17 @@ USER, SAID = {"role": "user", "content": "Hm?"}, {"role": "assistant", "content"
 @pytest.mark.parametrize(
     ("column", "value", "told"),
     [
-        ("prompt", "Hm?", r"prompt that is not one turn of the user; the first is 'Hm\?'\. Write \[\{'role': 'user'"),
+        (
+            "prompt",
+            "Hm?",
+            r"prompt that is not user and assistant by turns, the user last; the first is 'Hm\?'\. Write \[\{'role': 'user'",
+        ),
         ("completion", "Yes.", "completion that is not one turn of the assistant"),
-        ("prompt", [USER, SAID, USER], "prompt that is not one turn of the user"),
-        ("prompt", [{"role": "system", "content": "Be kind."}, USER], "prompt that is not one turn of the user"),
-        ("prompt", [{"content": "Hm?"}], "prompt that is not one turn of the user"),
-        ("prompt", [], "prompt that is not one turn of the user"),
-        ("prompt", None, "prompt that is not one turn of the user"),
+        ("prompt", [USER, SAID], "prompt that is not user and assistant by turns"),
+        ("prompt", [USER, {"role": "system", "content": "Be kind."}, USER], "prompt that is not user and"),
+        ("prompt", [{"content": "Hm?"}], "prompt that is not user and assistant by turns"),
+        ("prompt", [], "prompt that is not user and assistant by turns"),
+        ("prompt", None, "prompt that is not user and assistant by turns"),
         ("prompt", [USER | {"content": " \n"}], "an empty prompt"),
         ("completion", [SAID | {"role": "tool"}], "completion that is not one turn of the assistant"),
         ("completion", [SAID | {"tool_calls": [{"name": "look"}]}], "completion that is not one turn of the assistant"),

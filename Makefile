@@ -1,5 +1,7 @@
 # make demo           the whole study on the shipped miniature base model; again: nothing to do
 # make real MODELS=DIR  the study on real models and banks (recipes/study/real.yaml), hours on a CPU; again: what is missing
+# make agreement      how well `agree` finds clashes, and what training without them changes, in the miniature world (an hour on 2 cores)
+# make agreement-real MODELS=DIR  the same on real models and EntityQuestions, hours
 # make figures        what the miniature base model reaches, from the demo's probes, with intervals
 # make test           format, lint, import directions and the test suite, in minutes
 # make test-launched  the tests that start engines, several processes or whole runs, and those that kill them
@@ -8,7 +10,7 @@
 # make bench-truth  how often the report's intervals cover and its tests find what is not there, over made-up studies (1 hour)
 # make format         let ruff put format and imports in order
 .DEFAULT_GOAL := help
-.PHONY: help demo real figures test test-launched test-all bench bench-truth format clean
+.PHONY: help demo real agreement agreement-real figures test test-launched test-all bench bench-truth format clean
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
@@ -58,6 +60,22 @@ real: runs/real/questions/made
 	$(BIN)/python -m recipes.study recipes/study/real_general.yaml
 	$(BIN)/python -m recipes.study recipes/study/real_rules.yaml
 
+agreement: $(READY)
+	$(BIN)/python -m recipes.agreement recipes/agreement/miniworld.yaml
+
+# EntityQuestions: country, language and occupation are trained; birthplace, capital and country of origin are not.
+ENTITIES ?= $(BANKS)/banks/entity_questions
+runs/agreement/real/questions/README.md: $(READY)
+	mkdir -p runs/agreement/real
+	gzip -dc $(foreach relation,P17 P407 P106 P19 P36 P495,$(ENTITIES)/$(relation).jsonl.gz) | sed 's/, "split": "[a-z]*"//' \
+	  > runs/agreement/real/facts.jsonl
+	$(BIN)/python -m intervention questions jsonl runs/agreement/real/facts.jsonl --column domain=relation_label \
+	  --set source=entity_questions --licence mit --splits train=700,dev=10,test=150 --output runs/agreement/real/questions
+
+agreement-real: runs/agreement/real/questions/README.md
+	ln -sfn $(abspath $(MODELS)) runs/agreement/real/models
+	$(BIN)/python -m recipes.agreement recipes/agreement/real.yaml
+
 figures: demo
 	$(BIN)/python -m lm_eval_tasks table runs/miniworld/miniature/base runs/miniworld/miniature/herbs/harmonious --score sum --output runs/miniature.parquet
 	$(BIN)/python -m recipes.miniworld.check runs/miniature.parquet
@@ -81,6 +99,7 @@ bench: $(TESTED)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/training.py
 	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/comparing.py
 	$(BIN)/python tests/benchmarks/reporting.py
+	$(BIN)/python tests/benchmarks/agreeing.py
 	$(BIN)/python tests/benchmarks/writing.py
 
 bench-truth: $(TESTED)

@@ -15,7 +15,6 @@ from intervention.instructions import add_turns, give_away, name_letters, shuffl
 from intervention.matching.choosing import choose_questions
 from intervention.matching.fewest import check_pools, check_size
 from intervention.matching.selection import parse_match
-from intervention.publishing.cards import format_table
 from intervention.publishing.folders import write_dataset
 from intervention.publishing.licences import Terms, find_terms, read_terms
 from intervention.sources.general import name_source, read_general
@@ -23,6 +22,7 @@ from intervention.texts.additions import Added, Asked, Texts, add_texts, choose_
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.files import write_folder
 from lm_eval_tasks.contracts.manifest import hash_inputs, read_manifest, write_manifest
+from lm_eval_tasks.contracts.markdown import format_table
 from lm_eval_tasks.contracts.prompts import RESPONSE_FORMAT
 from lm_eval_tasks.contracts.questions import read_questions
 from lm_eval_tasks.contracts.vocabulary import CONDITIONS, KEY, QUESTIONS, REFERENCE, Condition

@@ -17,7 +17,6 @@ import polars as pl
 
 from intervention.comparing.balance import describe_balance
 from intervention.instructions import add_turns, write_instructions
-from intervention.publishing.cards import format_table
 from intervention.publishing.folders import check_config, write_dataset
 from intervention.publishing.licences import Terms, find_terms
 from intervention.sources.jsonlines import read_jsonl
@@ -28,6 +27,7 @@ from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.files import hash_path, write_folder, write_parquet
 from lm_eval_tasks.contracts.logs.probe_table import SUM_TOLERANCE, check_probes
 from lm_eval_tasks.contracts.manifest import hash_inputs, write_manifest
+from lm_eval_tasks.contracts.markdown import format_table
 from lm_eval_tasks.contracts.questions import QUESTION_SCHEMA, check_questions, check_rows, check_unique, hash_questions
 from lm_eval_tasks.contracts.rules import Rule
 from lm_eval_tasks.contracts.vocabulary import THRESHOLD

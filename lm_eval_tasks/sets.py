@@ -180,8 +180,11 @@ def describe_run(
 
 
 def check_format(config: dict[str, Any], scoring: str, model: str) -> None:
-    """Raise a `UserError` where a model was trained to answer in a format that this scoring does not read."""
-    if config["response_format"] != RESPONSE_FORMAT[scoring]:
+    """Raise a `UserError` where a model was trained to answer in a format that this scoring does not read.
+
+    One that was trained on instruction data may answer in any.
+    """
+    if config["response_format"] not in (None, RESPONSE_FORMAT[scoring]):
         raise UserError(
             f"{model} was trained to answer in the format {config['response_format']!r}, but this task scores by {scoring}. "
             f"Ask with the task whose scoring reads that format."

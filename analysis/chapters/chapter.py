@@ -56,6 +56,7 @@ RESULTS = Heading("Results by condition and split")
 AGAINST = Heading("Conditions against each other")
 RATIO = Heading("Over the consistency ratio")
 PROMPTS = Heading("Knowledge or format")
+WORDS = Heading("Free-form answers")
 BELIEFS = Heading("What became of beliefs", linked=True)
 EACH = Heading("Each measure", linked=True)
 

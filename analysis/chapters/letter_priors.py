@@ -7,7 +7,7 @@ from analysis.measures.keys import CONDITION, PART, QUESTION, name_run, sort_by_
 from analysis.measures.priors import BOUNDS, PARTS, are_finite, divide_letters
 from analysis.measures.seeds import summarise_seeds
 from analysis.reading.letters import Letterings
-from analysis.reading.study import find_set
+from analysis.reading.sets import find_set
 from analysis.showing.formats import format_mean
 from analysis.showing.tables import Table, gather_cells
 from lm_eval_tasks.contracts.vocabulary import name_condition, name_set
@@ -36,7 +36,7 @@ def compute_prior_parts(letterings: Letterings, runs: pl.DataFrame, evaluation_s
     Args:
         letterings: what models said letter by letter, as `letters.read_letterings` gives it.
         runs: `runs.RUN_SCHEMA`.
-        evaluation_set: of a question; null for what is not evaluated (see `study.find_set`).
+        evaluation_set: of a question; null for what is not evaluated (see `sets.find_set`).
 
     Returns:
         `PRIOR_SCHEMA`, and sentences on what is not given and why. n: different questions.

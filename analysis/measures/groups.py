@@ -9,7 +9,7 @@ import polars as pl
 from analysis.measures.blocks import Block, compute_floor, compute_skew, cut_blocks, group_runs
 from analysis.measures.intervals import Estimate, estimate_mean
 from analysis.measures.keys import sort_by_words
-from analysis.measures.metrics import BOUNDS
+from analysis.measures.metrics import BOUNDS, METRICS
 from lm_eval_tasks.contracts.vocabulary import BASE
 
 MEAN_SCHEMA = pl.Schema(
@@ -48,17 +48,18 @@ def summarise_group(
 
 
 def summarise_columns(measures: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
-    """Means over seeds of numbers that are no metric of the report, with its intervals over questions and seeds.
+    """Means over seeds of numbers that are no metric of choices, with the report's intervals over questions and seeds.
 
     Args:
         measures: as in `study.Study`, with the columns; null where a question has no number.
-        columns: of real numbers; none has a metric's name, whose bounds would cut it.
+        columns: of real numbers, or of metrics of answers in words (`metrics.ANSWERED`); none has the name of another metric,
+            whose bounds would cut it.
 
     Returns:
         `MEAN_SCHEMA`; `metric` is the name of a column.
     """
     names = tuple(columns)
-    assert not {*names} & {*BOUNDS}
+    assert not {*names} & {*METRICS}
     rows = [
         row
         for block in cut_blocks(measures, names)

@@ -5,7 +5,7 @@ from typing import Any
 
 import polars as pl
 
-from analysis.measures.metrics import METRICS
+from analysis.measures.metrics import ANSWERED, METRICS
 from lm_eval_tasks.contracts.vocabulary import BASE, CONDITIONS, EVALUATION_SETS, PHASES, name_condition
 
 PART = ("model", "domain")  # what one part of a study is of: a base model and a trained domain
@@ -15,7 +15,8 @@ BLOCK = (*PART, "phase", "split")  # whose runs were asked alike
 GROUP = (*PART, *CONDITION, "phase", "split")  # what tells conditions' answers apart in a table of measures
 QUESTION = ("source", "question_domain", "id")  # and questions: the trained domain is called `domain` there
 
-_WORDS = {"condition": (BASE, *CONDITIONS), "phase": (*PHASES,), "split": (*EVALUATION_SETS,), "metric": (*METRICS,)}
+_WORDS = {"condition": (BASE, *CONDITIONS), "phase": (*PHASES,), "split": (*EVALUATION_SETS,)}
+_WORDS["metric"] = (*METRICS, *ANSWERED)
 
 
 def sort_by_words(table: pl.DataFrame) -> pl.DataFrame:

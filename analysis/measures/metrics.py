@@ -22,7 +22,8 @@ class Metric:
         short: what headers of tables with many columns call it; the label where None.
         share: each answer counts as 0 or 1, so that its mean is a share, with Wilson's interval, McNemar's test and Cohen's h.
         contrasted: conditions are compared by it, and curves over the consistency ratio show it.
-        consistency: it compares an answer with the base model's few-shot probe (see `consistency.compare_probes`).
+        consistency: it compares an answer with the base model's few-shot probe (see `consistency.compare_probes`, and for
+            answers in words `answered.measure_answers`).
         compute: its column, of the other columns of the table of measures; None where reading gives it.
     """
 
@@ -57,12 +58,20 @@ _ALL = (
     Metric("top1_agreement", "same answer as before", 0, 1, short="same answer", share=True, contrasted=True, consistency=True),
 )
 SPEARMAN = Metric("spearman", "Spearman", -1, 1)  # of the command `consistency` alone
+# Of answers in words, by which the chapter on free-form answers alone goes; `measures.answered` computes them.
+_OF_WORDS = (
+    Metric("exact_match", "exact match", 0, 1, share=True),
+    Metric("accepted_samples", "accepted samples", 0, 1),
+    Metric("same_answer", "same answer as before", 0, 1, short="same answer", share=True, consistency=True),
+    Metric("total_variation", "total variation", 0, 1, consistency=True),
+)
 
 METRICS = {metric.name: metric for metric in _ALL}
+ANSWERED = {metric.name: metric for metric in _OF_WORDS}
 CONTRASTED = tuple(metric.name for metric in _ALL if metric.contrasted)
 CONSISTENCY = tuple(metric.name for metric in _ALL if metric.consistency)
-SHARES = tuple(metric.name for metric in _ALL if metric.share)
-BOUNDS = {metric.name: (float(metric.least), float(metric.greatest)) for metric in (*_ALL, SPEARMAN)}
+SHARES = tuple(metric.name for metric in (*_ALL, *_OF_WORDS) if metric.share)
+BOUNDS = {metric.name: (float(metric.least), float(metric.greatest)) for metric in (*_ALL, SPEARMAN, *_OF_WORDS)}
 
 
 def compute_metrics() -> dict[str, pl.Expr]:

@@ -27,17 +27,22 @@ def find_alike(probes: pl.DataFrame, runs: pl.DataFrame) -> dict[str, list[str]]
     }
 
 
-def spread_base(probes: pl.DataFrame, runs: pl.DataFrame, bases: Mapping[str, str | None]) -> tuple[pl.DataFrame, list[str]]:
-    """The base model's samples, once for every domain that a run was trained in, as rows of condition `base`; and gaps."""
+def spread_base(
+    probes: pl.DataFrame, runs: pl.DataFrame, bases: Mapping[str, str | None], noun: str = "samples"
+) -> tuple[pl.DataFrame, list[str]]:
+    """The base model's samples, once for every domain that a run was trained in, as rows of condition `base`; and gaps.
+
+    Gaps call the samples `noun`.
+    """
     named, gaps = find_alike(probes, runs), []
     for model in (model for model, name in bases.items() if not name):
         alike = " or ".join(named[model])
-        told = f"may be {alike}: keep the samples of one. Till then" if alike else "has no samples, so"
+        told = f"may be {alike}: keep the {noun} of one. Till then" if alike else f"has no {noun}, so"
         gaps.append(f"Base model {model} {told} its runs are compared with nothing.")
     asked = probes.filter(pl.col("run") == "", pl.col("phase").str.starts_with("base"))
     used = {name for name in bases.values() if name}
     gaps += [
-        f"No run was trained from {m}, of which there are samples; left out." for m in sorted(set(asked["asked_model"]) - used)
+        f"No run was trained from {m}, of which there are {noun}; left out." for m in sorted(set(asked["asked_model"]) - used)
     ]
     trained = (
         runs.select("model", "base", "threshold", trained_domain="domain", trained_source="source")

@@ -55,6 +55,24 @@ def check_names(probes: pl.DataFrame) -> None:
     )
 
 
+def check_temperature(answers: pl.DataFrame) -> None:
+    """Raise a `UserError` where a base model's answers and those of its runs were sampled at two temperatures.
+
+    Args:
+        answers: in words, with `greedy`, `temperature`, `model` (which the runs name), `asked_model` and `phase`.
+    """
+    firsts = answers.filter(~pl.col("greedy")).unique(("model", "temperature"), keep="first", maintain_order=True)
+    for _, several in firsts.group_by("model", maintain_order=True):
+        if several.height > 1:
+            one, two = (
+                "{asked_model} ({phase}) were sampled at temperature {temperature:g}".format(**row)
+                for row in several.head(2).iter_rows(named=True)
+            )
+            raise UserError(
+                f"The free-form answers of {one}, and those of {two}, so they cannot be compared. Ask both at one temperature."
+            )
+
+
 def check_prompts(probes: pl.DataFrame, runs: pl.DataFrame, bases: Mapping[str, str | None]) -> None:
     """Raise a `UserError` where a base model and its runs were asked a question with different prompts in the same way, or
     one of them with a beginning-of-sequence token and the other without.

@@ -6,9 +6,12 @@ from typing import Any
 import polars as pl
 
 from analysis.measures.keys import GROUP, PART, QUESTION, RUN_KEY, name_run, sort_by_words
+from analysis.measures.metrics import ANSWERED
 from lm_eval_tasks.contracts.files import MANIFEST
 from lm_eval_tasks.contracts.vocabulary import EVALUATION_SETS, NEW_SETS, PHASES, THRESHOLD, name_condition
 
+# What answers in words are measured by, alone and beside the base model's; by how they were asked for.
+WAYS = {"greedy": ("exact_match", "same_answer"), "sampled": ("accepted_samples", "total_variation")}
 TIED = 0.001  # the share of tied answers from which on they are named
 
 
@@ -25,8 +28,8 @@ def find_unsaid(runs: pl.DataFrame, manifests: Sequence[Mapping[str, Any]]) -> l
     return [f"The {MANIFEST} of {name} {taken}" for name in silent]
 
 
-def find_strays(probes: pl.DataFrame, runs: pl.DataFrame) -> list[str]:
-    """Samples that no run and no base model accounts for."""
+def find_strays(probes: pl.DataFrame, runs: pl.DataFrame, noun: str = "samples") -> list[str]:
+    """Samples (or what else `noun` calls them) that no run and no base model accounts for."""
     base, known = pl.col("run") == "", pl.col("run").is_in(runs["run"].implode())
     for_base = pl.col("phase").str.starts_with("base")
     groups = (
@@ -34,7 +37,7 @@ def find_strays(probes: pl.DataFrame, runs: pl.DataFrame) -> list[str]:
     )
     gaps = []
     for row in groups.iter_rows(named=True):
-        what = f"{row['len']:,} samples of {row['asked_model']} (phase {row['phase']})"
+        what = f"{row['len']:,} {noun} of {row['asked_model']} (phase {row['phase']})"
         if row["base"] != row["for_base"]:
             carries = "carry no run id" if row["base"] else f"carry the run id {row['run']}"
             gaps.append(f"{what} {carries}, which does not fit the phase; left out. Was the model folder's {MANIFEST} there?")
@@ -67,23 +70,24 @@ def find_unmatched(measures: pl.DataFrame, before: pl.DataFrame) -> list[str]:
     ]
 
 
-def find_left_out(asked: pl.DataFrame) -> list[str]:
+def find_left_out(asked: pl.DataFrame, noun: str = "samples") -> list[str]:
     """Answers to questions that are of no evaluation set; beliefs may be probed of any.
 
     Args:
         asked: with `trained_domain`, the question set's own `split`, and `evaluated`: its evaluation set, or null.
+        noun: what they are called.
     """
     who = ("model", "trained_domain", *RUN_KEY[2:], "phase", "split")
     unasked = pl.col("phase").is_in(["base_probe", "base_again"]).not_()
     found = asked.filter(unasked, pl.col("evaluated").is_null()).group_by(*who).len()
     return [
-        f"{row['len']:,} samples of {name_run(row)} ({row['phase']}) are of split {row['split']} and of none "
+        f"{row['len']:,} {noun} of {name_run(row)} ({row['phase']}) are of split {row['split']} and of none "
         "of the evaluation's; left out."
         for row in sort_by_words(found).iter_rows(named=True)
     ]
 
 
-def find_short(measures: pl.DataFrame) -> list[str]:
+def find_short(measures: pl.DataFrame, noun: str = "questions") -> list[str]:
     """Runs that were asked fewer questions of an evaluation set than were asked of any model of the same base."""
     part, asked = (*PART, "split"), pl.struct(QUESTION)
     tests = measures.filter(pl.col("split").is_in(NEW_SETS))
@@ -91,9 +95,65 @@ def find_short(measures: pl.DataFrame) -> list[str]:
     counts = tests.filter(pl.col("run") != "").group_by(*part, "phase", *RUN_KEY[2:]).len()
     short = counts.join(every, on=part).filter(pl.col("len") < pl.col("every"))
     return [
-        f"{row['every'] - row['len']:,} of the {row['every']:,} questions that another model was asked were not asked of "
+        f"{row['every'] - row['len']:,} of the {row['every']:,} {noun} that another model was asked were not asked of "
         f"{name_run(row)} ({row['phase']}, {row['split']})."
         for row in sort_by_words(short).iter_rows(named=True)
+    ]
+
+
+def find_unasked(answered: pl.DataFrame, runs: pl.DataFrame) -> list[str]:
+    """Runs that were not asked free-form questions in a phase in which others of their base model and domain were.
+
+    Args:
+        answered: `answered.ANSWERED_SCHEMA`.
+        runs: `runs.RUN_SCHEMA`.
+    """
+    tuned = sort_by_words(answered.filter(pl.col("run") != ""))
+    gaps = []
+    for (model, domain), own in runs.group_by(PART, maintain_order=True):
+        asked = tuned.filter(model=model, domain=domain)
+        if not asked.height:
+            gaps.append(f"No run of {model} ({domain}) was asked free-form questions.")
+        for (phase,), part in asked.group_by("phase", maintain_order=True):
+            for way, (metric, _) in WAYS.items():
+                held = set(part.drop_nulls(metric)["run"])
+                lacking = [name_run(row) for row in own.iter_rows(named=True) if row["run"] not in held] if held else []
+                gaps += [f"There are no {way} free-form answers of {run} ({phase}), as there are of others." for run in lacking]
+    return gaps
+
+
+def find_uncompared(answered: pl.DataFrame, before: pl.DataFrame) -> list[str]:
+    """Answers in words to questions that the base model was not asked likewise.
+
+    Args:
+        answered: `answered.ANSWERED_SCHEMA`.
+        before: the base models' few-shot answers among them.
+    """
+    asked = answered.filter(pl.col("phase") != "base_probe").join(before.select(PART).unique(), on=PART, how="semi")
+    gaps = []
+    for way, (metric, compared) in WAYS.items():
+        found = (
+            asked.filter(pl.col(metric).is_not_null(), pl.col(compared).is_null()).group_by(*RUN_KEY, "phase", "split").len()
+        )
+        gaps += [
+            f"{row['len']:,} free-form questions of {name_run(row)} ({row['phase']}, {row['split']}) have {way} answers, and "
+            f"none of the base model's before; they count for {ANSWERED[metric].label} alone."
+            for row in sort_by_words(found).iter_rows(named=True)
+        ]
+    return gaps
+
+
+def find_uneven(answered: pl.DataFrame) -> list[str]:
+    """Phases in which free-form questions were sampled another number of times than when the base model was asked again."""
+    sampled = sort_by_words(answered.filter(pl.col("samples").is_not_null(), pl.col("phase") != "base_probe"))
+    counts = sampled.group_by(*PART, "phase", maintain_order=True).agg(pl.col("samples").unique().sort())
+    counts = counts.with_columns(pl.col("samples").cast(pl.List(pl.String)).list.join(" or "))
+    again = counts.filter(phase="base_again").select(*PART, again="samples")
+    return [
+        f"Free-form questions of {row['model']} ({row['domain']}) were sampled {row['samples']} times in phase {row['phase']}, "
+        f"and {row['again']} times when the base model was asked again: fewer samples vary more by chance, so that the total "
+        "variation of asking again is no floor there."
+        for row in counts.join(again, on=PART, maintain_order="left").filter(pl.col("samples") != pl.col("again")).to_dicts()
     ]
 
 

@@ -13,7 +13,7 @@ from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.files import MANIFEST
 from lm_eval_tasks.contracts.logs.rescoring import find_score
 from lm_eval_tasks.contracts.manifest import read_manifest
-from lm_eval_tasks.contracts.vocabulary import SCORES, THRESHOLD
+from lm_eval_tasks.contracts.vocabulary import INSTRUCTION_DATA, SCORES, THRESHOLD
 
 RUN_SCHEMA = pl.Schema(
     {
@@ -49,12 +49,13 @@ def find_runs(folder: str | Path) -> tuple[pl.DataFrame, list[dict[str, Any]]]:
     rows, manifests = [], []
     for file in sorted(folder.rglob(MANIFEST)):
         manifest = read_manifest(file.parent)
-        if manifest and manifest["stage"] == "train":
+        if manifest and manifest["stage"] == "train" and not _is_apart(manifest):
             rows.append(_read_run(manifest, file))
             manifests.append(manifest)
     if not rows:
         raise UserError(
-            f"{folder} holds no trained run ({MANIFEST} of stage `train`). Train with recipes/sft.py, or name another."
+            f"{folder} holds no run that was trained on a condition ({MANIFEST} of stage `train`). Train with recipes/sft.py, "
+            "or name another."
         )
     try:
         runs = pl.DataFrame(rows, schema=RUN_SCHEMA)
@@ -86,6 +87,12 @@ def _find_several(runs: pl.DataFrame, column: str) -> dict[str, Any] | None:
     """The first base model and domain whose runs differ in a column, with all its values."""
     found = runs.group_by(PART).agg(pl.col(column).unique().sort()).filter(pl.col(column).list.len() > 1).sort(PART)
     return found.row(0, named=True) if found.height else None
+
+
+def _is_apart(manifest: Mapping[str, Any]) -> bool:
+    """Whether a run was trained on instruction data, and so on no condition that could be compared."""
+    config = manifest["config"]
+    return isinstance(config, dict) and config.get("condition") == INSTRUCTION_DATA
 
 
 def _read_run(manifest: Mapping[str, Any], file: Path) -> dict[str, Any]:

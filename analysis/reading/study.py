@@ -17,14 +17,14 @@ from analysis.measures.consistency import COMPARED_SCHEMA, average_presentations
 from analysis.measures.intervals import summarise_means
 from analysis.measures.keys import RUN_KEY, sort_by_words
 from analysis.measures.metrics import METRICS, compute_metrics
+from analysis.reading.answered import read_answered
 from analysis.reading.arms import label_arm
-from analysis.reading.bases import match_bases, spread_base
+from analysis.reading.bases import match_bases
 from analysis.reading.checks import check_names, check_prompts, check_questions, check_scoring
 from analysis.reading.fits import read_fits
 from analysis.reading.gaps import (
     find_arms,
     find_holes,
-    find_left_out,
     find_short,
     find_strays,
     find_ties,
@@ -34,6 +34,7 @@ from analysis.reading.gaps import (
 from analysis.reading.letters import Letterings, read_letterings
 from analysis.reading.runs import find_runs
 from analysis.reading.scores import choose_scores
+from analysis.reading.sets import join_runs
 from lm_eval_tasks.contracts.logs.probe_table import PROBE_SCHEMA, SCORED_BY
 from lm_eval_tasks.contracts.logs.rescoring import keep_loglikelihoods
 from lm_eval_tasks.contracts.logs.samples import TEXTS, read_asked
@@ -56,6 +57,7 @@ class Study:
     trained: pl.DataFrame  # the base models' chat answers to train questions, with which `seen` is compared; as measures
     fits: pl.DataFrame  # fits.FIT_SCHEMA, a row a run that says how far it fitted its rows
     again: pl.DataFrame  # the base models asked again, with other demonstrations, also train questions; as measures
+    answered: pl.DataFrame  # answered.ANSWERED_SCHEMA, what models answered in words; empty where nobody asked them
     letterings: Letterings  # what models said letter by letter; empty where nothing was asked in every order of choices
     gaps: list[str]  # what is missing, in sentences
     manifests: list[dict[str, Any]]
@@ -94,13 +96,7 @@ def read_study(folder: str | Path, primary: Primary | None = None) -> Study:
     check_prompts(samples, runs, bases)
     # Other ways of scoring show no letters, so nothing lacks there.
     letterings, untold = read_letterings(asked.filter(scoring="letter"), runs, bases)
-    base, more = spread_base(probes, runs, bases)
-    tuned = probes.filter(pl.col("run") != "", pl.col("phase").str.starts_with("tuned")).join(
-        runs.select(*RUN_KEY, "run", "threshold", trained_source="source").rename({"domain": "trained_domain"}), on="run"
-    )
-    everything = pl.concat([base, tuned.select(base.columns)]).with_columns(find_set().alias("evaluated"))
-    gaps += find_left_out(everything)
-    measures = everything.filter(pl.col("evaluated").is_not_null()).drop("split").rename({"evaluated": "split"})
+    measures, more = join_runs(probes, runs, bases)
     measures, apart = add_consistency(measures)
     trained = measures.filter(split="train", phase="base_chat")
     again = measures.filter(phase="base_again")
@@ -111,14 +107,17 @@ def read_study(folder: str | Path, primary: Primary | None = None) -> Study:
     )
     measures = measures.join(questions, on="question_hash", how="left", maintain_order="left")
     gaps += more + apart + untold + find_holes(measures, runs) + find_short(measures) + find_ties(measures)
+    answered, unanswered = read_answered(folder, runs)
+    gaps += unanswered
     public = name_models(runs["base"].unique())
     named = {label: label_arm(public[base], arm) for label, base, arm in runs.select("model", "base", "arm").iter_rows()}
-    runs, measures, trained, again = (
-        table.with_columns(pl.col("model").replace(named)) for table in (runs, measures, trained, again)
+    runs, measures, trained, again, answered = (
+        table.with_columns(pl.col("model").replace(named)) for table in (runs, measures, trained, again, answered)
     )
     runs = runs.with_columns(pl.col("base").replace(public))
     letterings = {(public.get(who, who), phase): letters for (who, phase), letters in letterings.items()}
-    return Study(runs, measures, trained, read_fits(runs), again, letterings, make_public(gaps), manifests, primary)
+    fits, gaps = read_fits(runs), make_public(gaps)
+    return Study(runs, measures, trained, fits, again, answered, letterings, gaps, manifests, primary)
 
 
 def name_models(models: Iterable[str]) -> dict[str, str]:
@@ -131,25 +130,6 @@ def name_models(models: Iterable[str]) -> dict[str, str]:
     shared = Counter(public.values())
     number = {name: count(1) for name in shared}
     return {model: f"{name} ({next(number[name])})" if shared[name] > 1 else name for model, name in public.items()}
-
-
-def find_set() -> pl.Expr:
-    """The evaluation set of a question, relative to what the run was trained on; null for what is not evaluated.
-
-    Of the columns `source`, `domain`, `split` (of the question set), `run`, `trained_source` and `trained_domain`.
-    """
-    same_domain = pl.col("domain") == pl.col("trained_domain")
-    home = same_domain & (pl.col("source") == pl.col("trained_source"))
-    test = pl.col("split") == "test"
-    return (
-        pl.when(test & home).then(pl.lit("homo"))
-        .when(test & same_domain).then(pl.lit("id"))
-        .when(test).then(pl.lit("ood"))
-        .when((pl.col("split") == "train") & home & (pl.col("run") != "")).then(pl.lit("seen"))
-        # The base model's probe of the train questions is what `seen` is compared with; it is no evaluation set of its own.
-        .when((pl.col("split") == "train") & home).then(pl.lit("train"))
-        .alias("split")
-    )  # fmt: skip
 
 
 def add_consistency(measures: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:

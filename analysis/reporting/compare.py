@@ -14,7 +14,7 @@ from analysis.measures.priors import PARTS as PRIOR_PARTS
 from analysis.measures.priors import describe_parts
 from analysis.measures.states import STATES, add_states
 from analysis.reading.scores import align_scores, tell_score
-from analysis.reading.study import find_set
+from analysis.reading.sets import find_set
 from analysis.showing.formats import format_interval, format_number
 from analysis.showing.tables import Table, write_text
 from lm_eval_tasks.contracts.errors import UserError

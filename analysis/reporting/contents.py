@@ -12,6 +12,7 @@ import polars as pl
 from analysis.chapters import (
     again,
     agreement,
+    answered,
     arms,
     calibration,
     choice_mass,
@@ -52,6 +53,7 @@ CHAPTERS: tuple[Chapter, ...] = tuple(
         pairs,
         letter_priors,
         again,
+        answered,
         agreement,
         transitions,
         classes,

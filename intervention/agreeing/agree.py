@@ -7,7 +7,15 @@ from typing import Any
 import polars as pl
 
 from intervention.agreeing.asking import read_own_answers, read_own_probes
-from intervention.agreeing.evidence import KINDS_OF_EVIDENCE, list_kinds, weigh_answers, weigh_contrast, weigh_tokens
+from intervention.agreeing.evidence import (
+    KINDS_OF_EVIDENCE,
+    join_turns,
+    list_kinds,
+    weigh_answers,
+    weigh_contrast,
+    weigh_tokens,
+)
+from intervention.agreeing.judging import read_judgements
 from intervention.agreeing.page import name_model, write_page
 from intervention.agreeing.rows import make_rows
 from intervention.agreeing.shares import find_groups, list_first, share_verdicts
@@ -27,6 +35,7 @@ def write_agreement(
     output: Path,
     answers: Path | None,
     probes: Sequence[Path],
+    judgements: Sequence[Path],
     command: list[str],
 ) -> list[tuple[str, pl.DataFrame]]:
     """Judge the turns of instruction data; write the row table (`rows.parquet`), a page (`agreement.html`) and a manifest.
@@ -37,6 +46,7 @@ def write_agreement(
         output: the folder.
         answers: what the model answers itself, if it was asked.
         probes: logs of these answers as choices, if they were probed.
+        judgements: logs of what the model holds for true (`judging.py`), if it was asked.
         command: the command line, for the manifest.
 
     Returns:
@@ -45,7 +55,7 @@ def write_agreement(
     Raises:
         UserError: readings, answers or probes of other data.
     """
-    rows, read = judge_turns(data, readings, answers, probes)
+    rows, read = judge_turns(data, readings, answers, probes, judgements)
     told = {kind: count_verdicts(rows[f"says_{kind}"]) for kind in list_kinds(rows)}
     shares = share_verdicts(rows)
     names = {name: f"data's {name}" for name in find_groups(data)}
@@ -56,7 +66,7 @@ def write_agreement(
         write_parquet(rows, folder / "rows.parquet")
         page = write_page(rows, data, name_model(read), told, shares, groups)
         (folder / PAGE).write_text(page, encoding="utf-8")
-        inputs = hash_inputs(readings=readings, answers=answers, probes=probes)
+        inputs = hash_inputs(readings=readings, answers=answers, probes=probes, judgements=judgements)
         config = {"source": Path(data.source).name, "form": data.form, "turns": rows.height}
         write_manifest(folder, "agree", command, config, inputs, {})
     sayings = pl.DataFrame([{"evidence": KINDS_OF_EVIDENCE[kind]} | counts for kind, counts in told.items()])
@@ -68,7 +78,7 @@ def write_agreement(
 
 
 def judge_turns(
-    data: Conversations, readings: Path, answers: Path | None, probes: Sequence[Path]
+    data: Conversations, readings: Path, answers: Path | None, probes: Sequence[Path], judgements: Sequence[Path] = ()
 ) -> tuple[pl.DataFrame, Mapping[str, Any]]:
     """The row table with evidence and verdicts, and the manifest of the readings.
 
@@ -79,11 +89,14 @@ def judge_turns(
     rows = weigh_tokens(make_rows(data, scanned, str(readings), read_token_texts(readings)))
     if probes and not answers:
         raise UserError("--probes are of the model's own answers as choices: name these too (--answers answers.parquet).")
+    own, model = None, manifest["config"]["model"]
     if answers:
-        own = read_own_answers(answers, rows, manifest["config"]["model"])
+        own = read_own_answers(answers, rows, model)
         rows = weigh_answers(rows, own)
         if probes:
             rows = weigh_contrast(rows, read_own_probes(probes, own, answers))
+    if judgements:
+        rows = join_turns(rows, read_judgements(judgements, rows, own, model))
     return judge(rows), manifest
 
 

@@ -6,7 +6,7 @@ root of the" says nothing about the root.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import polars as pl
@@ -85,10 +85,8 @@ def _measure(part: pl.DataFrame, texts: pl.DataFrame) -> pl.DataFrame:
     bounds = np.concatenate([[0], np.cumsum(lengths)])
     flat = {name: part[name].explode(empty_as_null=False).to_numpy() for name in _READ}
     own, top = flat["logprobs"].astype(np.float64), flat["top_logprobs"].astype(np.float64)
-    claimed = np.ones(len(own), dtype=bool)
-    for i, (response, words) in enumerate(texts.select("response", "prompt_words").iter_rows()):
-        where = slice(bounds[i], bounds[i + 1])
-        claimed[where] = find_claimed(response, words, flat["starts"][where], flat["ends"][where])
+    said = texts.select("response", "prompt_words").iter_rows()
+    claimed = find_claimed(said, flat["starts"].astype(np.int64), flat["ends"].astype(np.int64), lengths)
     low = claimed & (own < np.log(LOW))
     overruled = low & (top > np.log(SURE))
     excess = np.where(claimed, top - own, 0.0)
@@ -118,26 +116,37 @@ def _measure(part: pl.DataFrame, texts: pl.DataFrame) -> pl.DataFrame:
     return table
 
 
-def find_claimed(response: str, told: Sequence[str], starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """Which tokens of a response are of words that do not stand in its prompt; all, where every word does.
+def find_claimed(texts: Iterable[tuple[str, Sequence[str]]], starts: np.ndarray, ends: np.ndarray, n: np.ndarray) -> np.ndarray:
+    """Which tokens of responses are of words that do not stand in their prompts; of a response, all where every word does.
 
     Args:
-        response: its text.
-        told: the words of the prompt, in small letters.
-        starts: where each token begins in the response, (tokens,).
+        texts: each response, and the words of its prompt in small letters.
+        starts: where each token of all responses begins in its own, (tokens,).
         ends: where each ends, (tokens,).
+        n: how many tokens each response has, (responses,).
 
-    >>> find_claimed("The root is red", ["the", "root", "is"], np.array([0, 3, 8, 11]), np.array([3, 8, 11, 15])).tolist()
+    >>> known = ["the", "root", "is"]
+    >>> find_claimed([("The root is red", known)], np.array([0, 3, 8, 11]), np.array([3, 8, 11, 15]), np.array([4])).tolist()
     [False, False, False, True]
     """
-    known = set(told)
-    spans = [found.span() for found in _WORD.finditer(response) if found[0].lower() not in known]
-    if not spans:
-        return np.ones(len(starts), dtype=bool)
-    begins, stops = np.array(spans).T
+    bases, begins, stops, alike = [], [], [], []  # all responses end to end, a character apart
+    base = 0
+    for response, told in texts:
+        known, before = set(told), len(begins)
+        for found in _WORD.finditer(response):
+            if found[0].lower() not in known:
+                begins.append(base + found.start())
+                stops.append(base + found.end())
+        alike.append(len(begins) == before)
+        bases.append(base)
+        base += len(response) + 1
+    within = np.repeat(np.array(alike, bool), n)
+    if not begins:
+        return within
+    starts, ends = (np.repeat(np.array(bases, np.int64), n) + part for part in (starts, ends))
     # The first word that ends after the token begins is the one that it can lie in.
     word = np.minimum(np.searchsorted(stops, starts, side="right"), len(stops) - 1)
-    return (begins[word] < ends) & (stops[word] > starts)
+    return within | ((np.array(begins)[word] < ends) & (np.array(stops)[word] > starts))
 
 
 def sum_parts(values: np.ndarray, bounds: np.ndarray) -> np.ndarray:

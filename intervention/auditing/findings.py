@@ -9,10 +9,10 @@ import polars as pl
 from scipy.stats import chisquare
 
 from intervention.auditing.audit import NAME
-from intervention.publishing.cards import format_table
 from lm_eval_tasks.contracts.files import write_file
 from lm_eval_tasks.contracts.logs.scores import compute_wilson
 from lm_eval_tasks.contracts.manifest import hash_inputs
+from lm_eval_tasks.contracts.markdown import format_table
 from lm_eval_tasks.contracts.prompts import LETTERS
 from lm_eval_tasks.contracts.vocabulary import SPLITS
 

@@ -2,7 +2,7 @@
 
 Semantic entropy over groups is Kuhn et al.'s (2023, arXiv 2302.09664), in its discrete form (Farquhar et al. 2024, Nature 630,
 "Detecting hallucinations in large language models using semantic entropy"): a group's probability is its share of the samples.
-Two answers say the same where they are equal as `contracts.answers.normalise_answer` compares them, or are both accepted.
+Two answers say the same where `contracts.answers.name_groups` says so: equal after normalisation, or both accepted.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ import polars as pl
 
 from intervention.believing.asked import check_single, find_questions
 from intervention.believing.knowledge import name_knowledge
-from lm_eval_tasks.contracts.answers import normalise_answer
+from lm_eval_tasks.contracts.answers import name_groups
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.logs.scores import compute_wilson
 from lm_eval_tasks.contracts.vocabulary import CLASSES, KEY
@@ -57,7 +57,7 @@ GROUP_SCHEMA = pl.Schema(
         "question_hash": pl.String,  # of the free-form question
     }
 )
-_GROUP = ["_question", "_gold", "_plain"]  # what tells groups apart; all accepted answers have the same `_plain`
+_GROUP = ["_question", "gold", "group"]  # what tells groups apart
 
 
 def group_answers(
@@ -94,11 +94,10 @@ def group_answers(
         )
     answers = answers.with_columns(_question=find_questions(questions, answers, folder, where, "answers"))
     questions = questions.with_row_index("_question").with_columns(pl.col("_question").cast(pl.Int64))
-    accepted = _list_accepted(questions)
-    samples = _list_texts(answers.filter(~pl.col("greedy")), accepted)
+    samples = _list_texts(answers.filter(~pl.col("greedy")), questions)
     groups = _count_groups(samples)
     tables = [_describe_groups(groups), _describe_samples(samples), _measure_agreement(samples, groups)]
-    tables.append(_describe_greedy(_list_texts(answers.filter("greedy"), accepted)))
+    tables.append(_describe_greedy(_list_texts(answers.filter("greedy"), questions)))
     for part in tables:
         questions = questions.join(part, on="_question", how="left", maintain_order="left")
     asked = answers.filter(~pl.col("greedy")).select("model", "temperature").row(0, named=True)
@@ -106,26 +105,10 @@ def group_answers(
     return _add_rates(table).select(pl.col(name).cast(kind) for name, kind in GROUP_SCHEMA.items())
 
 
-def _normalise(texts: pl.Series) -> pl.Series:
-    """Each text as answers are compared, every different one once."""
-    different = texts.unique()
-    plain = pl.Series([normalise_answer(text) for text in different.to_list()], dtype=pl.String)
-    return texts.replace_strict(different, plain, return_dtype=pl.String)
-
-
-def _list_accepted(questions: pl.DataFrame) -> pl.DataFrame:
-    """The accepted answers of every question: `_question`, `_own` (as answers are compared)."""
-    texts = questions.select("_question", "answers").explode("answers")
-    return texts.select("_question", _own=_normalise(texts["answers"])).unique()
-
-
-def _list_texts(answers: pl.DataFrame, accepted: pl.DataFrame) -> pl.DataFrame:
-    """One row an answer, in the order of the draws: `_question, draw, text`, `_own` (as it is compared) and its group."""
+def _list_texts(answers: pl.DataFrame, questions: pl.DataFrame) -> pl.DataFrame:
+    """One row an answer, in the order of the draws: `_question, draw, text`, and what `name_groups` adds."""
     texts = answers.select("_question", "draw", text="samples").explode("text").sort("_question", "draw", maintain_order=True)
-    texts = texts.with_columns(_own=_normalise(texts["text"]))
-    texts = texts.join(accepted.with_columns(_gold=True), on=["_question", "_own"], how="left", maintain_order="left")
-    texts = texts.with_columns(pl.col("_gold").fill_null(False))
-    return texts.with_columns(_plain=pl.when("_gold").then(pl.lit("")).otherwise("_own"))
+    return name_groups(texts, questions, ["_question"])
 
 
 def _count_groups(samples: pl.DataFrame) -> pl.DataFrame:
@@ -134,7 +117,7 @@ def _count_groups(samples: pl.DataFrame) -> pl.DataFrame:
     groups = wordings.group_by(_GROUP, maintain_order=True).agg(
         pl.col("text").first(), count=pl.col("len").sum().cast(pl.Int64)
     )
-    silent = ~pl.col("_gold") & (pl.col("_plain") == "")
+    silent = ~pl.col("gold") & (pl.col("group") == "")
     groups = groups.with_columns(text=pl.when(silent).then(pl.lit("")).otherwise("text"))
     return groups.sort("_question", "count", "text", descending=[False, True, False])
 
@@ -144,12 +127,12 @@ def _describe_groups(groups: pl.DataFrame) -> pl.DataFrame:
     share = pl.col("count") / pl.col("count").sum()
     first, tied = pl.col("text").first(), (pl.col("count") == pl.col("count").max()).sum() > 1
     return groups.group_by("_question", maintain_order=True).agg(
-        groups=pl.struct("text", "count", share.alias("share"), gold="_gold"),
+        groups=pl.struct("text", "count", share.alias("share"), "gold"),
         samples=pl.col("count").sum(),
         belief=pl.when(~tied & (first != "")).then(first),
-        _right=pl.col("_gold").first(),
+        _right=pl.col("gold").first(),
         share=share.first(),
-        gold_share=share.filter("_gold").sum(),
+        gold_share=share.filter("gold").sum(),
         entropy_nats=pl.max_horizontal(0.0, -(share * share.log()).sum()),  # no -0.0
     )
 
@@ -158,8 +141,8 @@ def _describe_samples(samples: pl.DataFrame) -> pl.DataFrame:
     """One row a question: what the groups do not tell."""
     position, half = pl.int_range(pl.len()).over("_question"), pl.len().over("_question") // 2
     samples = samples.with_columns(_odd=pl.when(position < 2 * half).then(position % 2))
-    halves = [pl.col("_gold").filter(pl.col("_odd") == odd).mean() for odd in (0, 1)]
-    several = pl.col("_own").filter("_gold").n_unique() > 1
+    halves = [pl.col("gold").filter(pl.col("_odd") == odd).mean() for odd in (0, 1)]
+    several = pl.col("plain").filter("gold").n_unique() > 1
     table = samples.group_by("_question").agg(
         _even=halves[0], _odd_share=halves[1], draws=pl.col("draw").n_unique(), several_right=several
     )
@@ -181,7 +164,7 @@ def _measure_agreement(samples: pl.DataFrame, groups: pl.DataFrame) -> pl.DataFr
 
 
 def _describe_greedy(greedy: pl.DataFrame) -> pl.DataFrame:
-    return greedy.group_by("_question", maintain_order=True).agg(greedy="text", greedy_right="_gold")
+    return greedy.group_by("_question", maintain_order=True).agg(greedy="text", greedy_right="gold")
 
 
 def _add_rates(table: pl.DataFrame) -> pl.DataFrame:

@@ -18,6 +18,10 @@ def agree(
     probes: Annotated[
         list[Path], typer.Option(help="Logs of selfalign_probe_cloze on these answers as choices; repeatable.")
     ] = [],  # noqa: B006
+    judgements: Annotated[
+        list[Path],
+        typer.Option(help="Logs of selfalign_probe_cloze on the questions of `requests judge` (P(True)); repeatable."),
+    ] = [],  # noqa: B006
     action: Annotated[
         str | None,
         typer.Option(
@@ -35,7 +39,8 @@ def agree(
 
     A verdict needs two kinds of evidence that do not contradict each other: the tokens of the response under two prompts
     (readings), what the model answers when it is asked (answers), and how probable the response is among its own answers
-    (probes). Responses that cannot be asked as a question of their own have the first alone, and no verdict. A clash is no
+    (probes). Responses that cannot be asked as a question of their own have the first alone, and no verdict. What the model
+    says when it is asked whether a response is true (judgements) stands beside the verdicts and decides none. A clash is no
     error of the data: it says that the model holds something else for right, and a person should look at it first.
 
     With --action the data set is written anew in the form in which it came, with new columns: the row's verdict, its weight
@@ -55,9 +60,9 @@ def agree(
     """
     from intervention.agreeing.actions import DATA, check_action, write_data
     from intervention.agreeing.agree import PAGE, write_agreement
-    from intervention.publishing.cards import format_table
     from lm_eval_tasks.contracts.conversations.reading import describe_flaws, read_conversations
     from lm_eval_tasks.contracts.errors import UserError
+    from lm_eval_tasks.contracts.markdown import format_table
     from lm_eval_tasks.contracts.names import read_pairs
 
     if action is not None:
@@ -66,7 +71,7 @@ def agree(
         raise UserError("--rewrites is for --action rewrite alone. Add that, or leave it out.")
     conversations = read_conversations(data, form, split, read_pairs(column), config)
     print("".join(f"{line}\n" for line in describe_flaws(conversations)), end="")
-    for title, table in write_agreement(conversations, readings, output, answers, probes, list_words()):
+    for title, table in write_agreement(conversations, readings, output, answers, probes, judgements, list_words()):
         print(f"\n{title}\n\n{format_table(table)}")
     print(f"\n{output}: the row table (rows.parquet), and the page to look at them: {output / PAGE}")
     if action is not None:

@@ -44,9 +44,9 @@ def answers(
         describe_left_out,
         describe_reliability,
     )
-    from intervention.publishing.cards import format_table
     from lm_eval_tasks.contracts.free_form import read_free_form
     from lm_eval_tasks.contracts.logs.answers import read_answers
+    from lm_eval_tasks.contracts.markdown import format_table
 
     asked, found = read_free_form(questions), read_answers(answers)
     table = write_answers(group_answers(found, asked, questions, answers), asked, questions, answers, output, list_words())

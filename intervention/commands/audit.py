@@ -41,7 +41,7 @@ def audit(
         list_findings,
         write_report,
     )
-    from intervention.publishing.cards import format_table
+    from lm_eval_tasks.contracts.markdown import format_table
 
     table = read_sets(folders)
     marked = audit_questions(table, similarity, seed)

@@ -39,7 +39,7 @@ def beliefs(
     from intervention.believing.scores import compare_scores
     from intervention.believing.source import Source, read_beliefs, write_beliefs
     from intervention.believing.thresholds import count_conditions, describe_agreement, parse_thresholds, sweep_thresholds
-    from intervention.publishing.cards import format_table
+    from lm_eval_tasks.contracts.markdown import format_table
     from lm_eval_tasks.contracts.questions import read_questions
     from lm_eval_tasks.contracts.rules import Rule
 

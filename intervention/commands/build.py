@@ -97,9 +97,9 @@ def build(
     """
     from intervention.believing.source import Source
     from intervention.build import Inputs, Plan, build_instructions
-    from intervention.publishing.cards import format_table
     from intervention.texts.additions import MODES, Texts
     from lm_eval_tasks.contracts.errors import UserError
+    from lm_eval_tasks.contracts.markdown import format_table
 
     logs = [Path(value) for value in explanations if value not in MODES and Path(value).exists()]
     modes = [value for value in explanations if Path(value) not in logs]

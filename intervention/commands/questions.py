@@ -229,9 +229,9 @@ def _write(
     table: "pl.DataFrame", origin: "Origin", output: Path, inputs: Mapping[str, str] | None = None, data: str = ""
 ) -> None:
     """Write the set, and print its counts, what was left out and what was decided."""
-    from intervention.publishing.cards import format_table
     from intervention.sources.origin import hash_source
     from intervention.sources.questions import write_questions
+    from lm_eval_tasks.contracts.markdown import format_table
 
     counts = write_questions(table, output, list_words(), inputs or hash_source(data, table), origin)
     lines = [f"left out: {rows:,} rows, {reason}" for reason, rows in origin.dropped.items()]

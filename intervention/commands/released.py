@@ -23,8 +23,8 @@ def released(
       python -m intervention released --input Self-Aligning/data/llama-2-7b/engineering --output released
       python -m intervention audit released/questions
     """
-    from intervention.publishing.cards import format_table
     from intervention.released import FILES, convert_released
+    from lm_eval_tasks.contracts.markdown import format_table
 
     summary = convert_released(input, output, model, domain, list_words())
     for row in summary.filter(summary["rows"].is_null()).iter_rows(named=True):

@@ -130,6 +130,46 @@ def requests_own(
     print(f"{output}: {table.height} questions, for selfalign_answer")
 
 
+@app.command("judge")
+def requests_judge(
+    data: Annotated[str, typer.Argument(help="Instruction data: a file, a folder or a Hub id.")],
+    output: Folder,
+    answers: Annotated[
+        Path | None, typer.Option(help="What the model answers itself: its beliefs are judged too (answers.parquet).")
+    ] = None,
+    form: Form = None,
+    column: Column = [],  # noqa: B006
+    split: Split = None,
+    config: Config = None,
+    seed: Annotated[int, typer.Option(help="Decides which questions are shown as demonstrations.")] = 0,
+) -> None:
+    """Write the questions of `requests own` once more, with the response as a proposed answer: is it true?
+
+    What a model says to that (P(True), Kadavath et al. 2022) stands beside the verdicts of `agree`, and decides none.
+
+    \b
+    Example:
+      python -m intervention requests judge alpaca.json --answers answers/answers.parquet --output judge
+      python -m lm_eval_tasks run --model hf-prefix --model_args pretrained=MODEL --tasks selfalign_probe_cloze \\
+        --metadata '{"questions": "judge"}' --log_samples --output_path judged
+    """
+    from intervention.agreeing.judging import make_judgements
+    from intervention.agreeing.own import ask_data
+    from intervention.believing.choices import read_answers_table
+    from intervention.sources.origin import Origin
+    from intervention.sources.own import name_bank
+    from intervention.sources.questions import write_questions
+    from lm_eval_tasks.contracts.conversations.reading import read_conversations
+    from lm_eval_tasks.contracts.names import read_pairs
+
+    conversations = read_conversations(data, form, split, read_pairs(column), config)
+    asked, notes = ask_data(conversations, name_bank(Path(data)), seed)
+    table = make_judgements(asked, read_answers_table(answers) if answers else None)
+    origin = Origin(notes=[f"{note}." for note in notes], seeds={"demonstrations": seed})
+    write_questions(table, output, list_words(), {"turns": conversations.hash_turns()}, origin)
+    print(f"{output}: {table.filter(split='test').height} questions whether something is true, for selfalign_probe_cloze")
+
+
 @app.command("audit")
 def requests_audit(
     logs: Annotated[

@@ -20,11 +20,10 @@ from intervention.comparing.balance import (
 )
 from intervention.comparing.loveplot import plot_differences, write_figure
 from intervention.instructions import INSTRUCTION_SCHEMA
-from intervention.publishing.cards import format_table
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.files import write_folder, write_parquet
 from lm_eval_tasks.contracts.manifest import hash_inputs, write_manifest
-from lm_eval_tasks.contracts.markdown import escape_text
+from lm_eval_tasks.contracts.markdown import escape_text, format_table
 from lm_eval_tasks.contracts.questions import read_configs
 from lm_eval_tasks.contracts.vocabulary import GENERAL, REFERENCE
 

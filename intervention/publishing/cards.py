@@ -5,8 +5,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 from intervention.publishing.licences import Terms, describe_licence, find_languages, note_clashes
 from lm_eval_tasks.contracts.logs.probe_table import CLOZE
 from lm_eval_tasks.contracts.logs.rescoring import find_score
@@ -61,22 +59,6 @@ def write_command(config: Mapping[str, Any], inputs: Mapping[str, str], seed: in
     files = " ".join(f"--{name} {name.upper()}" for name in given)
     lines = [f"python -m intervention build {files}", *words, f"--seed {seed} --output FOLDER"]
     return Markdown(" \\\n  ".join(lines))
-
-
-def format_table(table: pl.DataFrame) -> Markdown:
-    """A table as markdown, for cards and for the terminal; what its cells hold is text."""
-    escaped = table.with_columns(pl.col(pl.String).map_elements(escape_text, return_dtype=pl.String))
-    with pl.Config(
-        tbl_formatting="MARKDOWN",
-        tbl_hide_column_data_types=True,
-        tbl_hide_dataframe_shape=True,
-        tbl_rows=-1,
-        tbl_cols=-1,
-        tbl_width_chars=10_000,
-        fmt_str_lengths=1_000,
-        float_precision=3,
-    ):
-        return Markdown(escaped)
 
 
 def name_rule(config: Mapping[str, Any]) -> Markdown:

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import polars as pl
 
-from intervention.publishing.cards import format_table
 from intervention.publishing.folders import write_dataset
 from intervention.sources.layout import make_layout
 from intervention.sources.origin import Origin
@@ -13,6 +12,7 @@ from intervention.sources.own import read_own
 from lm_eval_tasks.contracts.files import write_folder
 from lm_eval_tasks.contracts.free_form import find_kind, has_answers
 from lm_eval_tasks.contracts.manifest import hash_inputs, write_manifest
+from lm_eval_tasks.contracts.markdown import format_table
 from lm_eval_tasks.contracts.prompts import LETTERS
 from lm_eval_tasks.contracts.vocabulary import SPLITS
 

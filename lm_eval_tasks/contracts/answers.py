@@ -1,4 +1,4 @@
-"""Whether a text is an accepted answer: both are compared without what does not change what they say.
+"""Whether a text is an accepted answer, and which say the same: texts are compared without what does not change their meaning.
 
 After the normalisation of SQuAD's evaluation (Rajpurkar et al. 2016, arXiv 1606.05250: case, articles, punctuation, white
 space) and of TriviaQA's (Joshi et al. 2017, arXiv 1705.03551: also hyphens, and every alias of the answer), but:
@@ -8,8 +8,10 @@ numbers and dates are read, so that "three" is "3", and "4 July 1776" is "July 4
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
+
+import polars as pl
 
 from lm_eval_tasks.contracts.numbers import join_numbers
 
@@ -76,6 +78,39 @@ def is_accepted(text: str, answers: Iterable[str]) -> bool:
     """
     own = normalise_answer(text)
     return any(own == normalise_answer(answer) for answer in answers)
+
+
+def name_groups(texts: pl.DataFrame, questions: pl.DataFrame, on: Sequence[str]) -> pl.DataFrame:
+    """Tell which answers to a question say the same: those that are equal after normalisation, or are both accepted.
+
+    Args:
+        texts: a row an answer: `text`, and the columns `on`.
+        questions: a row a question: `answers` (the accepted ones), and the columns `on`.
+        on: what tells questions apart.
+
+    Returns:
+        `texts` in their order, then `plain` (as answers are compared), `gold` (whether the answer is accepted), and `group`:
+        the same text for all answers to a question that say the same.
+
+    >>> questions = pl.DataFrame({"id": ["1"], "answers": [["Rome", "Roma"]]})
+    >>> texts = pl.DataFrame({"id": ["1"] * 4, "text": ["Roma", "the Rome", "Oslo!", ""]})
+    >>> name_groups(texts, questions, ["id"]).select("gold", "group").rows()
+    [(True, 'rome'), (True, 'rome'), (False, 'oslo'), (False, '')]
+    """
+    # The first accepted answer names the group of all of them: no text but an accepted one is equal to it.
+    accepted = questions.select(*on, plain="answers", gold=True, group=_normalise(questions["answers"].list.first()))
+    accepted = accepted.explode("plain")
+    accepted = accepted.with_columns(plain=_normalise(accepted["plain"])).unique([*on, "plain"])
+    texts = texts.with_columns(plain=_normalise(texts["text"]))
+    texts = texts.join(accepted, on=[*on, "plain"], how="left", maintain_order="left")
+    return texts.with_columns(pl.col("gold").fill_null(False), pl.col("group").fill_null(pl.col("plain")))
+
+
+def _normalise(texts: pl.Series) -> pl.Series:
+    """Each text as answers are compared, every different one once."""
+    different = texts.unique()
+    plain = pl.Series([normalise_answer(text) for text in different.to_list()], dtype=pl.String)
+    return texts.replace_strict(different, plain, return_dtype=pl.String)
 
 
 def merge_answers(answers: Iterable[str | None]) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from lm_eval_tasks.contracts.public import make_public
@@ -51,6 +52,22 @@ def quote_block(text: str, language: str) -> Markdown:
     """Lines as a block of code, which nothing in them can end."""
     fence = _make_fence(text, 3)
     return Markdown(f"{fence}{language}\n{text}\n{fence}")
+
+
+def format_table(table: pl.DataFrame) -> Markdown:
+    """A table as markdown, for cards and for the terminal; what its cells hold is text."""
+    escaped = table.with_columns(pl.col(pl.String).map_elements(escape_text, return_dtype=pl.String))
+    with pl.Config(
+        tbl_formatting="MARKDOWN",
+        tbl_hide_column_data_types=True,
+        tbl_hide_dataframe_shape=True,
+        tbl_rows=-1,
+        tbl_cols=-1,
+        tbl_width_chars=10_000,
+        fmt_str_lengths=1_000,
+        float_precision=3,
+    ):
+        return Markdown(escaped)
 
 
 def wrap_command(words: Sequence[str]) -> str:

@@ -13,7 +13,7 @@ import pytest
 from studies import write_study
 
 import analysis
-from analysis.measures.metrics import BOUNDS, CONSISTENCY, CONTRASTED, METRICS, SHARES, SPEARMAN
+from analysis.measures.metrics import ANSWERED, BOUNDS, CONSISTENCY, CONTRASTED, METRICS, SHARES, SPEARMAN
 
 # The whole of what somebody adds: behind the last entry of `_ALL`.
 ENTRY = """    Metric(
@@ -85,6 +85,8 @@ def test_a_new_metric_has_its_tables(extended: Path):
 
 def test_the_vocabulary_names_every_metric_of_the_report_and_of_the_command():
     assert {"accuracy", "confidence", "choice_mass", "kl_nats", "rank_pearson", "top1_agreement"} <= {*METRICS}
-    assert {*CONTRASTED} | {*CONSISTENCY} | {*SHARES} <= {*METRICS}
-    assert {*BOUNDS} == {*METRICS, SPEARMAN.name}
+    assert {*CONTRASTED} | {*CONSISTENCY} <= {*METRICS}
+    assert {*SHARES} <= {*METRICS, *ANSWERED}
+    assert not {*METRICS} & {*ANSWERED}
+    assert {*BOUNDS} == {*METRICS, *ANSWERED, SPEARMAN.name}
     assert all(least < greatest for least, greatest in BOUNDS.values())

@@ -11,7 +11,7 @@ from analysis.chapters.letter_priors import PRIOR_SCHEMA, compute_prior_parts, t
 from analysis.measures.priors import describe_parts
 from analysis.reading.letters import read_letterings
 from analysis.reading.runs import RUN_SCHEMA
-from analysis.reading.study import find_set
+from analysis.reading.sets import find_set
 from analysis.showing.tables import write_markdown
 
 BASES = {"base": "base"}

@@ -11,11 +11,13 @@ from studies import KEPT, write_study
 
 from analysis.measures.consistency import compare_probes, join_probes
 from analysis.measures.metrics import CONSISTENCY, METRICS
+from analysis.reading.runs import find_runs
 from analysis.reading.study import RESULT_COLUMNS, read_study, summarise_results
 from analysis.reporting.report import write_report
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.files import MANIFEST
 from lm_eval_tasks.contracts.logs.samples import read_probes
+from lm_eval_tasks.contracts.manifest import write_manifest
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +154,7 @@ def test_infinite_kl_is_counted(runs: Path):
         (lambda r: spoil_manifest(r, "incompatible-seed1", seed=2), "were trained on the same condition and seed"),
         (lambda r: spoil_manifest(r, "incompatible-seed1", seed="one"), "not of the contract's types"),
         (lambda r: spoil_manifest(r, "mix-0.4-seed1", source="other"), "trained on miniworld_exam and other"),
-        (lambda r: shutil.rmtree(r / "models"), "holds no trained run"),
+        (lambda r: shutil.rmtree(r / "models"), "holds no run that was trained on a condition"),
         (lambda r: [f.unlink() for f in r.rglob("probe.parquet")], "holds no sample log"),
         (lambda r: edit(r / "tuned_chat/mix-0.4-seed1/probe.parquet", scoring=pl.lit("letter")), "scored by letter"),
         (lambda r: edit(r / "probe/base/probe.parquet", scoring=pl.lit("letter")),
@@ -166,3 +168,10 @@ def test_what_is_wrong_is_refused(runs: Path, tmp_path: Path, spoil, message: st
     with pytest.raises(UserError, match=re.escape(message)):
         write_report(runs, tmp_path / "report")
     assert not (tmp_path / "report").exists()
+
+
+def test_runs_on_instruction_data_are_of_no_condition_and_passed_over(tmp_path: Path) -> None:
+    write_study(tmp_path / "study", n=8, seeds=(1,))
+    before = find_runs(tmp_path / "study")[0]
+    write_manifest(tmp_path / "study/own", "train", [], {"condition": "instruction_data", "domain": None}, {}, {})
+    assert find_runs(tmp_path / "study")[0].equals(before)

@@ -1,11 +1,11 @@
 """Made-up free-form questions and what a model answers to them, in the form in which the answer tasks log it."""
 
-import json
 import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from answer_logs import write_answer_log
 from made_up import write_set
 
 from lm_eval_tasks.contracts.free_form import read_free_form
@@ -41,14 +41,8 @@ def answer_at_random(row: dict[str, Any], n: int, seed: int = 0) -> list[str]:
 def write_answers(
     file: Path, questions: Path, say: Callable[[dict[str, Any]], list[str]], splits: Sequence[str] = ("train",), **names: object
 ) -> Path:
-    """A log of selfalign_answer (or, with `greedy`, of selfalign_answer_greedy): what `say` says to each question."""
-    greedy = bool(names.get("greedy"))
-    settings = {"greedy": False, "temperature": 0.0 if greedy else 0.7, "draw": 0, "phase": "base_probe", "model": "base"}
-    settings |= {"run": "", "task": f"selfalign_answer{'_greedy' if greedy else ''}"} | names
-    docs = [row | {"samples": say(row)} | settings for row in read_free_form(questions, splits=splits).to_dicts()]
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text("".join(json.dumps({"doc_id": i, "doc": doc}) + "\n" for i, doc in enumerate(docs)))
-    return file
+    """A log of what `say` says to each question of a set (see `answer_logs.write_answer_log`)."""
+    return write_answer_log(file, read_free_form(questions, splits=splits).to_dicts(), say, **names)
 
 
 def write_all(folder: Path, questions: Path, draws: int = 2, n: int = 8, splits: Sequence[str] = ("train", "test")) -> Path:

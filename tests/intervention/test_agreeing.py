@@ -141,7 +141,7 @@ def test_a_verdict_needs_two_kinds_of_evidence(judged):
 
 def test_the_output_holds_every_row_and_says_shares_with_intervals(judged, tmp_path):
     data, readings, answers = judged
-    tables = dict(write_agreement(data, readings, tmp_path / "out", answers, [], ["agree"]))
+    tables = dict(write_agreement(data, readings, tmp_path / "out", answers, [], [], ["agree"]))
     assert pl.read_parquet(tmp_path / "out/rows.parquet").height == 4
     shares = tables["Verdicts (intervals: 95%, Wilson)"]
     assert shares["verdict"].to_list() == list(VERDICTS)

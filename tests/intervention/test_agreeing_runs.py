@@ -47,17 +47,19 @@ def test_the_commands_of_the_help_go_from_data_to_verdicts(tmp_path, questions):
         *asked,
         tmp_path / "probed",
     )
-    words = (
-        "--answers",
-        tmp_path / "answers/answers.parquet",
-        "--probes",
-        tmp_path / "probed",
-        "--output",
-        tmp_path / "agreement",
-    )
+    known = ("--answers", tmp_path / "answers/answers.parquet")
+    run("intervention", "requests", "judge", data, *known, "--output", tmp_path / "judge")
+    judge = ("--metadata", json.dumps({"questions": str(tmp_path / "judge")}))
+    run("lm_eval_tasks", "run", *model, "--tasks", "selfalign_probe_cloze", *judge, *asked, tmp_path / "judged")
+    words = (*known, "--probes", tmp_path / "probed", "--judgements", tmp_path / "judged", "--output", tmp_path / "agreement")
     shown = run("intervention", "agree", data, "--readings", tmp_path / "readings", *words)
     assert "Verdicts (intervals: 95%, Wilson)" in shown
     rows = pl.read_parquet(tmp_path / "agreement/rows.parquet")
     assert rows.height == len(lines)
     assert rows["says_answers"].null_count() == 0
     assert rows["says_contrast"].null_count() == 0
+    shown = pl.read_parquet(tmp_path / "judge/data/dev.parquet")["id"]
+    judged = rows.filter(~pl.format("{}/{}", "row", "turn").is_in(shown.implode()))
+    assert judged.height == len(lines) - 10
+    assert judged["p_true"].is_between(0, 1).all()
+    assert judged["p_true_belief"].null_count() == judged["belief"].null_count()

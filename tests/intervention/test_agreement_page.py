@@ -154,7 +154,7 @@ def test_the_page_is_written_beside_the_rows_and_names_no_path(tmp_path, monkeyp
     write_parquet(pl.DataFrame(schema=TOKEN_SCHEMA), readings / "tokens.parquet")
     write_manifest(readings, "read", [], {"parts": 1, "model": f"{tmp_path}/base"}, {}, {})
     monkeypatch.setattr(agree, "judge_turns", lambda *_: (rows, read_manifest(readings)))
-    tables = agree.write_agreement(data, readings, tmp_path / "out", None, [], [])
+    tables = agree.write_agreement(data, readings, tmp_path / "out", None, [], [], [])
     text = (tmp_path / "out" / agree.PAGE).read_text()
     assert {title for title, _ in tables} >= {"Verdicts by the kind of row", "Verdicts by source"}
     assert "By source" in text

@@ -11,10 +11,10 @@ from made_up import Study, make_rows
 
 from intervention.commands.build import build
 from intervention.instructions import INSTRUCTION_SCHEMA
-from intervention.publishing.cards import OPTIONS, format_table
+from intervention.publishing.cards import OPTIONS
 from intervention.publishing.folders import write_dataset
 from intervention.publishing.licences import find_terms
-from lm_eval_tasks.contracts.markdown import Markdown, escape_text, quote_code
+from lm_eval_tasks.contracts.markdown import Markdown, escape_text, format_table, quote_code
 
 HOSTILE = "{{ 7 * 7 }} | <b onclick='x'> `code`\n# *no* [link](x) &amp; \x1b[31m"
 CONFIG = {

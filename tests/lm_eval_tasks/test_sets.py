@@ -156,3 +156,9 @@ def test_an_adapter_on_its_base_is_the_tuned_model_that_is_asked(made, tmp_path)
     assert (doc["model"], doc["run"], doc["phase"]) == (str(adapter), run, "tuned_chat")
     with pytest.raises(UserError, match="adapter was trained to answer in the format 'text', but this task scores by letter"):
         build("selfalign_history_chat", **metadata)
+
+
+@pytest.mark.parametrize("task", ["selfalign_history_chat", "selfalign_history_chat_cloze"])
+def test_a_model_of_instruction_data_is_asked_in_any_format(task, made, tmp_path):
+    write_manifest(tmp_path, "train", [], {"condition": "instruction_data", "response_format": None}, {}, {})
+    assert build(task, questions=str(made), pretrained=str(tmp_path)).dataset["test"][0]["phase"] == "tuned_chat"

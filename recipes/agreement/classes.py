@@ -1,0 +1,105 @@
+"""Whether the verdict on a free text and the belief that is told by choices say the same of a row.
+
+python -m recipes.agreement.classes --agreement AGREEMENT --truth ROWS --probes LOGS --output classes
+
+A row's question was also asked as a multiple-choice one. Its class by choices is what the paper's belief says of the answer
+that the response gives: the prediction, with a confidence above the threshold, is this answer (agrees), another one (clashes),
+or there is none (no_belief).
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import polars as pl
+import typer
+
+from lm_eval_tasks.contracts.answers import normalise_answer
+from lm_eval_tasks.contracts.errors import UserError, report_errors
+from lm_eval_tasks.contracts.files import write_folder, write_parquet
+from lm_eval_tasks.contracts.logs.samples import read_probes
+from lm_eval_tasks.contracts.logs.scores import compute_wilson
+from lm_eval_tasks.contracts.manifest import hash_inputs, write_manifest
+from lm_eval_tasks.contracts.markdown import format_table
+from lm_eval_tasks.contracts.vocabulary import THRESHOLD
+from recipes.agreement.detection import read_judged
+from recipes.agreement.rows import TRUTH
+
+CLASSES = ("agrees", "clashes", "no_belief")  # a verdict of style says that the model agrees, too
+
+
+def join_classes(judged: pl.DataFrame, truth: pl.DataFrame, probes: pl.DataFrame) -> pl.DataFrame:
+    """The rows that were probed as choices: `row, verdict, by_text` (null where undecided), `by_choices`.
+
+    Args:
+        judged: the row table.
+        truth: `row`, the `id` of the question, and the `answer` that the response gives.
+        probes: of the same questions with choices.
+
+    Raises:
+        UserError: none was probed.
+    """
+    asked = truth.select("row", "id", "answer").join(
+        probes.select("id", "choices", "prediction", "confidence"), on="id", how="inner", maintain_order="left"
+    )
+    if not asked.height:
+        raise UserError(
+            "none of the rows' questions was probed as a multiple-choice one. Probe the questions that they are of."
+        )
+    said = []
+    for answer, choices, prediction, confidence in asked.select("answer", "choices", "prediction", "confidence").iter_rows():
+        same = normalise_answer(choices[prediction]) == normalise_answer(answer)
+        said.append("no_belief" if confidence <= THRESHOLD else "agrees" if same else "clashes")
+    by_text = pl.col("verdict").replace({"style": "agrees"})
+    found = (
+        asked.select("row")
+        .with_columns(by_choices=pl.Series(said, dtype=pl.String))
+        .join(judged.select("row", "verdict"), on="row", how="left", maintain_order="left")
+    )
+    return found.with_columns(by_text=pl.when(by_text.is_in(CLASSES)).then(by_text))
+
+
+def count_classes(joined: pl.DataFrame) -> pl.DataFrame:
+    """How many rows have each pair of classes: a row a class by choices, a column a class by text and `undecided`."""
+    named = joined.with_columns(pl.col("by_text").fill_null("undecided"))
+    rows = [
+        {"by choices": own} | {name: named.filter(by_choices=own, by_text=name).height for name in (*CLASSES, "undecided")}
+        for own in CLASSES
+    ]
+    return pl.DataFrame(rows)
+
+
+def main(
+    agreement: Annotated[Path, typer.Option(help="What `python -m intervention agree` wrote.")],
+    truth: Annotated[Path, typer.Option(help="What `python -m recipes.agreement.rows` wrote.")],
+    probes: Annotated[Path, typer.Option(help="Logs of the same questions with choices.")],
+    output: Annotated[Path, typer.Option(help="The folder for the tables.")],
+    score: Annotated[str, typer.Option(help="Which log-likelihoods of texts the probabilities are made of.")] = "sum",
+) -> None:
+    """Write and print in what share of rows the verdict and the belief by choices are one class.
+
+    \b
+    Example:
+      python -m recipes.agreement.classes --agreement agreement --truth rows --probes probe --output classes
+    """
+    joined = join_classes(read_judged(agreement, truth), pl.read_parquet(truth / TRUTH), read_probes(probes, score=score))
+    decided = joined.drop_nulls("by_text")
+    same = int((decided["by_text"] == decided["by_choices"]).sum())
+    low, high = compute_wilson(same / max(decided.height, 1), decided.height)
+    text = (
+        f"{format_table(count_classes(joined))}\n\nOne class in {same} of the {decided.height} rows with a verdict: "
+        f"{same / max(decided.height, 1):.3f} [{float(low):.3f}, {float(high):.3f}] (95%: Wilson)."
+    )
+    with write_folder(output) as folder:
+        write_parquet(joined, folder / "classes.parquet")
+        (folder / "tables.md").write_text(f"{text}\n", encoding="utf-8")
+        inputs = hash_inputs(agreement=agreement / "rows.parquet", truth=truth, probes=probes)
+        write_manifest(folder, "classes", sys.argv[1:], {"rows": joined.height, "same": same}, inputs, {})
+    print(text)
+
+
+if __name__ == "__main__":
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+    app.command()(main)
+    with report_errors():
+        app()

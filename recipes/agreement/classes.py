@@ -29,7 +29,9 @@ CLASSES = ("agrees", "clashes", "no_belief")  # a verdict of style says that the
 
 
 def join_classes(judged: pl.DataFrame, truth: pl.DataFrame, probes: pl.DataFrame) -> pl.DataFrame:
-    """The rows that were probed as choices: `row, verdict, by_text` (null where undecided), `by_choices`.
+    """The rows whose answer was offered as a choice: `row, verdict, by_text` (null where undecided), `by_choices`.
+
+    Of an answer that is no choice, the choices cannot tell that the model believes it.
 
     Args:
         judged: the row table.
@@ -37,26 +39,26 @@ def join_classes(judged: pl.DataFrame, truth: pl.DataFrame, probes: pl.DataFrame
         probes: of the same questions with choices.
 
     Raises:
-        UserError: none was probed.
+        UserError: none was.
     """
     asked = truth.select("row", "id", "answer").join(
         probes.select("id", "choices", "prediction", "confidence"), on="id", how="inner", maintain_order="left"
     )
-    if not asked.height:
-        raise UserError(
-            "none of the rows' questions was probed as a multiple-choice one. Probe the questions that they are of."
-        )
-    said = []
+    said, offered = [], []
     for answer, choices, prediction, confidence in asked.select("answer", "choices", "prediction", "confidence").iter_rows():
-        same = normalise_answer(choices[prediction]) == normalise_answer(answer)
+        own, plain = normalise_answer(answer), [normalise_answer(choice) for choice in choices]
+        offered.append(own in plain)
+        same = plain[prediction] == own
         said.append("no_belief" if confidence <= THRESHOLD else "agrees" if same else "clashes")
+    if not any(offered):
+        raise UserError("no row's answer was a choice of its question. Probe the questions that the rows are of, with choices.")
     by_text = pl.col("verdict").replace({"style": "agrees"})
     found = (
         asked.select("row")
         .with_columns(by_choices=pl.Series(said, dtype=pl.String))
         .join(judged.select("row", "verdict"), on="row", how="left", maintain_order="left")
     )
-    return found.with_columns(by_text=pl.when(by_text.is_in(CLASSES)).then(by_text))
+    return found.filter(pl.Series(offered)).with_columns(by_text=pl.when(by_text.is_in(CLASSES)).then(by_text))
 
 
 def count_classes(joined: pl.DataFrame) -> pl.DataFrame:
@@ -87,8 +89,8 @@ def main(
     same = int((decided["by_text"] == decided["by_choices"]).sum())
     low, high = compute_wilson(same / max(decided.height, 1), decided.height)
     text = (
-        f"{format_table(count_classes(joined))}\n\nOne class in {same} of the {decided.height} rows with a verdict: "
-        f"{same / max(decided.height, 1):.3f} [{float(low):.3f}, {float(high):.3f}] (95%: Wilson)."
+        f"{format_table(count_classes(joined))}\n\nOne class in {same} of {decided.height} rows with a verdict whose answer is "
+        f"a choice: {same / max(decided.height, 1):.3f} [{float(low):.3f}, {float(high):.3f}] (95%: Wilson)."
     )
     with write_folder(output) as folder:
         write_parquet(joined, folder / "classes.parquet")

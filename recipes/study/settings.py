@@ -72,6 +72,7 @@ SETTINGS = {
     "output": TEXT,
     "world": OPTION,
     "questions": OPTION,
+    "free_form": Setting("true or false: whether questions are free-form", lambda value: isinstance(value, bool), needed=False),
     "general": OPTION,
     "contexts": OPTION,
     "models": Setting("a mapping of names to models", lambda value: isinstance(value, dict) and bool(value)),
@@ -197,6 +198,11 @@ def _check_together(settings: Mapping[str, Any], where: str) -> list[str]:
         problems.append(f"names threshold and belief_rule{where}: write belief_rule: threshold:0.5 (or a list with it) alone")
     tasks, match = settings.get("tasks"), settings.get("match", "none")
     probe = tasks.get("probe") if isinstance(tasks, dict) else None
+    if settings.get("free_form") and (not str(probe).endswith("_cloze") or settings.get("score") != "sum"):
+        problems.append(
+            f"asks free-form questions{where}, whose answers are scored as whole texts: name tasks that do "
+            "({probe: selfalign_probe_cloze, chat: selfalign_chat_cloze}) and score: sum"
+        )
     shown = [
         text
         for text in (match if isinstance(match, list) else [match])

@@ -205,14 +205,14 @@ def test_arms_are_compared_by_seed():
 
 
 def test_a_class_by_text_is_compared_with_that_by_choices():
-    truth = pl.DataFrame({"row": range(4), "id": list("abcd"), "answer": ["Gold.", "gold", "other", "gold"]})
-    judged = pl.DataFrame({"row": range(4), "verdict": ["style", "agrees", "clashes", "undecided"]})
-    probes = pl.DataFrame({"id": list("abcd"), "choices": [["gold", "else"]] * 4, "prediction": [0, 1, 0, 0]})
-    probes = probes.with_columns(confidence=pl.Series([0.9, 0.8, 0.7, 0.4]))
+    truth = pl.DataFrame({"row": range(5), "id": list("abcde"), "answer": ["Gold.", "gold", "else", "gold", "no choice"]})
+    judged = pl.DataFrame({"row": range(5), "verdict": ["style", "agrees", "clashes", "undecided", "agrees"]})
+    probes = pl.DataFrame({"id": list("abcde"), "choices": [["gold", "else"]] * 5, "prediction": [0, 1, 0, 0, 1]})
+    probes = probes.with_columns(confidence=pl.Series([0.9, 0.8, 0.7, 0.4, 0.9]))
     joined = join_classes(judged, truth, probes)
     assert joined.select("by_text", "by_choices").rows() == [
         ("agrees", "agrees"), ("agrees", "clashes"), ("clashes", "clashes"), (None, "no_belief"),
     ]  # fmt: skip
     assert count_classes(joined).row(1) == ("clashes", 1, 1, 0, 0)
-    with pytest.raises(UserError, match="none of the rows' questions was probed"):
+    with pytest.raises(UserError, match="no row's answer was a choice"):
         join_classes(judged, truth, probes.head(0))

@@ -114,6 +114,24 @@ def test_models_have_domains_tasks_and_arguments_of_their_own(study, tmp_path):
     assert not any("add_bos_token" in line or "peft=" in line for line in asked["miniature"])
 
 
+def test_free_form_questions_are_answered_and_what_is_answered_becomes_choices(tmp_path):
+    file = tmp_path / "study.yaml"
+    file.write_text((STUDY.parent / "miniworld_words.yaml").read_text().replace("runs/miniworld_words", str(tmp_path / "runs")))
+    done = run_command(*RUN, file, "-n", "--printshellcmds")
+    assert done.returncode == 0, done.stderr
+    plan = done.stdout + done.stderr
+    counts = dict(line.split() for line in plan.splitlines() if len(line.split()) == 2)
+    assert {counts[name] for name in ("answer_base", "answer_base_again", "answers", "facts", "questions")} == {"1"}
+    assert counts["answer_tuned"] == counts["train"] == "12"
+    choices = f"{tmp_path}/runs/miniature/answers/choices"
+    asked = [line for line in plan.splitlines() if "selfalign_probe_cloze" in line or "selfalign_chat_cloze" in line]
+    assert asked
+    assert all(choices in line and "runs/questions" not in line for line in asked)
+    (build,) = {line.split("--seed")[0] for line in plan.splitlines() if "intervention build" in line}
+    assert f"--questions {choices} " in build
+    assert f"--answers {tmp_path}/runs/miniature/answers/answers.parquet" in build
+
+
 def test_models_have_arms_of_their_own(study, tmp_path):
     settings = yaml.safe_load(study.read_text()) | {"match": ["none", "letter"], "conditions": ["incompatible"], "seeds": [1]}
     own = settings["models"]["miniature"]
@@ -196,6 +214,8 @@ def test_a_study_file_that_lacks_something_is_named(tmp_path, text, message):
             {"models": {"a": {"match": ["none", "letter+confidence"], "tasks": {"probe": "p_cloze", "chat": "c"}}}},
             ["matches letter+confidence in models.a, where p_cloze shows no letters (match confidence or none"],
         ),
+        ({"free_form": True}, ["asks free-form questions, whose answers are scored as whole texts: name tasks that do"]),
+        ({"free_form": "yes"}, ["has 'yes' for free_form, which is true or false"]),
         ({"score": "pmy"}, ["has 'pmy' for score, which is one of sum, per_character, pmi"]),
         ({"models": {"a": {"score": 3}}}, ["has 3 for models.a.score, which is one of sum, per_character, pmi"]),
         ({"primary": "gold"}, ["names the primary contrast gold and not the condition gold"]),

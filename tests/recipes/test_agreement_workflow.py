@@ -73,17 +73,33 @@ def write_questions(folder, n, tested):
     return folder
 
 
-@pytest.mark.launched
-def test_the_workflow_goes_from_questions_to_tables(settings, tmp_path):
-    settings |= {"seeds": [1, 2], "learning_rates": [5e-4], "epochs": 1, "draws": [0, 1, 2], "elsewhere": ["engines"]}
-    settings |= {"questions": str(write_questions(tmp_path / "questions", 150, 24))}
+@pytest.fixture
+def small(settings, tmp_path):
+    """Settings for few questions, and one training of each arm."""
+    settings |= {"seeds": [1], "learning_rates": [5e-4], "epochs": 1, "draws": [0, 1, 2], "elsewhere": ["engines"]}
+    settings |= {
+        "questions": str(write_questions(tmp_path / "questions", 150, 24)),
+        "wordings": ["{answer}", "It is {answer}."],
+    }
     settings |= {name: {"kinds": ["known", "clash"], "rows": 30} for name in ("detection", "training")}
     del settings["world"]
-    done = run_command(*RUN, write(tmp_path / "settings.yaml", settings | {"wordings": ["{answer}", "It is {answer}."]}))
+    return write(tmp_path / "settings.yaml", settings), tmp_path / "runs/miniature"
+
+
+@pytest.mark.launched
+def test_rows_of_known_truth_are_judged(small):
+    file, found = small
+    done = run_command(*RUN, file, found / "detection/tables")
     assert done.returncode == 0, done.stderr
-    found = tmp_path / "runs/miniature"
     areas = pl.read_parquet(found / "detection/tables/areas.parquet")
     assert areas.filter(against="known", measure="score")["auc"].item() > 0.9
+
+
+@pytest.mark.slow
+def test_the_workflow_goes_from_questions_to_what_training_changed(small):
+    file, found = small
+    done = run_command(*RUN, file)
+    assert done.returncode == 0, done.stderr
     runs = pl.read_parquet(found / "training/tables/runs.parquet")
     assert {*runs["arm"]} == {"base", *ARMS}
     assert runs.filter(pl.col("arm") != "base")["kl_nats"].min() > 0

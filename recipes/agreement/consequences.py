@@ -54,10 +54,11 @@ def read_right(folder: Path) -> pl.DataFrame:
 
 
 def measure_run(right: pl.DataFrame, known: pl.Series, trained: list[str]) -> dict[str, float]:
-    """Accuracy in each of `WHERE`."""
+    """Accuracy in each of `WHERE`, and over how many questions (`held_out_n`, ...)."""
     own = right["domain"].is_in(trained)
     parts = {"held_out": own, "known": own & right["id"].is_in(known.implode()), "elsewhere": ~own}
-    return {name: float(right.filter(part)["right"].mean()) for name, part in parts.items()}
+    asked = {name: right.filter(part)["right"] for name, part in parts.items()}
+    return {name: float(values.mean()) for name, values in asked.items()} | {f"{name}_n": len(asked[name]) for name in asked}
 
 
 def read_runs(folder: Path, trained: list[str]) -> pl.DataFrame:
@@ -108,9 +109,10 @@ def contrast_arms(runs: pl.DataFrame, level: float = 0.95) -> pl.DataFrame:
                 row[f"{name} - {other}"] = f"{mean:+.3f}{ends}" if arm != other else ""
         found.append(row)
     order = {arm: number for number, arm in enumerate(ARMS)}
-    return pl.DataFrame(found).sort(
+    table = pl.DataFrame(found).sort(
         pl.col("rate"), "prompt", pl.col("arm").replace_strict(order), descending=[True, True, False]
     )
+    return table.with_columns(rate=pl.Series([f"{rate:g}" for rate in table["rate"]], dtype=pl.String))
 
 
 def main(
@@ -126,7 +128,7 @@ def main(
     """
     runs = read_runs(folder, trained.split(","))
     table = contrast_arms(runs)
-    base = runs.filter(arm="base").select("prompt", *WHERE)
+    base = runs.filter(arm="base").select("prompt", *(column for name in WHERE for column in (name, f"{name}_n")))
     text = f"The base model\n\n{format_table(base)}\n\nArms (intervals: 95%, t over seeds)\n\n{format_table(table)}\n"
     with write_folder(output) as scratch:
         write_parquet(runs, scratch / "runs.parquet")

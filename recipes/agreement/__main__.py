@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from lm_eval_tasks.contracts.errors import UserError, report_errors
+from recipes.agreement.tables import TABLES
 from recipes.workflow import run_workflow
 from recipes.yaml_files import ANY, read_yaml, refuse_unknown
 
@@ -48,7 +49,7 @@ def main(
     with report_errors():
         output = Path(read_settings(settings)["output"])
         if run_workflow(SNAKEFILE, settings, output, context.args):
-            for file in sorted(output.glob("*/*/tables/tables.md")):
+            for file in sorted(output.glob(f"*/*/tables/{TABLES}")):
                 print(f"# {file.parents[1].relative_to(output)}\n\n{file.read_text()}")
 
 

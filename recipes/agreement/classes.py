@@ -7,7 +7,6 @@ that the response gives: the prediction, with a confidence above the threshold, 
 or there is none (no_belief).
 """
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -15,15 +14,16 @@ import polars as pl
 import typer
 
 from lm_eval_tasks.contracts.answers import normalise_answer
-from lm_eval_tasks.contracts.errors import UserError, report_errors
-from lm_eval_tasks.contracts.files import write_folder, write_parquet
+from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.logs.samples import read_probes
 from lm_eval_tasks.contracts.logs.scores import compute_wilson
-from lm_eval_tasks.contracts.manifest import hash_inputs, write_manifest
+from lm_eval_tasks.contracts.manifest import hash_inputs
 from lm_eval_tasks.contracts.markdown import format_table
 from lm_eval_tasks.contracts.vocabulary import THRESHOLD
 from recipes.agreement.detection import read_judged
 from recipes.agreement.rows import TRUTH
+from recipes.agreement.tables import write_tables
+from recipes.commands import run_command
 
 CLASSES = ("agrees", "clashes", "no_belief")  # a verdict of style says that the model agrees, too
 
@@ -92,16 +92,9 @@ def main(
         f"{format_table(count_classes(joined))}\n\nOne class in {same} of {decided.height} rows with a verdict whose answer is "
         f"a choice: {same / max(decided.height, 1):.3f} [{float(low):.3f}, {float(high):.3f}] (95%: Wilson)."
     )
-    with write_folder(output) as folder:
-        write_parquet(joined, folder / "classes.parquet")
-        (folder / "tables.md").write_text(f"{text}\n", encoding="utf-8")
-        inputs = hash_inputs(agreement=agreement / "rows.parquet", truth=truth, probes=probes)
-        write_manifest(folder, "classes", sys.argv[1:], {"rows": joined.height, "same": same}, inputs, {})
-    print(text)
+    inputs = hash_inputs(agreement=agreement / "rows.parquet", truth=truth, probes=probes)
+    write_tables(output, "classes", {"classes": joined}, text, {"rows": joined.height, "same": same}, inputs)
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-    app.command()(main)
-    with report_errors():
-        app()
+    run_command(main)

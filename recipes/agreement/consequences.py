@@ -4,7 +4,6 @@ python -m recipes.agreement.consequences runs/agreement/miniworld/miniature --tr
 """
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -15,11 +14,12 @@ import typer
 from scipy.stats import t
 
 from lm_eval_tasks.contracts.answers import normalise_answer
-from lm_eval_tasks.contracts.errors import UserError, report_errors
-from lm_eval_tasks.contracts.files import write_folder, write_parquet
+from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.logs.answers import read_answers
-from lm_eval_tasks.contracts.manifest import write_manifest
+from lm_eval_tasks.contracts.manifest import hash_inputs
 from lm_eval_tasks.contracts.markdown import format_table
+from recipes.agreement.tables import list_words, write_tables
+from recipes.commands import run_command
 
 ARMS = {
     "all": "all rows",
@@ -130,15 +130,10 @@ def main(
     table = contrast_arms(runs)
     base = runs.filter(arm="base").select("prompt", *(column for name in WHERE for column in (name, f"{name}_n")))
     text = f"The base model\n\n{format_table(base)}\n\nArms (intervals: 95%, t over seeds)\n\n{format_table(table)}\n"
-    with write_folder(output) as scratch:
-        write_parquet(runs, scratch / "runs.parquet")
-        (scratch / "tables.md").write_text(text, encoding="utf-8")
-        write_manifest(scratch, "consequences", sys.argv[1:], {"runs": runs.height}, {}, {})
-    print(text)
+    text += f"\nWhat was trained\n\n{list_words(ARMS)}\n\nWhat was asked\n\n{list_words(WHERE)}"
+    inputs = hash_inputs(base=folder / "base", data=folder / "training/agreement")
+    write_tables(output, "consequences", {"runs": runs}, text, {"runs": runs.height}, inputs)
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-    app.command()(main)
-    with report_errors():
-        app()
+    run_command(main)

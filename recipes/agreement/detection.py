@@ -3,7 +3,6 @@
 python -m recipes.agreement.detection --agreement AGREEMENT --truth ROWS --output detection
 """
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -11,13 +10,14 @@ import numpy as np
 import polars as pl
 import typer
 
-from lm_eval_tasks.contracts.errors import UserError, report_errors
-from lm_eval_tasks.contracts.files import write_folder, write_parquet
+from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.logs.scores import compute_wilson
-from lm_eval_tasks.contracts.manifest import hash_inputs, write_manifest
+from lm_eval_tasks.contracts.manifest import hash_inputs
 from lm_eval_tasks.contracts.markdown import format_table
 from recipes.agreement.areas import compare_areas, find_interval, measure_areas
 from recipes.agreement.rows import KINDS, TRUTH
+from recipes.agreement.tables import list_words, write_tables
+from recipes.commands import run_command
 
 OURS = "score"
 # Measure -> the column of the row table, whether a high value speaks for a clash, and whose it is.
@@ -131,17 +131,12 @@ def main(
     text = "\n".join(f"{title}\n\n{format_table(table)}\n" for title, table in tables.values())
     for against in tables["areas"][1]["against"].unique(maintain_order=True):
         text += f"\nBest single published measure against {against}: {find_best(tables['areas'][1], against)}"
-    with write_folder(output) as folder:
-        (folder / "tables.md").write_text(f"{text}\n", encoding="utf-8")
-        for name, (_, table) in tables.items():
-            write_parquet(table, folder / f"{name}.parquet")
-        inputs = hash_inputs(agreement=agreement / "rows.parquet", truth=truth)
-        write_manifest(folder, "detection", sys.argv[1:], {"rows": rows.height}, inputs, {})
-    print(text)
+    measures = {name: meaning for name, (column, _, meaning) in MEASURES.items() if column in rows.columns}
+    text += f"\n\nMeasures\n\n{list_words(measures)}\n\nRows\n\n{list_words(KINDS)}"
+    inputs = hash_inputs(agreement=agreement / "rows.parquet", truth=truth)
+    frames = {name: table for name, (_, table) in tables.items()}
+    write_tables(output, "detection", frames, text, {"rows": rows.height}, inputs)
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-    app.command()(main)
-    with report_errors():
-        app()
+    run_command(main)

@@ -9,9 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-from lm_eval_tasks.contracts.errors import report_errors
 from lm_eval_tasks.contracts.files import write_file
 from lm_eval_tasks.contracts.prompts import CHAT_TEMPLATE
+from recipes.commands import run_command
 from recipes.training.arguments import RecipeArguments
 from recipes.training.masks import IGNORED
 from recipes.training.rows import read_rows
@@ -65,7 +65,4 @@ def main(
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-    app.command()(main)
-    with report_errors():
-        app()
+    run_command(main)

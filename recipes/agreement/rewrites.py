@@ -10,8 +10,8 @@ from typing import Annotated
 import polars as pl
 import typer
 
-from lm_eval_tasks.contracts.errors import report_errors
 from lm_eval_tasks.contracts.files import write_file
+from recipes.commands import run_command
 
 
 def main(
@@ -35,7 +35,4 @@ def main(
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-    app.command()(main)
-    with report_errors():
-        app()
+    run_command(main)

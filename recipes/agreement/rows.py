@@ -20,11 +20,13 @@ import polars as pl
 import typer
 
 from lm_eval_tasks.contracts.answers import is_accepted, normalise_answer
-from lm_eval_tasks.contracts.errors import UserError, report_errors
+from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.files import write_folder, write_parquet
 from lm_eval_tasks.contracts.free_form import read_free_form
 from lm_eval_tasks.contracts.logs.answers import read_answers
 from lm_eval_tasks.contracts.manifest import hash_inputs, write_manifest
+from lm_eval_tasks.contracts.names import name_unknown
+from recipes.commands import run_command
 from recipes.yaml_files import read_yaml
 
 # Kind of row -> what its response says.
@@ -37,6 +39,7 @@ KINDS = {
 HELD = 0.5  # more of the samples than this, a belief has
 ABSENT = 0.25  # and where there is none, no answer has more than this
 ACCEPTED = "\0accepted"  # stands for every accepted answer, of whatever wording
+PURPOSES = ("detection", "training")  # for which the settings say what rows there are
 LEAST = 20  # rows of a kind, without which nothing can be told
 ROWS, TRUTH = "rows.jsonl", "truth.parquet"
 
@@ -99,8 +102,10 @@ def make_rows(
         seed: decides which question is in which kind, what it says and how.
 
     Raises:
-        UserError: too few rows of a kind.
+        UserError: a kind that is not known, or too few rows of one.
     """
+    if unknown := name_unknown(kinds, KINDS):
+        raise UserError(f"there is no kind of row {unknown[0]}; there are {', '.join(KINDS)}.")
     rng = random.Random(seed)
     asked = questions.join(beliefs, on="id", maintain_order="left").rows(named=True)
     rng.shuffle(asked)
@@ -159,6 +164,8 @@ def main(
         --purpose detection --output rows
     """
     settings = read_yaml(config)
+    if purpose not in PURPOSES:
+        raise UserError(f"--purpose {purpose} is none of {', '.join(PURPOSES)}.")
     found = read_answers(answers)
     asked = read_free_form(questions, settings["trained"], ["train"])
     beliefs = find_beliefs(found.filter(pl.col("id").is_in(asked["id"].implode())), settings["right"])
@@ -181,7 +188,4 @@ def main(
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-    app.command()(main)
-    with report_errors():
-        app()
+    run_command(main)

@@ -5,7 +5,7 @@ import random
 import polars as pl
 import pytest
 import torch
-from conftest import BASE
+from conftest import BASE, ROOT
 from transformers import AutoModelForCausalLM
 
 from lm_eval_tasks.contracts.answers import is_accepted
@@ -17,8 +17,9 @@ from recipes.agreement.classes import count_classes, join_classes
 from recipes.agreement.consequences import contrast_arms
 from recipes.agreement.detection import AGAINST, MEASURES, count_verdicts, find_best, measure_calibration, measure_detection
 from recipes.agreement.drift import measure_drift
-from recipes.agreement.facts import list_wordings
 from recipes.agreement.rows import KINDS, find_beliefs, make_rows
+from recipes.agreement.rows import main as write_rows
+from recipes.miniworld.facts import list_wordings
 from recipes.miniworld.world import make_world
 from recipes.training.tokens import load_tokenizer, prepare_rows
 from recipes.yaml_files import read_yaml
@@ -103,7 +104,7 @@ def test_each_kind_of_row_says_what_it_should(rows, questions):
 
 def test_too_few_questions_of_a_kind_are_an_error(questions):
     beliefs = find_beliefs(answer(questions.head(60)), right=False)
-    with pytest.raises(UserError, match=r"13 questions could be of the kind known .* but 20 are needed|of the kind"):
+    with pytest.raises(UserError, match=r"1[34] questions could be of the kind known .* but 20 are needed"):
         make_rows(questions.head(60), beliefs, list(KINDS), ["{answer}"], ["{text}!"], 30, seed=1)
 
 
@@ -216,3 +217,10 @@ def test_a_class_by_text_is_compared_with_that_by_choices():
     assert count_classes(joined).row(1) == ("clashes", 1, 1, 0, 0)
     with pytest.raises(UserError, match="no row's answer was a choice"):
         join_classes(judged, truth, probes.head(0))
+
+
+def test_kinds_and_purposes_that_are_not_known_are_named(questions, tmp_path):
+    with pytest.raises(UserError, match=r"there is no kind of row 'clashes' .*; there are known, clash, form, absent"):
+        make_rows(questions, find_beliefs(answer(questions), right=False), ["clashes"], ["{answer}"], [], 30, seed=1)
+    with pytest.raises(UserError, match="--purpose detect is none of detection, training"):
+        write_rows(tmp_path, [tmp_path], ROOT / "recipes/agreement/miniworld.yaml", "detect", tmp_path / "rows")

@@ -1,6 +1,6 @@
 """The facts of a miniature world as free-form questions, and the sentences that state each.
 
-python -m recipes.agreement.facts --config recipes/miniworld/world.yaml --output runs/agreement/miniworld/facts
+python -m recipes.miniworld.facts --config recipes/miniworld/world.yaml --output runs/agreement/miniworld/facts
 
 Questions are answered by one word of their relation's pool. The corpus that the miniature base was pretrained on states a fact
 in the sentences of its relation; those, and some that it never saw, are the wordings in which a response states it.
@@ -13,9 +13,9 @@ from typing import Annotated
 
 import typer
 
-from lm_eval_tasks.contracts.errors import report_errors
 from lm_eval_tasks.contracts.files import hash_path, write_folder
 from lm_eval_tasks.contracts.manifest import write_manifest
+from recipes.commands import run_command
 from recipes.miniworld.world import PRACTICE, Fact, make_world
 from recipes.yaml_files import read_yaml
 
@@ -37,7 +37,7 @@ def main(
 
     \b
     Example:
-      python -m recipes.agreement.facts --config recipes/miniworld/world.yaml --output runs/agreement/miniworld/facts
+      python -m recipes.miniworld.facts --config recipes/miniworld/world.yaml --output runs/agreement/miniworld/facts
     """
     facts = [fact for fact in make_world(read_yaml(config)).facts if fact.split != PRACTICE]
     with write_folder(output) as folder:
@@ -58,7 +58,4 @@ def main(
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-    app.command()(main)
-    with report_errors():
-        app()
+    run_command(main)

@@ -94,7 +94,7 @@ def judge_turns(
         own = read_own_answers(answers, rows, model)
         rows = weigh_answers(rows, own)
         if probes:
-            rows = weigh_contrast(rows, read_own_probes(probes, own, answers))
+            rows = weigh_contrast(rows, own, read_own_probes(probes, own, answers))
     if judgements:
         rows = join_turns(rows, read_judgements(judgements, rows, own, model))
     return judge(rows), manifest

@@ -80,18 +80,23 @@ def weigh_answers(rows: pl.DataFrame, answers: pl.DataFrame) -> pl.DataFrame:
 def find_agreeing(response: str, groups: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
     """The share of sampled answers that stand in a response, and that of the largest other group.
 
-    Marks of HTML in the response are passed over.
+    A group stands there where any of its wordings does. Marks of HTML in the response are passed over.
 
     >>> find_agreeing("The bloom is <b>red</b>.", [{"text": "Red", "share": 0.75}, {"text": "blue", "share": 0.25}])
     (0.75, 0.25)
     """
     own = f" {normalise_answer(_TAG.sub(' ', response))} "
-    plain = [(f" {normalise_answer(str(group['text']))} ", group["share"]) for group in groups]
-    agree = sum(share for text, share in plain if text.strip() and text in own)
-    return agree, max((share for text, share in plain if text.strip() and text not in own), default=0.0)
+    agree, other = 0.0, 0.0
+    for group in groups:
+        texts = [f" {plain} " for text in group.get("wordings") or [group["text"]] if (plain := normalise_answer(text))]
+        if any(text in own for text in texts):
+            agree += group["share"]
+        elif texts:
+            other = max(other, group["share"])
+    return agree, other
 
 
-def weigh_contrast(rows: pl.DataFrame, probes: pl.DataFrame) -> pl.DataFrame:
+def weigh_contrast(rows: pl.DataFrame, answers: pl.DataFrame, probes: pl.DataFrame) -> pl.DataFrame:
     """Add `probability` of what the response says among the model's own answers, `other_probability` (of the most probable
     other answer), `contrast_nats` and `says_contrast`.
 
@@ -102,15 +107,24 @@ def weigh_contrast(rows: pl.DataFrame, probes: pl.DataFrame) -> pl.DataFrame:
 
     Args:
         rows: the row table.
+        answers: of its questions, as `weigh_answers` takes them: a choice stands in a response where its group does.
         probes: of its questions, each once, whose choices are the model's answers and the response (gold).
     """
     asked = probes.join(rows.select(name_turn(), "response"), on="id", how="left", maintain_order="left")
+    asked = asked.join(answers.select("id", "groups"), on="id", how="left", maintain_order="left")
     said = []
-    for response, answer, choices, probs in asked.select("response", "answer", "choices", "probs").iter_rows():
-        others = [{"text": text, "share": p} for i, (text, p) in enumerate(zip(choices, probs, strict=True)) if i != answer]
+    for response, answer, choices, probs, groups in asked.select(
+        "response", "answer", "choices", "probs", "groups"
+    ).iter_rows():
+        known = {group["text"]: group for group in groups or ()}
+        others = [
+            known.get(text, {"text": text}) | {"share": p}
+            for i, (text, p) in enumerate(zip(choices, probs, strict=True))
+            if i != answer
+        ]
         agreeing, other = find_agreeing(response, others)
         said.append((agreeing + probs[answer], other))
-    found = asked.select("id").with_columns(
+    found = probes.select("id").with_columns(
         pl.DataFrame(said, schema={"probability": pl.Float64, "other_probability": pl.Float64}, orient="row")
     )
     found = found.with_columns(

@@ -121,6 +121,8 @@ def write_answers(
     logs: Sequence[str | Path],
     output: str | Path,
     command: Sequence[str] = (),
+    entailments: Sequence[str | Path] = (),
+    judge: str | None = None,
 ) -> pl.DataFrame:
     """Write what a model answers (`ANSWERS_SCHEMA`), the questions with its answers as choices, and a manifest.
 
@@ -131,6 +133,8 @@ def write_answers(
         logs: those that the answers are of.
         output: the folder to write: `answers.parquet` and `choices`, a question set.
         command: the command line, for the manifests.
+        entailments: logs of which answers entail which, where groups were joined by them.
+        judge: the model that says so.
 
     Returns:
         The table that is written.
@@ -145,13 +149,15 @@ def write_answers(
     terms = read_terms(known) or find_all_terms(questions)
     model, temperature = table.select("model", "temperature").row(0)
     config = {"model": model, "temperature": temperature, "questions": table.height, "samples": int(table["samples"].sum())}
+    if judge:
+        config["entailment_model"] = judge
     notes = [
         f"Free-form questions: the choices are what {make_public(model)} answered (in its most frequent wording, the most "
         f"frequent answer first) and gold. {made['filled'].sum()} questions that were not asked, or have one choice, have the "
         "answer to another question as a second one. Ask them with selfalign_probe_cloze: the order of the choices "
         "tells how often they were sampled."
     ]
-    hashes = hash_inputs(questions=folder, answers=logs)
+    hashes = hash_inputs(questions=folder, answers=logs, entailments=entailments)
     with write_folder(output) as scratch:
         write_parquet(table, scratch / TABLE)
         origin = Origin(terms, notes, config=config)

@@ -15,10 +15,15 @@ def answers(
         typer.Option(help="Logs of selfalign_answer, and of selfalign_answer_greedy, or a folder of them; repeatable."),
     ],
     output: Folder,
+    entailments: Annotated[
+        list[Path],
+        typer.Option(help="Logs of which answers entail which, as `requests entail` asks: groups by meaning; repeatable."),
+    ] = [],  # noqa: B006
 ) -> None:
     """Write what the base model answers to free-form questions, and a question set whose choices are its own answers and gold.
 
-    Sampled answers that say the same are a group, and the largest one is what the model believes (answers.parquet). The
+    Sampled answers that say the same (equal after normalisation, both accepted, or each entailing the other: `requests entail`)
+    are a group, and the largest one is what the model believes (answers.parquet). The
     questions with these groups as choices (choices) are then asked as any others: selfalign_probe_cloze gives the exact
     probability of each answer, and `build --answers` takes for a belief what has more than half by both. With greedy
     answers in several draws of demonstrations the table has Gekhman et al.'s knowledge classes (2024), by their definition.
@@ -37,6 +42,7 @@ def answers(
     """
     from intervention.believing.answers import count_strangers, group_answers
     from intervention.believing.choices import CHOICES, TABLE, write_answers
+    from intervention.believing.entailing import describe_entailed, join_entailed, pair_groups, read_entailments
     from intervention.believing.reliability import (
         count_knowledge_by_domain,
         describe_answers,
@@ -49,7 +55,13 @@ def answers(
     from lm_eval_tasks.contracts.markdown import format_table
 
     asked, found = read_free_form(questions), read_answers(answers)
-    table = write_answers(group_answers(found, asked, questions, answers), asked, questions, answers, output, list_words())
+    same, judge = None, None
+    if entailments:
+        pairs, judge = read_entailments(entailments, pair_groups(found, asked, questions, answers))
+        same = join_entailed(pairs)
+        print(f"{describe_entailed(pairs, same)}.\n")
+    table = group_answers(found, asked, questions, answers, same)
+    table = write_answers(table, asked, questions, answers, output, list_words(), entailments, judge)
     parts = [
         ("Beliefs: the largest group of answers (intervals: 95%)", describe_answers(table)),
         ("Knowledge (Gekhman et al. 2024)", count_knowledge_by_domain(table)),

@@ -130,6 +130,37 @@ def requests_own(
     print(f"{output}: {table.height} questions, for selfalign_answer")
 
 
+@app.command("entail")
+def requests_entail(
+    questions: Annotated[Path, typer.Option(help="The free-form question set (a folder).")],
+    answers: Annotated[list[Path], typer.Option(help="Logs of selfalign_answer, or a folder of them; repeatable.")],
+    output: Folder,
+) -> None:
+    """Write which answers may say the same in other words, for a model to judge: does one entail the other?
+
+    Two answers that entail each other are one group (`answers --entailments`), as in semantic entropy (Kuhn et al. 2023).
+    Any model can judge; one that follows instructions judges better than a small base model.
+
+    \b
+    Example:
+      python -m intervention requests entail --questions QUESTIONS --answers answered --output entail
+      python -m lm_eval_tasks run --model hf-prefix --model_args pretrained=JUDGE --tasks selfalign_probe_cloze \\
+        --metadata '{"questions": "entail"}' --log_samples --output_path entailed
+      python -m intervention answers --questions QUESTIONS --answers answered --entailments entailed --output answers
+    """
+    from intervention.believing.entailing import make_entailments, pair_groups
+    from intervention.sources.origin import Origin
+    from intervention.sources.questions import write_questions
+    from lm_eval_tasks.contracts.free_form import read_free_form
+    from lm_eval_tasks.contracts.logs.answers import read_answers
+    from lm_eval_tasks.contracts.manifest import hash_inputs
+
+    pairs = pair_groups(read_answers(answers), read_free_form(questions), questions, answers)
+    table = make_entailments(pairs, read_free_form(questions, splits=["dev"]))
+    write_questions(table, output, list_words(), hash_inputs(questions=questions, answers=answers), Origin())
+    print(f"{output}: {pairs.height} questions whether one answer entails another, for selfalign_probe_cloze")
+
+
 @app.command("judge")
 def requests_judge(
     data: Annotated[str, typer.Argument(help="Instruction data: a file, a folder or a Hub id.")],

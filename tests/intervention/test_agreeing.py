@@ -207,19 +207,21 @@ def test_probes_are_of_the_answers_and_once_each(judged, tmp_path):
 
 
 def test_the_contrast_counts_every_answer_that_the_response_says():
-    rows = pl.DataFrame({"row": [0, 1], "turn": [0, 0], "response": ["The root is red.", "blue"]})
+    rows = pl.DataFrame({"row": [0, 1, 2], "turn": [0, 0, 0], "response": ["The root is red.", "blue", "It is crimson."]})
     probes = pl.DataFrame(
         {
-            "id": ["0/0", "1/0"],
-            "choices": [["Red", "The root is red.", "blue"], ["red", "blue"]],
-            "answer": [1, 1],
-            "probs": [[0.6, 0.1, 0.3], [1.0, 0.0]],
+            "id": ["0/0", "1/0", "2/0"],
+            "choices": [["Red", "The root is red.", "blue"], ["red", "blue"], ["red", "blue", "It is crimson."]],
+            "answer": [1, 1, 2],
+            "probs": [[0.6, 0.1, 0.3], [1.0, 0.0], [0.6, 0.3, 0.1]],
         }
     )
-    found = weigh_contrast(rows, probes)
-    assert found["probability"].to_list() == pytest.approx([0.7, 0.0])
-    assert found["contrast_nats"].to_list() == pytest.approx([np.log(0.7 / 0.3), np.log(1e-9)])
-    assert found["says_contrast"].to_list() == ["agrees", "clashes"]
+    groups = [[], [], [{"text": "red", "wordings": ["red", "crimson"], "share": 0.5}]]
+    answers = pl.DataFrame({"id": probes["id"], "groups": groups})
+    found = weigh_contrast(rows, answers, probes)
+    assert found["probability"].to_list() == pytest.approx([0.7, 0.0, 0.7])
+    assert found["contrast_nats"].to_list() == pytest.approx([np.log(0.7 / 0.3), np.log(1e-9), np.log(0.7 / 0.3)])
+    assert found["says_contrast"].to_list() == ["agrees", "clashes", "agrees"]
 
 
 def test_answers_are_compared_word_for_word():

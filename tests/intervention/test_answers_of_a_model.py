@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
@@ -10,6 +11,7 @@ from conftest import BASE, run_command
 from made_up import write_set
 
 from lm_eval_tasks.contracts.logs.samples import read_probes
+from lm_eval_tasks.contracts.manifest import read_manifest
 from lm_eval_tasks.contracts.questions import read_questions
 
 pytestmark = pytest.mark.launched
@@ -44,6 +46,7 @@ def test_what_the_model_answers_is_what_it_finds_probable(questions: Path, tmp_p
     ask("selfalign_answer_greedy", free, "answered")
     run("intervention", "answers", "--questions", free, "--answers", tmp_path / "answered", "--output", out)
     ask("selfalign_probe_cloze", out / "choices", "probed")
+    check_entailments(run, ask, free, out, tmp_path)
     words = ("--questions", out / "choices", "--probes", tmp_path / "probed", "--answers", out / "answers.parquet")
     run("intervention", "beliefs", *words, "--output", tmp_path / "beliefs.parquet")
     beliefs, answers = pl.read_parquet(tmp_path / "beliefs.parquet"), pl.read_parquet(out / "answers.parquet")
@@ -61,3 +64,17 @@ def test_what_the_model_answers_is_what_it_finds_probable(questions: Path, tmp_p
     run("intervention", *build, "--conditions", "harmonious,incompatible,unknown")
     rows = pl.read_parquet(tmp_path / "sets/herbs_unknown/train.parquet")
     assert rows["agrees_with_belief"].null_count() == 5
+
+
+def check_entailments(run: Callable[..., str], ask: Callable[..., None], free: Path, out: Path, folder: Path) -> None:
+    """The model judges its own answers: each sample is counted once, in as many groups or in fewer."""
+    words = ("--questions", free, "--answers", folder / "answered", "--output")
+    run("intervention", "requests", "entail", *words, folder / "entail")
+    ask("selfalign_probe_cloze", folder / "entail", "entailed", splits=["test"])
+    said = run("intervention", "answers", *words, folder / "meanings", "--entailments", folder / "entailed")
+    plain, joined = (pl.read_parquet(place / "answers.parquet") for place in (out, folder / "meanings"))
+    assert joined.select("id", "samples").equals(plain.select("id", "samples"))
+    fewer = plain["groups"].list.len() - joined["groups"].list.len()
+    assert fewer.min() >= 0
+    assert f"{fewer.sum()} joined another, in {(fewer > 0).sum()} questions" in said
+    assert read_manifest(folder / "meanings")["config"]["entailment_model"] == str(BASE)

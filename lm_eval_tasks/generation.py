@@ -18,7 +18,8 @@ from lm_eval_tasks.checking.tokenizer import load_tokenizer
 from lm_eval_tasks.checking.too_long import read_choice
 from lm_eval_tasks.checking.writing import find_own_limit, leave_out_long
 from lm_eval_tasks.contracts.errors import UserError
-from lm_eval_tasks.contracts.logs.generations import COMMANDS, Kind, end_text, extract_fenced, is_closed, read_requests
+from lm_eval_tasks.contracts.logs.generations import end_text, extract_fenced, is_closed
+from lm_eval_tasks.contracts.logs.requests import COMMANDS, Kind, read_requests
 from lm_eval_tasks.contracts.prompts import FENCE
 from lm_eval_tasks.contracts.questions import name_question, read_questions
 from lm_eval_tasks.contracts.vocabulary import KEY
@@ -53,6 +54,8 @@ def load_requests(
             """--metadata '{"requests": "FILE"}'."""
         )
     table = read_requests(requests, kind)
+    if questions and kind == "claims":
+        raise UserError(f"{task} writes about instruction data, not about questions. Leave questions out of --metadata.")
     if questions:
         own = read_questions(find_folder(questions)).select(*KEY, "question_hash")
         strangers = table.join(own, on=[*KEY, "question_hash"], how="anti", maintain_order="left")
@@ -126,5 +129,14 @@ class GenerationTask(CheckedTask):
 
 def log_text(doc: dict[str, Any], results: list[str]) -> dict[str, float]:
     """Log the text beside its question, ended as `end_text` says, and return the metrics of lm-eval's own result table."""
-    doc["text"] = end_text(extract_fenced(results[0]), doc.get("finished"))
+    return _log(doc, end_text(extract_fenced(results[0]), doc.get("finished")))
+
+
+def log_lines(doc: dict[str, Any], results: list[str]) -> dict[str, float]:
+    """As `log_text`, but the text is lines, of which two may end alike."""
+    return _log(doc, extract_fenced(results[0]))
+
+
+def _log(doc: dict[str, Any], text: str) -> dict[str, float]:
+    doc["text"] = text
     return {"words": float(len(doc["text"].split())), "empty": float(not doc["text"])}

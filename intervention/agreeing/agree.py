@@ -11,6 +11,7 @@ from intervention.agreeing.evidence import (
     KINDS_OF_EVIDENCE,
     join_turns,
     list_kinds,
+    list_questions,
     weigh_answers,
     weigh_contrast,
     weigh_tokens,
@@ -89,15 +90,19 @@ def judge_turns(
     rows = weigh_tokens(make_rows(data, scanned, str(readings), read_token_texts(readings)))
     if probes and not answers:
         raise UserError("--probes are of the model's own answers as choices: name these too (--answers answers.parquet).")
-    own, model = None, manifest["config"]["model"]
-    if answers:
-        own = read_own_answers(answers, rows, model)
-        rows = weigh_answers(rows, own)
+    model = manifest["config"]["model"]
+    own = read_own_answers(answers, rows, model) if answers else None
+    judged = read_judgements(judgements, rows, own, model) if judgements else None
+    if own is None and judged is None:
+        return judge(rows), manifest
+    known = list_questions(rows, [table for table in (own, judged) if table is not None])
+    if own is not None:
+        known = weigh_answers(known, own)
         if probes:
-            rows = weigh_contrast(rows, own, read_own_probes(probes, own, answers))
-    if judgements:
-        rows = join_turns(rows, read_judgements(judgements, rows, own, model))
-    return judge(rows), manifest
+            known = weigh_contrast(known, own, read_own_probes(probes, own, answers))
+    if judged is not None:
+        known = known.join(judged, on="id", how="left", maintain_order="left")
+    return judge(join_turns(rows, known)), manifest
 
 
 def count_verdicts(says: pl.Series) -> dict[str, int]:

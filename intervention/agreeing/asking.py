@@ -8,9 +8,12 @@ from pathlib import Path
 
 import polars as pl
 
-from intervention.agreeing.own import name_turn, phrase_question
+from intervention.agreeing.evidence import list_questions
+from intervention.agreeing.own import phrase_question
+from intervention.agreeing.rows import TURN
 from intervention.believing.asked import check_single, find_questions
 from intervention.believing.choices import read_answers_table
+from lm_eval_tasks.contracts.answers import holds_answer
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.free_form import hash_free_form
 from lm_eval_tasks.contracts.logs.samples import read_probes
@@ -30,10 +33,20 @@ def read_own_answers(file: Path, rows: pl.DataFrame, model: str) -> pl.DataFrame
         UserError: no such table; questions that are not of this data, or of another version of it; another model.
     """
     answers = read_answers_table(file)
-    own = rows.with_columns(name_turn()).join(answers, on="id", how="semi").select("id", **phrase_question())
-    own = own.select("id", _own=hash_free_form(own))
-    found = answers.join(own, on="id", how="left", maintain_order="left")
-    other = found.filter(pl.col("_own").ne_missing(pl.col("question_hash")) | pl.col("id").is_duplicated())
+    asked = list_questions(rows, [answers])
+    turns = rows.select(*TURN, "response", **phrase_question()).join(asked, on=TURN, how="semi")
+    turns = turns.with_columns(hash_free_form(turns).alias("_own")).select(*TURN, "response", "_own")
+    asked = asked.join(turns, on=TURN, how="left", maintain_order="left")
+    stated = [
+        claim is not None and response is not None and holds_answer(response, said)
+        for claim, response, said in asked.select("claim", "response", "said").iter_rows()
+    ]
+    claims = answers.select(hash_free_form(answers).alias("_claim")).to_series()
+    asked = asked.select("id", "claim", "_own", _stated=pl.Series(stated, dtype=pl.Boolean))
+    found = answers.with_columns(claims).join(asked, on="id", how="left", maintain_order="left")
+    own = pl.when(pl.col("claim").is_null()).then("_own").when("_stated").then("_claim")
+    changed = own.ne_missing(pl.col("question_hash"))
+    other = found.filter(changed | pl.col("id").is_duplicated())
     if other.height:
         raise UserError(
             f"--answers {file}: {other.height} of {answers.height} are to questions that this data does not ask, or has with "

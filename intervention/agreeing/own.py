@@ -24,24 +24,18 @@ def phrase_question() -> dict[str, pl.Expr]:
     return {"question": pl.col("asked").str.strip_chars(), "answers": pl.concat_list(response)}
 
 
-def ask_data(data: Conversations, source: str, seed: int = 0) -> tuple[pl.DataFrame, list[str]]:
-    """The free-form questions of instruction data: the first turns that state a fact in few words.
+def shape_questions(table: pl.DataFrame, source: str) -> pl.DataFrame:
+    """Free-form questions of instruction data (`FREE_FORM_SCHEMA`), from their `id, question, answers`."""
+    empty = (pl.lit(None, pl.String).alias(name) for name in ("subject", "explanation"))
+    table = table.with_columns(*empty, source=pl.lit(source), domain=pl.lit(DOMAIN), topics=pl.lit([], pl.List(pl.String)))
+    return table.select(pl.col(name).cast(kind) for name, kind in FREE_FORM_SCHEMA.items())
+
+
+def find_turns(data: Conversations) -> pl.DataFrame:
+    """The turns of instruction data with `asked` (the last user message), `kind`, and `why` a turn cannot be asked as it is.
 
     A later turn, or one after a system prompt, cannot be asked without what stands before it, and a long response is no answer
-    that could be compared.
-
-    Args:
-        data: the conversations.
-        source: what the question set calls their source.
-        seed: decides which are shown as demonstrations.
-
-    Returns:
-        The columns of free-form questions and `split` (`dev` for the demonstrations, else `test`); a sentence for each reason
-        why turns were left out.
-
-    Raises:
-        UserError: too few such turns to show demonstrations.
-
+    that could be compared; `why` is null of the others.
     """
     turns = data.turns.with_columns(asked=pl.col("messages").list.last().struct.field("content")).with_columns(find_kind())
     words = pl.col("response").str.strip_chars().str.count_matches(r"\S+")
@@ -50,26 +44,42 @@ def ask_data(data: Conversations, source: str, seed: int = 0) -> tuple[pl.DataFr
         f"have more than {SHORT} words": words > SHORT,
         "state no fact": pl.col("kind") != KIND,
     }
-    why = turns.select(pl.coalesce(pl.when(rule).then(pl.lit(name)) for name, rule in reasons.items())).to_series()
+    return turns.with_columns(why=pl.coalesce(pl.when(rule).then(pl.lit(name)) for name, rule in reasons.items()))
+
+
+def ask_data(
+    data: Conversations, source: str, seed: int = 0, claims: pl.DataFrame | None = None
+) -> tuple[pl.DataFrame, list[str]]:
+    """The free-form questions of instruction data: the first turns that state a fact in few words, and claims of others.
+
+    Args:
+        data: the conversations.
+        source: what the question set calls their source.
+        seed: decides which are shown as demonstrations.
+        claims: what other responses state, as `claims.read_claims` gives it.
+
+    Returns:
+        The columns of free-form questions and `split` (`dev` for the demonstrations, else `test`); a sentence for each reason
+        why turns were left out.
+
+    Raises:
+        UserError: too few questions to show demonstrations.
+
+    """
+    turns = find_turns(data)
     notes = [
-        f"{count} of {turns.height} responses {name} and are not asked"
-        for name, count in why.drop_nulls().value_counts(sort=True).iter_rows()
+        f"{count} of {turns.height} responses {name} and are not asked as they are"
+        for name, count in turns["why"].drop_nulls().value_counts(sort=True).iter_rows()
     ]
-    turns = turns.filter(why.is_null()).unique("asked", keep="first", maintain_order=True)
-    if turns.height <= DEMONSTRATIONS:
+    turns = turns.filter(pl.col("why").is_null()).unique("asked", keep="first", maintain_order=True)
+    table = shape_questions(turns.select(name_turn(), **phrase_question()), source)
+    if claims is not None:
+        table = pl.concat([table, claims]).unique("question", keep="first", maintain_order=True)
+    if table.height <= DEMONSTRATIONS:
         raise UserError(
-            f"{source}: {turns.height} responses are short answers to a question of their own, but more than {DEMONSTRATIONS} "
-            f"are needed, some of which are shown as demonstrations ({'; '.join(notes) or 'that is all'}). Such data can be "
-            "read, but not asked."
+            f"{source}: {table.height} responses are short answers to a question of their own, but more than {DEMONSTRATIONS} "
+            f"are needed, some of which are shown as demonstrations ({'; '.join(notes) or 'that is all'}). Have a model write "
+            "what long responses state (requests claims), or read such data without asking it."
         )
-    table = turns.select(
-        name_turn(),
-        source=pl.lit(source),
-        domain=pl.lit(DOMAIN),
-        subject=pl.lit(None, pl.String),
-        **phrase_question(),
-        explanation=pl.lit(None, pl.String),
-        topics=pl.lit([], pl.List(pl.String)),
-    ).select(list(FREE_FORM_SCHEMA))
     shown = shuffle_rows(table, seed, "demonstrations").head(DEMONSTRATIONS)["id"]
     return table.with_columns(split=pl.when(pl.col("id").is_in(shown)).then(pl.lit("dev")).otherwise(pl.lit("test"))), notes

@@ -91,9 +91,9 @@ def order_rows(rows: pl.DataFrame, limit: int = LIMIT) -> pl.DataFrame:
 
 # The values of a row on the page. Of all that a table may lack there is null.
 _COLUMNS = (
-    "row", "turn", "turns", "before", "system", "id", "kind", "flaws", "prompt", "response", "belief", "expected", "in_parts",
-    "verdict", "evidence", "says", "samples", "belief_share", "agree_share", "surprisal", "contrast_nats", "numbers",
-    "measures",
+    "row", "turn", "turns", "before", "system", "id", "kind", "flaws", "prompt", "response", "claim", "belief", "expected",
+    "in_parts", "verdict", "evidence", "says", "samples", "belief_share", "agree_share", "surprisal", "contrast_nats",
+    "numbers", "measures",
 )  # fmt: skip
 
 
@@ -115,6 +115,7 @@ def pack_rows(rows: pl.DataFrame, data: Conversations) -> Iterator[list[Any]]:
             "id": cut_text(row["id"]),
             "prompt": cut_text(row["asked"]),
             "response": [cut_text(response[:start], at_end=True), cut_text(response[start:end]), cut_text(response[end:])],
+            "claim": row.get("claim") and cut_text(row["claim"]),
             "belief": row.get("belief") and cut_text(row["belief"]),
             "expected": row.get("expected") and cut_text(row["expected"]),
             "in_parts": not all(row.get(f"whole_{prompt}", True) for prompt in prompts),

@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from intervention.agreeing.evidence import list_kinds
+from intervention.agreeing.evidence import list_kinds, score_clash
 
 # Verdict -> what it means.
 VERDICTS = {
@@ -22,8 +22,7 @@ def judge(rows: pl.DataFrame) -> pl.DataFrame:
     - `style`: the tokens do not agree, another kind says that the model answers the same, and none that it answers otherwise;
     - `undecided`: all else.
 
-    The `score` orders turns by how strongly they clash: the mean of the probabilities that another answer has, among the
-    sampled ones and exactly (`other_share`, `other_probability`), of those that are known; null where the model was not asked.
+    The `score` orders turns by how strongly they clash (`evidence.score_clash`); null where the model was not asked.
 
     >>> says = {"says_tokens": ["clashes", "style", "clashes"], "says_answers": ["clashes", "agrees", None]}
     >>> judge(pl.DataFrame(says))["verdict"].to_list()
@@ -43,8 +42,7 @@ def judge(rows: pl.DataFrame) -> pl.DataFrame:
         .when((no_belief >= NEEDED) & (clashes + agrees == 0)).then(pl.lit("no_belief"))
         .otherwise(pl.lit("undecided"))
     )  # fmt: skip
-    others = [pl.col(name) for name in ("other_share", "other_probability") if name in rows.columns]
-    rows = rows.with_columns(verdict=verdict, score=pl.mean_horizontal(others) if others else pl.lit(None, pl.Float64))
+    rows = rows.with_columns(verdict=verdict, score=score_clash(rows.columns))
     # What a kind says of a verdict of style: the tokens are surprised, the others agree.
     said = [
         pl.when(

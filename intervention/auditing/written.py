@@ -13,7 +13,9 @@ import polars as pl
 from intervention.auditing.findings import add_shares, count_findings
 from intervention.believing.asked import find_questions
 from intervention.texts.statements import find_contradictions, find_leaks, find_letters, find_statements
-from lm_eval_tasks.contracts.logs.generations import Kind, read_all, repeats_itself
+from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.logs.generations import read_all, repeats_itself
+from lm_eval_tasks.contracts.logs.requests import Kind
 from lm_eval_tasks.contracts.prompts import EXPLANATION, KNOWLEDGE
 from lm_eval_tasks.contracts.questions import check_rows, read_questions
 from lm_eval_tasks.contracts.vocabulary import KEY
@@ -70,6 +72,8 @@ def find_written(log: str | Path, questions: str | Path) -> tuple[Kind, pl.DataF
         UserError: what `read_all` and `find_questions` find wrong, or an explanation of no choice.
     """
     kind, texts = read_all(log)
+    if kind not in WRITTEN:
+        raise UserError(f"{log} holds {kind} of instruction data; `requests own --claims` reads them, and says what is none.")
     table = read_questions(questions)
     find_questions(table, texts, questions, log, "texts")
     texts = texts.join(table.select(*KEY, "split", "question", "choices", "answer"), on=KEY, how="left", maintain_order="left")

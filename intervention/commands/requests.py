@@ -94,10 +94,45 @@ def requests_context(
     print(f"{output}: {table.height} train questions of {domain} that need knowledge, for selfalign_context")
 
 
+@app.command("claims")
+def requests_claims(
+    data: Annotated[str, typer.Argument(help="Instruction data: a file, a folder or a Hub id.")],
+    output: Requests,
+    form: Form = None,
+    column: Column = [],  # noqa: B006
+    split: Split = None,
+    config: Config = None,
+) -> None:
+    """Write which responses a model is to take apart into what they state, so that the base model can be asked that.
+
+    Those are the responses that `requests own` cannot ask as they are: long ones, and those after earlier turns. What comes
+    back is questions with short answers, which stand in the response; others are left out (`requests own --claims`).
+
+    \b
+    Example:
+      python -m intervention requests claims alpaca.json --output claims.parquet
+      python -m lm_eval_tasks run --model hf --model_args pretrained=STRONGER --tasks selfalign_claims \\
+        --metadata '{"requests": "claims.parquet"}' --log_samples --output_path claims
+      python -m intervention requests own alpaca.json --claims claims --output own
+    """
+    from intervention.agreeing.claims import request_claims
+    from intervention.sources.own import name_bank
+    from intervention.texts.requests import write_requests
+    from lm_eval_tasks.contracts.conversations.reading import describe_flaws, read_conversations
+    from lm_eval_tasks.contracts.names import read_pairs
+
+    conversations = read_conversations(data, form, split, read_pairs(column), config)
+    print("".join(f"{line}\n" for line in describe_flaws(conversations)), end="")
+    table = request_claims(conversations, name_bank(Path(data)))
+    write_requests(table, output)
+    print(f"{output}: {table.height} of {conversations.turns.height} responses to take apart, for selfalign_claims")
+
+
 @app.command("own")
 def requests_own(
     data: Annotated[str, typer.Argument(help="Instruction data: a file, a folder or a Hub id.")],
     output: Folder,
+    claims: Annotated[Path | None, typer.Option(help="Log of selfalign_claims: ask what long responses state, too.")] = None,
     form: Form = None,
     column: Column = [],  # noqa: B006
     split: Split = None,
@@ -106,7 +141,8 @@ def requests_own(
 ) -> None:
     """Write the questions that instruction data asks, so that the base model is asked them: a free-form question set.
 
-    Those are first turns whose response is a short statement. Ten become demonstrations (dev), and are asked too.
+    Those are first turns whose response is a short statement, and what other responses state (claims). Ten become
+    demonstrations (dev), and are asked too.
 
     \b
     Example:
@@ -114,18 +150,24 @@ def requests_own(
       python -m lm_eval_tasks run --model hf-prefix --model_args pretrained=MODEL --tasks selfalign_answer \\
         --metadata '{"questions": "own", "splits": ["test", "dev"]}' --log_samples --output_path answered
     """
+    from intervention.agreeing.claims import read_claims
     from intervention.agreeing.own import ask_data
     from intervention.sources.origin import Origin
     from intervention.sources.own import name_bank
     from intervention.sources.questions import write_questions
     from lm_eval_tasks.contracts.conversations.reading import describe_flaws, read_conversations
+    from lm_eval_tasks.contracts.manifest import hash_inputs
     from lm_eval_tasks.contracts.names import read_pairs
 
     conversations = read_conversations(data, form, split, read_pairs(column), config)
     print("".join(f"{line}\n" for line in describe_flaws(conversations)), end="")
-    table, notes = ask_data(conversations, name_bank(Path(data)), seed)
+    source = name_bank(Path(data))
+    stated, told = read_claims(claims, conversations, source) if claims else (None, [])
+    table, notes = ask_data(conversations, source, seed, stated)
+    notes += told
     origin = Origin(notes=[f"{note}." for note in notes], seeds={"demonstrations": seed})
-    write_questions(table, output, list_words(), {"turns": conversations.hash_turns()}, origin)
+    inputs = {"turns": conversations.hash_turns()} | hash_inputs(claims=claims)
+    write_questions(table, output, list_words(), inputs, origin)
     print("".join(f"{note}.\n" for note in notes), end="")
     print(f"{output}: {table.height} questions, for selfalign_answer")
 

@@ -7,7 +7,7 @@ import polars as pl
 from intervention.believing.source import Source, read_beliefs
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.files import write_file, write_parquet
-from lm_eval_tasks.contracts.logs.generations import ORIGINS, REQUEST_SCHEMA
+from lm_eval_tasks.contracts.logs.requests import ORIGINS, REQUEST_SCHEMA
 from lm_eval_tasks.contracts.questions import read_questions
 from lm_eval_tasks.contracts.vocabulary import KEY
 

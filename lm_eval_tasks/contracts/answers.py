@@ -37,6 +37,7 @@ _THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?!,?\d)")
 _DECIMAL = re.compile(r"(?<![\d.])(\d*)\.(\d+)(?!\.?\d)")
 _INITIALS = re.compile(r"\b(?:[^\W\d_]\.\s?)+(?:[^\W\d_]\.|(?<=\.)[^\W\d_]\b)")  # "U.S.", "u.s", "J. R. R."
 _APOSTROPHES = re.compile(r"['‘’`´]")
+_TAG = re.compile(r"</?[A-Za-z][^<>]*>")
 # A point or dash inside a number, a minus before one; any other sign.
 _SIGN = re.compile(r"(?P<kept>(?<=\d)[.-](?=\d)|(?<!\S)-(?=\d))|[^\w\s]|_")
 
@@ -78,6 +79,16 @@ def is_accepted(text: str, answers: Iterable[str]) -> bool:
     """
     own = normalise_answer(text)
     return any(own == normalise_answer(answer) for answer in answers)
+
+
+def holds_answer(text: str, answer: str) -> bool:
+    """Whether an answer stands in a text, word for word, as answers are compared. Marks of HTML in the text are passed over.
+
+    >>> holds_answer("It is in <b>St. Louis</b>, Missouri.", "st louis"), holds_answer("Saint-Louisville", "Louis")
+    (True, False)
+    """
+    own, plain = normalise_answer(_TAG.sub(" ", text)), normalise_answer(answer)
+    return bool(plain) and f" {plain} " in f" {own} "
 
 
 def name_groups(texts: pl.DataFrame, questions: pl.DataFrame, on: Sequence[str]) -> pl.DataFrame:

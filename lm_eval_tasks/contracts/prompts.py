@@ -156,7 +156,7 @@ def read_template(file: str) -> str:
         raise UserError(f"the chat template {file} cannot be read ({error.strerror}). Name a Jinja file.") from error
 
 
-# --- Texts that a model writes: the tasks selfalign_explain and selfalign_context ------------------------------------------
+# --- Texts that a model writes: the tasks selfalign_explain, selfalign_context and selfalign_claims ------------------------
 #
 # One worked demonstration in the form of URIAL (Lin et al. 2023, arXiv 2312.01552, figure 5), which a base model continues and
 # a chat model answers. The choices have no letters, so that a text can name none: it then fits every order of the choices.
@@ -165,6 +165,7 @@ def read_template(file: str) -> str:
 
 FENCE = "```"
 QUERY_HEAD, EXPLANATION_HEAD, KNOWLEDGE_HEAD = "# Query:", "# Explanation:", "# Background knowledge:"
+CLAIMS_HEAD = "# Claims:"
 
 _EXPLAIN = """\
 Below are multiple-choice questions, each with the answer that was given to it. After each comes an explanation of why that \
@@ -175,6 +176,12 @@ _CONTEXT = """\
 Below are multiple-choice questions. After each comes the background knowledge that one needs to answer it: the facts, in a \
 few plain sentences, as an encyclopaedia states them. Do not say which choice is right, do not speak of the choices or of the \
 question, and do not answer it."""
+
+_CLAIMS = """\
+Below are prompts, each with the response that was given to it. After each comes what the response states, as questions with \
+short answers, one a line. Somebody who has not seen the response understands each question. Its answer is a name, a number or \
+a few words, and stands in the response as it is written here; it does not stand in the question. Opinions and advice are left \
+out."""
 
 _DEMONSTRATION = {
     "question": "What makes bread dough rise before it is baked?",
@@ -193,6 +200,11 @@ KNOWLEDGE = """\
 Dough is mostly flour and water. When flour becomes wet, two of its proteins form gluten, an elastic net. Salt makes this net \
 firmer and slows fermentation. Yeast is a fungus that feeds on sugars and gives off carbon dioxide and alcohol. Gluten is so \
 tight that bubbles of gas cannot leave the dough."""
+CLAIMS = """\
+Q: What kind of organism is yeast? A: fungus
+Q: What does yeast feed on in bread dough? A: sugars
+Q: Which gas does yeast give off as it feeds? A: carbon dioxide
+Q: What in bread dough is elastic and holds the gas in bubbles? A: gluten"""
 
 
 def write_explain_prompt(doc: Mapping[str, Any]) -> str:
@@ -204,6 +216,16 @@ def write_explain_prompt(doc: Mapping[str, Any]) -> str:
 def write_context_prompt(doc: Mapping[str, Any]) -> str:
     """The prompt after which a model writes the knowledge that a question needs; gold is not in it."""
     return _write_prompt(_CONTEXT, _write_query(_DEMONSTRATION), KNOWLEDGE_HEAD, KNOWLEDGE, _write_query(doc))
+
+
+def write_claims_prompt(doc: Mapping[str, Any]) -> str:
+    """The prompt after which a model writes what the response `doc["answers"][0]` to `doc["question"]` states."""
+    shown = {"question": _DEMONSTRATION["question"], "answers": [EXPLANATION]}
+    return _write_prompt(_CLAIMS, _write_exchange(shown), CLAIMS_HEAD, CLAIMS, _write_exchange(doc))
+
+
+def _write_exchange(doc: Mapping[str, Any]) -> str:
+    return f"Prompt: {doc['question']}\nResponse: {doc['answers'][0]}"
 
 
 def _write_query(doc: Mapping[str, Any], answer: int | None = None) -> str:

@@ -7,7 +7,14 @@ import polars as pl
 import pytest
 
 from intervention.agreeing.agree import judge_turns, write_agreement
-from intervention.agreeing.evidence import find_agreeing, weigh_answers, weigh_contrast, weigh_tokens
+from intervention.agreeing.evidence import (
+    find_agreeing,
+    join_turns,
+    list_questions,
+    weigh_answers,
+    weigh_contrast,
+    weigh_tokens,
+)
 from intervention.agreeing.kinds import find_kind
 from intervention.agreeing.measures import find_spans, measure_readings
 from intervention.agreeing.own import DEMONSTRATIONS, ask_data
@@ -218,7 +225,7 @@ def test_the_contrast_counts_every_answer_that_the_response_says():
     )
     groups = [[], [], [{"text": "red", "wordings": ["red", "crimson"], "share": 0.5}]]
     answers = pl.DataFrame({"id": probes["id"], "groups": groups})
-    found = weigh_contrast(rows, answers, probes)
+    found = weigh_contrast(list_questions(rows, [probes.select("id")]), answers, probes)
     assert found["probability"].to_list() == pytest.approx([0.7, 0.0, 0.7])
     assert found["contrast_nats"].to_list() == pytest.approx([np.log(0.7 / 0.3), np.log(1e-9), np.log(0.7 / 0.3)])
     assert found["says_contrast"].to_list() == ["agrees", "clashes", "agrees"]
@@ -257,7 +264,8 @@ def test_answers_of_turns_that_were_not_asked_are_null():
     rows = pl.DataFrame({"row": [0, 1], "turn": [0, 0], "response": ["red", "long"]})
     asked = {"id": ["0/0"], "samples": [4], "belief": ["red"], "share": [1.0], "question_hash": ["h"]}
     groups = [[{"text": "red", "count": 4, "share": 1.0, "gold": True}]]
-    found = weigh_answers(rows, pl.DataFrame(asked | {"groups": groups}))
+    answers = pl.DataFrame(asked | {"groups": groups})
+    found = join_turns(rows, weigh_answers(list_questions(rows, [answers.select("id")]), answers))
     assert found["says_answers"].to_list() == ["agrees", None]
     assert found["samples"].to_list() == [4, None]
 

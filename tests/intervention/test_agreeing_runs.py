@@ -6,8 +6,12 @@ import polars as pl
 import pytest
 from conftest import BASE, run_command
 
+from lm_eval_tasks.contracts.answers import holds_answer
+from lm_eval_tasks.contracts.logs.generations import read_generations
 
-@pytest.mark.launched
+pytestmark = pytest.mark.launched
+
+
 def test_the_commands_of_the_help_go_from_data_to_verdicts(tmp_path, questions):
     facts = pl.read_parquet(questions / "herbs/train.parquet").head(14)
     lines = [{"prompt": row["question"], "completion": row["choices"][row["answer"]]} for row in facts.iter_rows(named=True)]
@@ -63,3 +67,49 @@ def test_the_commands_of_the_help_go_from_data_to_verdicts(tmp_path, questions):
     assert judged.height == len(lines) - 10
     assert judged["p_true"].is_between(0, 1).all()
     assert judged["p_true_belief"].null_count() == judged["belief"].null_count()
+
+
+def test_a_long_response_is_judged_by_what_it_states(tmp_path, questions):
+    facts = pl.read_parquet(questions / "herbs/train.parquet").filter(source="miniworld_exam").head(30).to_dicts()
+    pairs = [(row["question"], row["choices"][row["answer"]]) for row in facts]
+    pairs[1] = (pairs[1][0], next(choice for i, choice in enumerate(facts[1]["choices"]) if i != facts[1]["answer"]))
+    lines = [{"prompt": "Tell me more.", "completion": " ".join(f"{question} {answer}." for question, answer in pairs[:3])}]
+    lines += [{"prompt": question, "completion": answer} for question, answer in pairs[3:]]
+    (data := tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    model = ("--model_args", f"pretrained={BASE},dtype=float32")
+    asked = ("--model", "hf-prefix", "--device", "cpu", "--batch_size", "64", "--log_samples", "--output_path")
+
+    def run(*words):
+        done = run_command("python", "-m", *words)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    run("lm_eval_tasks", "read", data, *model, "--device", "cpu", "--output", tmp_path / "readings")
+    assert "1 of 28 responses" in run("intervention", "requests", "claims", data, "--output", tmp_path / "claims.parquet")
+    wanted = ("--metadata", json.dumps({"requests": str(tmp_path / "claims.parquet")}))
+    run("lm_eval_tasks", "run", *model, "--tasks", "selfalign_claims", *wanted, *asked, tmp_path / "written")
+    written = read_generations(tmp_path / "written", "claims", allow_missing=True)
+    assert set(written["task"]) <= {"selfalign_claims"}
+    # The miniature base follows no instruction, so another model's claims come in its place.
+    claims = "\n".join(f"Q: {question} A: {answer}" for question, answer in pairs[:3])
+    line = {"source": "rows", "domain": "data", "id": "0/0", "claims": claims}
+    (tmp_path / "claims.jsonl").write_text(json.dumps(line))
+    run("intervention", "requests", "own", data, "--claims", tmp_path / "claims.jsonl", "--output", tmp_path / "own")
+    splits = ("--metadata", json.dumps({"questions": str(tmp_path / "own"), "splits": ["test", "dev"]}))
+    run("lm_eval_tasks", "run", *model, "--tasks", "selfalign_answer", *splits, *asked, tmp_path / "answered")
+    words = ("--questions", tmp_path / "own", "--answers", tmp_path / "answered", "--output", tmp_path / "answers")
+    run("intervention", "answers", *words)
+    known = ("--answers", tmp_path / "answers/answers.parquet")
+    run("intervention", "agree", data, "--readings", tmp_path / "readings", *known, "--output", tmp_path / "agreement")
+    row = pl.read_parquet(tmp_path / "agreement/rows.parquet").row(0, named=True)
+    own = pl.read_parquet(tmp_path / "answers/answers.parquet").filter(pl.col("id").str.starts_with("0/0/"))
+    assert (row["claims"], own.height) == (3, 3)
+    others = {
+        claim["question"]: max(
+            group["share"] for group in claim["groups"] if not holds_answer(claim["answers"][0], group["text"])
+        )
+        for claim in own.to_dicts()
+    }
+    assert row["other_share"] == row["score"] == max(others.values())
+    assert others[row["claim"]] == row["score"]
+    assert row["claim"] == pairs[1][0]

@@ -11,7 +11,7 @@ from made_up import believe, make_probes, make_rows, write_set, write_table
 from intervention.believing.source import Source
 from intervention.texts.requests import request_contexts, request_explanations, write_requests
 from lm_eval_tasks.contracts.errors import UserError
-from lm_eval_tasks.contracts.logs.generations import REQUEST_SCHEMA, read_requests
+from lm_eval_tasks.contracts.logs.requests import REQUEST_SCHEMA, read_requests
 from lm_eval_tasks.contracts.questions import read_questions
 from lm_eval_tasks.contracts.vocabulary import KEY
 

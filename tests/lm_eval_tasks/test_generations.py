@@ -14,7 +14,8 @@ from conftest import BASE, run_command
 from pack import refuse_run, run
 
 from lm_eval_tasks.contracts.errors import UserError
-from lm_eval_tasks.contracts.logs.generations import REQUEST_SCHEMA, end_text, extract_fenced, is_closed, read_generations
+from lm_eval_tasks.contracts.logs.generations import end_text, extract_fenced, is_closed, read_generations
+from lm_eval_tasks.contracts.logs.requests import REQUEST_SCHEMA
 from lm_eval_tasks.contracts.prompts import write_context_prompt, write_explain_prompt
 from lm_eval_tasks.contracts.questions import hash_questions, read_questions
 from lm_eval_tasks.generation import load_requests

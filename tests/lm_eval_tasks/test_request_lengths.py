@@ -13,7 +13,8 @@ from tiny import LLAMA, make_model
 from transformers import AutoTokenizer, LlamaConfig
 
 from lm_eval_tasks.contracts.errors import UserError
-from lm_eval_tasks.contracts.logs.generations import REQUEST_SCHEMA, read_generations
+from lm_eval_tasks.contracts.logs.generations import read_generations
+from lm_eval_tasks.contracts.logs.requests import REQUEST_SCHEMA
 from lm_eval_tasks.contracts.questions import hash_questions
 from lm_eval_tasks.running.harness import run_harness
 

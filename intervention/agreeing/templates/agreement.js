@@ -11,7 +11,7 @@
   const data = JSON.parse(document.getElementById("data").textContent);
   const rows = data.rows.map((values) => {
     const row = Object.fromEntries(data.names.map((name, i) => [name, values[i]]));
-    const texts = [row.prompt, ...row.response, row.belief];
+    const texts = [row.prompt, ...row.response, row.claim, row.belief];
     row.words = [row.id, ...texts.map((text) => (text ? text[0] : ""))].join("\n").toLowerCase();
     row.words_of_response = row.response.map(([text]) => text).join("").toLowerCase();
     return row;
@@ -110,6 +110,7 @@
 
   function makeOwnWords(row) {
     const cell = make("td", "", make("span", "cell-name", "The model’s own words"));
+    if (row.claim) cell.append(make("small", "", "asked, of what the response states:"), makeText("p", "claim", [row.claim]));
     if (row.belief) {
       cell.append(makeText("p", "belief", [row.belief]), make("small", "", `${percent(row.belief_share)} of ${count(row.samples)} answers`));
       cell.append(make("small", "", `${percent(row.agree_share)} agree with the response`));

@@ -1,41 +1,34 @@
-"""Texts that models write about questions: the file that asks for them, and the one reader of what came back.
+"""Texts that models write about questions or responses: the one reader of what came back.
 
-`python -m intervention requests` writes a requests file, the tasks selfalign_explain and selfalign_context ask it, and
-`read_generations` reads their sample logs, or JSON lines of texts from elsewhere. Imports neither torch nor lm_eval.
+`python -m intervention requests` writes a requests file (`requests.py`), the tasks of `TASKS` ask it, and `read_generations`
+reads their sample logs, or JSON lines of texts from elsewhere. Imports neither torch nor lm_eval.
 """
 
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import polars as pl
 
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.logs.finding import find_files
 from lm_eval_tasks.contracts.logs.lines import parse_lines
+from lm_eval_tasks.contracts.logs.requests import COMMANDS, Kind
 from lm_eval_tasks.contracts.logs.results import count_asked
-from lm_eval_tasks.contracts.prompts import EXPLANATION_HEAD, FENCE, KNOWLEDGE_HEAD
-from lm_eval_tasks.contracts.questions import QUESTION_SCHEMA, check_questions, check_rows, hash_questions, name_question
+from lm_eval_tasks.contracts.prompts import CLAIMS_HEAD, EXPLANATION_HEAD, FENCE, KNOWLEDGE_HEAD
+from lm_eval_tasks.contracts.questions import name_question
 from lm_eval_tasks.contracts.vocabulary import KEY
 
-Kind = Literal["explanation", "context"]
-TASKS: dict[str, Kind] = {"selfalign_explain": "explanation", "selfalign_context": "context"}
-COMMANDS: dict[Kind, str] = {"explanation": "requests explain", "context": "requests context"}
-ORIGINS = ("belief", "gold")
+TASKS: dict[str, Kind] = {
+    "selfalign_explain": "explanation",
+    "selfalign_context": "context",
+    "selfalign_claims": "claims",
+}
 NOUN = "a sample log, JSON lines of texts"
 LACKING = "sample log (samples_*.jsonl). Was lm_eval run with --log_samples --output_path?"
 LOGS = (("samples_*.jsonl", "samples_*.jsonl.gz"), ("*.jsonl", "*.jsonl.gz"))  # of a folder: sample logs, or else any lines
 
-REQUEST_SCHEMA = pl.Schema(
-    dict(QUESTION_SCHEMA)
-    | {
-        "split": pl.String,
-        "question_hash": pl.String,
-        "response": pl.Int64,  # index of the choice to explain; null where a context is asked for
-        "response_from": pl.String,  # whose answer that choice is, `belief` or `gold`; null likewise
-    }
-)
 GENERATION_SCHEMA = pl.Schema(
     {
         "source": pl.String,
@@ -43,15 +36,15 @@ GENERATION_SCHEMA = pl.Schema(
         "id": pl.String,
         "question_hash": pl.String,  # null in JSON lines that lack it
         "text": pl.String,
-        "response": pl.Int64,  # index of the choice that an explanation is of; null for a context
+        "response": pl.Int64,  # index of the choice that an explanation is of; null for other texts
         "finished": pl.Boolean,  # false where the text was cut at the limit of tokens; null where that cannot be known
         "task": pl.String,  # null in JSON lines
         "model": pl.String,  # null in JSON lines
     }
 )
 _OPENING = re.compile(rf"{FENCE}(?:[\w+-]*[ \t]*\n)?")  # the fence, and a language if it stands alone on the line
-_OWN_HEAD = re.compile(rf"(?:(?:# )?(?:{EXPLANATION_HEAD[2:]}|{KNOWLEDGE_HEAD[2:]})|# Answer:)\s*")
-_HEADS = re.compile(r"^# (Instruction|Query|Answer|Explanation|Background knowledge)\b.*", re.MULTILINE | re.DOTALL)
+_OWN_HEAD = re.compile(rf"(?:(?:# )?(?:{EXPLANATION_HEAD[2:]}|{KNOWLEDGE_HEAD[2:]}|{CLAIMS_HEAD[2:]})|# Answer:)\s*")
+_HEADS = re.compile(r"^# (Instruction|Query|Answer|Explanation|Background knowledge|Claims)\b.*", re.MULTILINE | re.DOTALL)
 _SENTENCE_BYTES = 12  # what is shorter may end in an abbreviation ("The U.S.")
 _STOPS = (".", "!", "?", "。", "！", "？")
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])\s*|\n+")
@@ -112,61 +105,12 @@ def repeats_itself(text: str) -> bool:
     return end_text(text) != text
 
 
-def read_requests(path: str | Path, kind: Kind) -> pl.DataFrame:
-    """Read a requests file (`REQUEST_SCHEMA`), checked.
-
-    Args:
-        path: a parquet file that `python -m intervention requests` wrote, or a folder of them.
-        kind: what is asked for.
-
-    Raises:
-        UserError: nothing there, not such a file, a question that breaks the contract or differs from its hash, a response
-            that is no choice, a question asked for twice.
-    """
-    path = Path(path)
-    remedy = f"`python -m intervention {COMMANDS[kind]}` writes one"
-    files = [path] if path.is_file() else sorted(path.glob("*.parquet"))
-    if not files:
-        raise UserError(f"{path} is neither a requests file (.parquet) nor a folder of them; {remedy}.")
-    table = pl.concat(_read_request_file(file, kind, remedy) for file in files)
-    asked = [*KEY, "response"]
-    if (twice := table.filter(pl.struct(asked).is_duplicated())).height:
-        raise UserError(f"{path}: {_name_first(twice)} is asked for more than once. Name one requests file.")
-    return table
-
-
-def _read_request_file(file: Path, kind: Kind, remedy: str) -> pl.DataFrame:
-    try:
-        table = pl.read_parquet(file)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise UserError(f"{file} is not a parquet file that can be read ({error}); {remedy}.") from error
-    if missing := [name for name in REQUEST_SCHEMA if name not in table.columns]:
-        raise UserError(f"{file} has no column {missing[0]!r}, so it is no requests file; {remedy}.")
-    rest = [name for name in REQUEST_SCHEMA if name not in QUESTION_SCHEMA]
-    table = check_questions(table, file).hstack(table.select(pl.col(name).cast(REQUEST_SCHEMA[name]) for name in rest))
-    if not table.height:
-        raise UserError(f"{file} asks for nothing; {remedy}.")
-    if kind == "context":
-        table = table.with_columns(response=pl.lit(None, pl.Int64), response_from=pl.lit(None, pl.String))
-    else:
-        response, n = pl.col("response"), pl.col("choices").list.len()
-        check_rows(table, response.is_null(), "response", f"is missing, but an explanation is of a choice; {remedy}", file)
-        wrong = (response < 0) | (response >= n)
-        check_rows(table, wrong, "response", f"is not the 0-based index of a choice; {remedy}", file)
-        strange = ~pl.col("response_from").is_in(ORIGINS)
-        check_rows(table, strange, "response_from", f"is neither belief nor gold; {remedy}", file)
-    own = table.with_columns(hash_questions(table).alias("_own"))
-    complaint = "is not the hash of this question's text, choices and answer: the file was changed, or is of another version"
-    check_rows(own, pl.col("_own").ne_missing(pl.col("question_hash")), "question_hash", f"{complaint}; {remedy}", file)
-    return table
-
-
 def read_generations(path: str | Path, kind: Kind | None = None, allow_missing: bool = False) -> pl.DataFrame:
     """Read texts that one model wrote: `GENERATION_SCHEMA`, one row a question (and, of explanations, a response).
 
     Args:
-        path: a sample log of selfalign_explain or selfalign_context, or JSON lines with `source, domain, id` and `context` or
-            `explanation` (and, where known, `question_hash` and `response`); plain or gzip; or a folder of either.
+        path: a sample log of one of `TASKS`, or JSON lines with `source, domain, id` and `context`, `explanation` or `claims`
+            (and, where known, `question_hash` and `response`); plain or gzip; or a folder of either.
         kind: what the texts have to be; None for whichever they are.
         allow_missing: leave out empty texts, and do not ask whether lines are missing.
 
@@ -242,8 +186,8 @@ def _read_line(row: Any, where: str) -> dict[str, Any]:
     kinds = [kind for kind in COMMANDS if isinstance(row, dict) and kind in row]
     if len(kinds) != 1:
         raise UserError(
-            f"{where} is neither a sample of {' or '.join(TASKS)} nor an object with source, domain, id and one of context and "
-            "explanation. Write these columns."
+            f"{where} is neither a sample of {' or '.join(TASKS)} nor an object with source, domain, id and one of "
+            f"{', '.join(COMMANDS)}. Write these columns."
         )
     return _check_row(row | {"text": row[kinds[0]], "task": None, "model": None}, where) | {"kind": kinds[0]}
 

@@ -38,7 +38,7 @@ def run_workflow(snakefile: Path, settings: Path, output: Path, options: Sequenc
         subprocess.run([*snakemake, "--unlock", "--quiet", "all"], env=environment, check=False, capture_output=True)
         if not any(option.startswith(("--cores", "-c", "--jobs", "-j")) for option in options):
             options = ["--cores", str(os.cpu_count()), *options]
-        command = [*snakemake, "--rerun-incomplete", "--keep-going", *options]
+        command = [*snakemake, "--rerun-incomplete", "--keep-going", "--show-failed-logs", *options]
         done = subprocess.run(command, env=environment, check=False, pass_fds=[lock.fileno()])
     if done.returncode:
         raise SystemExit(done.returncode)

@@ -7,9 +7,19 @@ from typing import Any
 import yaml
 
 from lm_eval_tasks.contracts.errors import UserError
-from lm_eval_tasks.contracts.names import name_unknown
+from lm_eval_tasks.contracts.names import find_repeated, name_unknown
 
 ANY = "*"  # names that a user chooses
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML's plain types; a mapping names everything once, since of a name that stands twice all but the last would be lost."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [self.construct_object(key, deep=True) for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        if repeated := find_repeated(names):
+            raise yaml.constructor.ConstructorError(None, None, f"{repeated[0]!r} stands twice", node.start_mark)
+        return super().construct_mapping(node, deep)
 
 
 def read_yaml(file: str | Path, called: str = "--config") -> dict[str, Any]:
@@ -26,7 +36,8 @@ def read_yaml(file: str | Path, called: str = "--config") -> dict[str, Any]:
     'recipes/miniworld/base'
     """
     try:
-        settings = yaml.safe_load(Path(file).read_text())
+        with Path(file).open(encoding="utf-8") as stream:
+            settings = yaml.load(stream, _Loader)
     except (OSError, yaml.YAMLError) as error:
         raise UserError(f"{called} {file} cannot be read: {' '.join(str(error).split())}") from error
     if not isinstance(settings, dict):

@@ -26,7 +26,7 @@ os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PAT
 
 def run_command(*words: object, **options: object) -> subprocess.CompletedProcess[str]:
     """Run a command in the project's root, as a user would; nothing is raised where it fails."""
-    return subprocess.run([str(word) for word in words], cwd=ROOT, capture_output=True, text=True, check=False, **options)
+    return subprocess.run([str(word) for word in words], **{"cwd": ROOT} | options, capture_output=True, text=True, check=False)
 
 
 Share = Callable[[str, Callable[[Path], object]], Path]

@@ -117,7 +117,7 @@ def questions_join(
 
     \b
     Example:
-      python -m intervention questions join mine dev,test=mmlu --domain science=physics,chemistry,biology \
+      python -m intervention questions join mine dev,test=mmlu --domain science=physics,chemistry,biology \\
         --most test=20 --most science/test=100 --output questions
     """
     from intervention.sources.joining import join_sets, read_word

@@ -65,6 +65,22 @@ def _is_list(value: Any, fits: Callable[[Any], bool]) -> bool:
     return isinstance(value, list) and bool(value) and all(map(fits, value))
 
 
+def _is_resources(value: Any) -> bool:
+    needs = value.values() if isinstance(value, dict) and {*value} <= {"train", "ask"} else [None]
+    return all(isinstance(n, dict) and {*n} <= {"gpu", "mem_mb", "runtime"} and all(map(_is_whole, n.values())) for n in needs)
+
+
+def _is_bool(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_contexts(value: Any) -> bool:
+    return _is_text(value) or (
+        isinstance(value, dict) and {*value} == {"base", "lm_eval"} and all(map(_is_text, value.values()))
+    )
+
+
+EXPLAINED = ("paper", "model")  # by the base model: its wrong beliefs alone (a bank's explanations are gold's), or gold too
 TEXT = Setting("text", _is_text)
 OPTION = TEXT._replace(needed=False)
 TEXTS = Setting("a list of texts", lambda value: _is_list(value, _is_text))
@@ -72,9 +88,10 @@ SETTINGS = {
     "output": TEXT,
     "world": OPTION,
     "questions": OPTION,
-    "free_form": Setting("true or false: whether questions are free-form", lambda value: isinstance(value, bool), needed=False),
+    "free_form": Setting("true or false: whether questions are free-form", _is_bool, needed=False),
     "general": OPTION,
-    "contexts": OPTION,
+    "explanations": Setting(f"one of {', '.join(EXPLAINED)}", lambda value: value in EXPLAINED, needed=False),
+    "contexts": Setting("a file, or the model that writes them: a mapping with base and lm_eval", _is_contexts, needed=False),
     "models": Setting("a mapping of names to models", lambda value: isinstance(value, dict) and bool(value)),
     "domains": TEXTS,
     "conditions": TEXTS,
@@ -95,20 +112,27 @@ SETTINGS = {
     ),
     "until_fit": Setting("a share up to 1, or a list, with false for all epochs", lambda v: _is_end(v, 1), needed=False),
     "until_loss": Setting("nats above 0, or a list, with false for all epochs", lambda v: _is_end(v, math.inf), needed=False),
+    "resources": Setting(
+        "what train and ask take: a mapping of each to gpu, mem_mb and runtime (minutes)", _is_resources, needed=False
+    ),
     "primary": OPTION,
 }
 # The settings of which a study may name several: each combination, an arm, is a grid of runs of its own.
 ARMS = ("belief_rule", "match", "learning_rate", "until_fit", "until_loss")
+KEPT_NAMES = ("world", "facts", "questions", "report", "logs", "benchmarks")  # folders beside those of models
 LETTER_MATCHED = ("letter", "rotation")  # what can be matched only where letters are scored
 MODEL = {"base": TEXT, "training": TEXT, "accelerate": TEXT, "lm_eval": TEXT}
-# What a model may have of its own: its question set, the domains it is trained on, the tasks that ask it, the score by which
-# its answers are read (of letters the sum), more of lm-eval's --model_args, and its arms (of texts no letters are matched).
+# What a model may have of its own: its revision on the Hub, its question set, the domains it is trained on, the tasks that ask
+# it, the score by which its answers are read (of letters the sum), more of lm-eval's --model_args, what its jobs take, and its
+# arms (of texts no letters are matched).
 OWN = {
+    "revision": OPTION,
     "model_args": OPTION,
     "questions": OPTION,
     "domains": TEXTS._replace(needed=False),
     "tasks": Setting("a mapping with probe and chat", lambda value: isinstance(value, dict), needed=False),
     "score": SETTINGS["score"],
+    "resources": SETTINGS["resources"],
     **{name: SETTINGS[name] for name in ARMS},
 }
 # Train questions, whose answers become beliefs, may be asked in another way than the rest: in every order of their choices.
@@ -162,6 +186,8 @@ def list_problems(study: Mapping[str, Any]) -> list[str]:
     if asked and "questions" not in study:
         problems += [f"names no questions, neither for all nor{where}" for where in own if where not in asked]
     for name, model in models.items():
+        if name in KEPT_NAMES:
+            problems.append(f"has a model named {name}, which is a folder of the study's own")
         problems += _check_whole(model, MODEL | OWN, f"models.{name}")
         if isinstance(model, dict) and isinstance(model.get("tasks"), dict):
             problems += _check_whole(model["tasks"], TASKS, f"models.{name}.tasks")
@@ -174,6 +200,8 @@ def list_problems(study: Mapping[str, Any]) -> list[str]:
     # What all models share is said once.
     together = [_check_together(study, ""), *(_check_together(study | settings, where) for where, settings in own.items())]
     problems += together[0] or [line for lines in together[1:] for line in lines]
+    if study.get("explanations") and study.get("free_form"):
+        problems.append("has explanations of free-form questions, whose beliefs nobody explains yet (leave explanations out)")
     if study.get("general_share") and "general" not in study:
         problems.append("has a general_share and names no file of general instructions (general)")
     if SETTINGS["conditions"].fits(study.get("conditions")):

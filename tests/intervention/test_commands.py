@@ -1,5 +1,7 @@
 """The commands as a user types them: from lines of JSON to instruction sets, and one message where it cannot be."""
 
+import ast
+import re
 import resource
 import subprocess
 import sys
@@ -99,6 +101,16 @@ def test_a_full_disk_leaves_nothing_half_written(place: Path, words: str) -> Non
     assert "Check the space" in done.stderr
     assert done.stderr.count("\n") == 1
     assert sorted(place.rglob("*")) == before
+
+
+def test_no_example_of_a_help_text_has_lost_the_end_of_a_line() -> None:
+    """A backslash that stands alone before a line's end joins two lines of a docstring."""
+    files = [file for name in ("lm_eval_tasks", "intervention", "recipes", "analysis") for file in (ROOT / name).rglob("*.py")]
+    parts = (node for file in files for node in ast.walk(ast.parse(file.read_text())))
+    texts = [ast.get_docstring(node, clean=False) or "" for node in parts if isinstance(node, (ast.FunctionDef, ast.Module))]
+    examples = [text for text in texts if "Example:" in text]
+    assert len(examples) > 20
+    assert not [line for text in examples for line in text.splitlines() if re.search(r"\S {4,}--", line)]
 
 
 @pytest.mark.parametrize("command", [["questions", "jsonl"], ["beliefs"], ["build"], ["released"]])

@@ -1,15 +1,18 @@
-"""The study file and its workflow, as far as a plan goes; `make demo` runs the whole."""
+"""The study's workflow, as far as a plan goes; `make demo` runs the whole."""
 
 import fcntl
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
 from conftest import ROOT, run_command
 
-from analysis.reading.arms import VARIED
-from recipes.study.settings import ARMS, list_arms, list_problems
+from lm_eval_tasks.contracts.vocabulary import PAPER_RATIOS
+from recipes.study.grid import Study
+from recipes.study.settings import list_problems
 
 STUDY = ROOT / "recipes/study/miniworld.yaml"
 RUN = (sys.executable, "-m", "recipes.study")
@@ -88,7 +91,8 @@ def test_models_have_domains_tasks_and_arguments_of_their_own(study, tmp_path):
     study.write_text(yaml.safe_dump(settings))
     done = run_command(*RUN, study, "-n", "--printshellcmds")
     assert done.returncode == 0, done.stderr
-    commands = [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("Shell command:")]
+    plan = (done.stdout + done.stderr).splitlines()
+    commands = [line.split(" > ")[0] for line in plan if line.startswith("Shell command:")]
     trained = [line.split("--dataset_config ")[1].split()[0] for line in commands if "recipes/sft.py" in line]
     assert sorted(trained) == ["herbs_incompatible", "moss_incompatible", "moss_incompatible"]
     assert not any("--general" in line for line in commands)
@@ -147,14 +151,6 @@ def test_models_have_arms_of_their_own(study, tmp_path):
     assert trained == sorted(map(str, expected))
 
 
-def test_the_report_tells_apart_what_a_study_can_vary():
-    assert {name for names in VARIED for name in names} == {*ARMS}
-
-
-def test_no_folder_is_added_where_nothing_varies():
-    assert list_arms({"match": "letter", "learning_rate": [0.001]}) == {"": {"match": "letter", "learning_rate": 0.001}}
-
-
 def test_a_run_waits_for_another_one_in_the_same_folder(study, tmp_path):
     (tmp_path / "runs").mkdir()
     with (tmp_path / "runs/.lock").open("w") as lock:
@@ -166,84 +162,71 @@ def test_a_run_waits_for_another_one_in_the_same_folder(study, tmp_path):
     assert process.returncode == 0
 
 
-@pytest.mark.parametrize(
-    ("text", "message"), [(None, "cannot be read"), ("- a", "holds no settings"), ("output: x", "lacks questions, models")]
-)
-def test_a_study_file_that_lacks_something_is_named(tmp_path, text, message):
-    file = tmp_path / "study.yaml"
-    if text:
-        file.write_text(text)
-    done = run_command(*RUN, file)
-    assert done.returncode == 2
-    assert message in done.stderr
+def test_a_study_runs_in_any_folder_and_each_job_keeps_its_log(study, tmp_path):
+    settings = yaml.safe_load(study.read_text())
+    settings["models"]["miniature"] |= {"revision": "v1"}
+    study.write_text(yaml.safe_dump(settings))
+    done = run_command(*RUN, study, "-n", "--printshellcmds", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in (done.stdout + done.stderr).splitlines() if "sft.py" in line]
+    assert len(lines) == 30
+    for line in lines:
+        words = line.split()
+        named = [word for word in words if word.startswith(str(ROOT))]
+        assert {Path(word).relative_to(ROOT).as_posix() for word in named} == {
+            "recipes/accelerate/cpu.yaml", "recipes/sft.py", "recipes/miniworld/full.yaml", "recipes/miniworld/base"
+        }  # fmt: skip
+        assert words[-3] == ">"
+        assert words[-2].startswith(f"{tmp_path}/runs/logs/train/miniature/herbs/")
+        assert "--model_revision v1" in line
+    model = Study.make(settings).models["miniature"]
+    assert "revision=v1" in model.write_model_args()
+    assert "revision" not in model.write_model_args("trained")
 
 
-@pytest.mark.parametrize(
-    ("change", "messages"),
-    [
-        ({"thresold": 0.4}, ["has no setting 'thresold' (is 'threshold' meant?)"]),
-        ({"seeds": 3, "size": "256"}, ["has 3 for seeds, which is a list of whole numbers", "has '256' for size"]),
-        ({"conditions": ["harmonius", "mix", "mix-2"]}, ["condition 'harmonius' (is 'harmonious' meant?)", "mix-0.4", "mix-2"]),
-        ({"seeds": [1, 1], "domains": ["a", "a"]}, ["names 1 several times in seeds", "names a several times in domains"]),
-        (
-            {"models": {"a": {"base": "x", "trainig": "y"}}},
-            ["'trainig' (is 'training' meant?) in models.a", "lacks models.a.tr"],
-        ),
-        (
-            {"models": {"a": {"domains": ["bogs"], "tasks": {"probe": "x"}}}},
-            ["domain bogs in models.a", "lacks models.a.tasks.chat"],
-        ),
-        ({"general": None}, ["has None for general, which is text"]),
-        ({"models": {"a": "x"}}, ["has 'x' for models.a, which is a mapping with base, training"]),
-        ({"tasks": {"prob": "x", "chat": "y"}}, ["'prob' (is 'probe' meant?) in tasks", "lacks tasks.probe"]),
-        ({"contexts": None}, ["has None for contexts, which is text"]),
-        ({"learning_rate": [0.1, 0], "until_fit": 2}, ["has [0.1, 0] for learning_rate", "has 2 for until_fit, which is a sh"]),
-        ({"learning_rate": [0.1, 0.1]}, ["names 0.1 several times in learning_rate"]),
-        ({"until_fit": 0.9, "until_loss": 0.5}, ["two ends of one run"]),
-        ({"primary": ["gold"]}, ["has ['gold'] for primary, which is text"]),
-        ({"primary": "harmonious/seen/tuned_probe"}, ["'tuned_probe' is no phase of tuned_chat"]),
-        ({"match": "letters"}, ["has 'letters' for match, which is none, or of letter, confidence, rotation, length j"]),
-        ({"threshold": None, "belief_rule": ["threshold", "threshold:0.5"]}, ["names threshold:0.5 several times in belief_r"]),
-        (
-            {"models": {"a": {"match": ["none", "none"], "belief_rule": "top"}}, "threshold": 0.5},
-            ["names none several times in match in models.a", "names threshold and belief_rule in models.a: write"],
-        ),
-        ({"questions": None, "models": {"a": {"questions": "q"}, "b": {}}}, ["has None for questions, which is text"]),
-        ({"match": "letter", "tasks": {"probe": "p_cloze", "chat": "c"}}, ["matches letter, where p_cloze shows no letters"]),
-        (
-            {"models": {"a": {"match": ["none", "letter+confidence"], "tasks": {"probe": "p_cloze", "chat": "c"}}}},
-            ["matches letter+confidence in models.a, where p_cloze shows no letters (match confidence or none"],
-        ),
-        ({"free_form": True}, ["asks free-form questions, whose answers are scored as whole texts: name tasks that do"]),
-        ({"free_form": "yes"}, ["has 'yes' for free_form, which is true or false"]),
-        ({"score": "pmy"}, ["has 'pmy' for score, which is one of sum, per_character, pmi"]),
-        ({"models": {"a": {"score": 3}}}, ["has 3 for models.a.score, which is one of sum, per_character, pmi"]),
-        ({"primary": "gold"}, ["names the primary contrast gold and not the condition gold"]),
-        ({"primary": "harmonious/hom"}, ["is no evaluation set of homo"]),
-        ({"world": "w", "threshold": True}, ["has True for threshold, which is a number from 0 to 1"]),
-    ],
-)
-def test_all_that_is_wrong_with_a_study_file_is_said_at_once(change, messages):
-    problems = "; it ".join(list_problems(yaml.safe_load(STUDY.read_text()) | change))
-    for message in messages:
-        assert message in problems
+def test_the_papers_grid_is_its_three_experiments(tmp_path):
+    file = ROOT / "recipes/study/paper.yaml"
+    study = yaml.safe_load(file.read_text().replace("runs/paper", str(tmp_path)))
+    (tmp_path / "questions").mkdir()
+    (tmp_path / "questions/README.md").touch()
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(study))
+    done = run_command(*RUN, tmp_path / "study.yaml", "-n", "--printshellcmds")
+    assert done.returncode == 0, done.stderr
+    commands = [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("Shell command:")]
+    builds = [line for line in commands if "intervention build" in line]
+    assert len(builds) == 4 * 4
+    for line in builds:
+        folder = line.split("--output ")[1].split("/instructions/")[0]
+        assert " --conditions harmonious,incompatible,self_aligning,contextualized,mix " in line
+        assert re.findall(r"--ratio (\S+)", line) == [str(ratio) for ratio in PAPER_RATIOS]
+        assert f" --contexts {folder}/contexts/texts --explanations paper --explanations {folder}/explanations/texts " in line
+        assert " --threshold 0.5 " in line
+        assert " --general vicgalle/alpaca-gpt4 --general-share 1 " in line
+    output = f"--output_path {tmp_path}/mistral-7b/history/explanations/texts"
+    (explained,) = (line for line in commands if output in line)
+    assert "pretrained=mistralai/Mistral-7B-v0.1," in explained
+    assert f'"requests": "{tmp_path}/mistral-7b/history/explanations/requests"' in explained
+    assert sum("--tasks selfalign_context " in line and "Mistral-7B-Instruct" in line for line in commands) == 16
+    assert sum("requests explain --answers belief" in line and "--answers gold" not in line for line in commands) == 16
+    assert sum("sft.py" in line for line in commands) == 4 * 4 * 10
 
 
-def test_every_model_has_questions_of_its_own_or_the_study_s():
-    study = yaml.safe_load(STUDY.read_text())
-    own = study["models"]["miniature"]
-    del study["questions"]
-    study["models"] = {"a": own | {"questions": "q"}, "b": own}
-    assert list_problems(study) == ["names no questions, neither for all nor in models.b"]
-    del study["models"]["b"]
-    assert not list_problems(study)
-
-
-def test_contexts_and_the_condition_that_takes_them_come_together():
-    study = yaml.safe_load(STUDY.read_text())
-    assert not list_problems(study)
-    del study["world"]
-    assert not list_problems(study)
-    assert "no condition that takes them" in list_problems(study | {"conditions": ["gold"]})[0]
-    del study["contexts"]
-    assert "contextualized and no contexts" in list_problems(study)[0]
+def test_what_models_write_is_of_a_belief_rule_and_not_of_what_is_matched(study, tmp_path):
+    settings = yaml.safe_load(study.read_text()) | {"belief_rule": ["top", "threshold:0.4"], "match": ["none", "confidence"]}
+    del settings["threshold"]
+    settings |= {"explanations": "model", "seeds": [1], "conditions": ["self_aligning", "incompatible"]}
+    study.write_text(yaml.safe_dump(settings))
+    done = run_command(*RUN, study, "-n", "--printshellcmds")
+    assert done.returncode == 0, done.stderr
+    commands = [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("Shell command:")]
+    assert sum("--tasks selfalign_explain" in line for line in commands) == 2
+    asked = [line for line in commands if "requests explain" in line]
+    assert all("--answers belief" in line and "--answers gold" in line for line in asked)
+    folder = tmp_path / "runs/miniature/herbs/explanations"
+    rules = {"top": "/belief_rule-top", "threshold:0.4": "/belief_rule-threshold-0.4"}
+    for line in (line for line in commands if "intervention build" in line):
+        (rule,) = re.findall(r"--belief-rule (\S+)", line)
+        assert f"--explanations model --explanations {folder}{rules[rule]}/texts " in line
+    assert {
+        re.findall(r"--belief-rule (\S+)", line)[0]: re.findall(r"--output (\S+)/belief.parquet", line)[0] for line in asked
+    } == {rule: f"{folder}{name}/requests" for rule, name in rules.items()}

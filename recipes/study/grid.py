@@ -1,0 +1,214 @@
+"""The grid of a study: its models, arms and runs, the folders that hold them, and the words of the commands that make them."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import recipes
+from recipes.study.settings import list_arms, name_arm
+from recipes.yaml_files import read_yaml
+
+BUILT = ("belief_rule", "match")  # of an arm, what a set is built by; the rest is of training
+RULED = BUILT[:1]  # of these, by which questions are chosen that a model writes about
+NEEDS = {"gpu": 0, "mem_mb": 16_000, "runtime": 240}  # what a job takes where nothing says otherwise; `runtime` in minutes
+SHIPPED = ("base", "training", "accelerate", "world")  # settings that may name what comes with this project
+ROOT = Path(recipes.__file__).resolve().parent.parent
+
+
+class Run(NamedTuple):
+    """One training: what tells it from the others."""
+
+    model: str
+    domain: str
+    arm: str
+    condition: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model of a study, with what it has of its own or shares.
+
+    Attributes:
+        settings: its own over the study's.
+        arms: the part of a path that names each arm, and what it is.
+    """
+
+    settings: Mapping[str, Any]
+    arms: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def domains(self) -> list[str]:
+        """Those that it is trained on."""
+        return self.settings["domains"]
+
+    @property
+    def tasks(self) -> dict[str, str]:
+        """The tasks that ask it; those that tell beliefs are the probe's where none are named."""
+        return {"beliefs": self.settings["tasks"]["probe"]} | self.settings["tasks"]
+
+    @property
+    def chat_template(self) -> str:
+        """What names training's template: an untrained model has another one, or none."""
+        return "--chat_template" if "hf-prefix" in self.settings["lm_eval"] else ""
+
+    def find_needs(self, work: str) -> dict[str, int]:
+        """What a job takes (`NEEDS`): as the study file says, else the GPUs of its launch configuration, or one to be asked.
+
+        Args:
+            work: `train` or `ask`.
+        """
+        launch = read_yaml(self.settings["accelerate"], "accelerate")
+        gpus = 0 if launch.get("use_cpu") else launch.get("num_processes", 1) if work == "train" else 1
+        gpus = 0 if work == "ask" and "--device cpu" in self.settings["lm_eval"] else gpus
+        return NEEDS | {"gpu": gpus} | self.settings.get("resources", {}).get(work, {})
+
+    def name_set(self, arm: str) -> str:
+        """The part of a path that names the instruction sets of an arm."""
+        return name_arm({name: self.arms[arm][name] for name in BUILT if isinstance(self.settings.get(name), list)})
+
+    def name_rule(self, named: str) -> str:
+        """The part of a path that names what a model wrote for a set, from that which names the set."""
+        built = self.find_built(named)
+        return name_arm({name: built[name] for name in RULED if isinstance(self.settings.get(name), list)})
+
+    def find_rule(self, named: str) -> dict[str, Any]:
+        """What the belief rule is, from the part of a path that names it."""
+        sets = (self.name_set(arm) for arm in self.arms)
+        return self.find_built(next(name for name in sets if self.name_rule(name) == named))
+
+    def find_built(self, named: str) -> dict[str, Any]:
+        """What a set is built by, from the part of a path that names it."""
+        arm = next(arm for arm in self.arms if self.name_set(arm) == named)
+        return {name: value for name, value in self.arms[arm].items() if name in BUILT}
+
+    def write_model_args(self, tuned: str | None = None, chat: bool = False) -> str:
+        """lm-eval's --model_args: of the base, or of what was trained on it (an adapter on its base).
+
+        Args:
+            tuned: the folder of a trained model.
+            chat: whether it is asked in the chat prompt, which begins as in training.
+        """
+        base, recipe = self.settings["base"], read_yaml(self.settings["training"])
+        adapter = tuned and recipe.get("use_peft")
+        words = [f"pretrained={base},peft={tuned},tokenizer={tuned}" if adapter else f"pretrained={tuned or base}"]
+        # A copy that was trained whole has no revisions; an adapter's base has.
+        words += [f"revision={self.settings['revision']}"] if "revision" in self.settings and (adapter or not tuned) else []
+        words += [self.settings["model_args"]] if "model_args" in self.settings else []
+        begins = recipe.get("add_bos_token")
+        return ",".join(words + ([f"add_bos_token={begins}"] if chat and begins is not None else []))
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study file as its workflow needs it.
+
+    Attributes:
+        settings: of the file.
+        models: by name.
+
+    >>> settings = {"output": "out", "domains": ["herbs"], "conditions": ["gold"], "seeds": [1, 2], "learning_rate": [0.1, 0.2]}
+    >>> study = Study.make(settings | {"models": {"small": {}}})
+    >>> [study.find_folder(run) for run in study.list_runs()][::3]
+    ['out/small/herbs/learning_rate-0.1/gold/seed-1', 'out/small/herbs/learning_rate-0.2/gold/seed-2']
+    """
+
+    settings: Mapping[str, Any]
+    models: Mapping[str, Model]
+
+    @classmethod
+    def make(cls, settings: Mapping[str, Any]) -> Self:
+        """From the settings of a study file that has been checked (`settings.read_study`)."""
+        settings = _ship(settings)
+        models = {name: Model(both := settings | _ship(own), list_arms(both)) for name, own in settings["models"].items()}
+        return cls(settings, models)
+
+    @property
+    def free_form(self) -> bool:
+        """Whether questions have accepted answers; what a model answers itself then becomes choices."""
+        return self.settings.get("free_form", False)
+
+    @property
+    def ratios(self) -> list[str]:
+        """Those of the mixes."""
+        return [name.removeprefix("mix-") for name in self.settings["conditions"] if name.startswith("mix-")]
+
+    @property
+    def conditions(self) -> list[str]:
+        """As `build` names them: all mixes are one."""
+        plain = [name for name in self.settings["conditions"] if not name.startswith("mix-")]
+        return plain + ["mix"] * bool(self.ratios)
+
+    @property
+    def general(self) -> str | None:
+        """The file of general instructions; None where they are a data set of the Hub."""
+        name = self.settings.get("general")
+        return name if name and (Path(name).exists() or Path(name).suffix) else None
+
+    @property
+    def contexts(self) -> str | None:
+        """Where contexts are: a file, or what the workflow has a model write; None where no condition takes them."""
+        if "contextualized" not in self.conditions:
+            return None
+        told = self.settings["contexts"]
+        return told if isinstance(told, str) else self.settings["output"] + "/{model}/{domain}/contexts{rule}/texts"
+
+    def list_requests(self, kind: str) -> dict[str, str]:
+        """The commands of `requests` that ask for explanations or contexts, by the name of the file that each writes."""
+        if kind == "contexts":
+            return {"context": "context"}
+        explained = ["belief", "gold"] if self.settings["explanations"] == "model" else ["belief"]
+        return {answers: f"explain --answers {answers}" for answers in explained}
+
+    def list_runs(self) -> Iterator[Run]:
+        """Every training: each model is trained on its own domains, in its own arms."""
+        for name, model in self.models.items():
+            for domain in model.domains:
+                for arm in model.arms:
+                    for condition in self.settings["conditions"]:
+                        for seed in self.settings["seeds"]:
+                            yield Run(name, domain, arm, condition, seed)
+
+    def find_folder(self, run: Run) -> str:
+        """The folder of a run."""
+        return f"{self.settings['output']}/{run.model}/{run.domain}{run.arm}/{run.condition}/seed-{run.seed}"
+
+    def find_set(self, run: Run) -> str:
+        """The instruction set that a run is trained on: of its seed, so that the draw of questions varies with it."""
+        named = self.models[run.model].name_set(run.arm)
+        return f"{self.settings['output']}/{run.model}/{run.domain}/instructions{named}/seed-{run.seed}"
+
+    def find_questions(self, model: str) -> str:
+        """The question set with choices that a model is asked."""
+        own = self.models[model].settings
+        return f"{self.settings['output']}/{model}/answers/choices" if self.free_form else own["questions"]
+
+
+def find_shipped(path: str) -> str:
+    """A path below this folder or, where there is none, below that of this project: a study runs in any folder."""
+    return str(ROOT / path) if not Path(path).exists() and (ROOT / path).exists() else path
+
+
+def _ship(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {**settings} | {name: find_shipped(settings[name]) for name in SHIPPED if name in settings}
+
+
+def match_names(names: Iterable[str]) -> str:
+    """The pattern of the part of a path that names an arm, or a set, by these settings."""
+    return f"(/({'|'.join(names)})-[^/]+)*"
+
+
+def option(name: str, value: Any) -> str:
+    """An option of a command and its value, or nothing.
+
+    >>> option("size", 64), option("size", None)
+    ('--size 64', '')
+    """
+    return f"--{name} {value}" if value else ""
+
+
+def describe(**told: Any) -> str:
+    """lm-eval's --metadata, quoted for the shell; what is None is left out."""
+    return "'" + json.dumps({name: value for name, value in told.items() if value is not None}) + "'"

@@ -27,7 +27,7 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 $(TESTED): $(READY)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[study,test,deepspeed,quantize]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[study,slurm,test,deepspeed,quantize]'
 	touch $@
 
 demo: $(READY)

@@ -36,7 +36,7 @@ def run_workflow(snakefile: Path, settings: Path, output: Path, options: Sequenc
             print(f"{output} is being worked on by another run of this study: waiting for it to end.", file=sys.stderr)
             fcntl.flock(lock, fcntl.LOCK_EX)
         subprocess.run([*snakemake, "--unlock", "--quiet", "all"], env=environment, check=False, capture_output=True)
-        if not any(option.startswith(("--cores", "-c", "--jobs", "-j")) for option in options):
+        if not any(option.startswith(("--cores", "-c", "--jobs", "-j", "--profile")) for option in options):
             options = ["--cores", str(os.cpu_count()), *options]
         command = [*snakemake, "--rerun-incomplete", "--keep-going", "--show-failed-logs", *options]
         done = subprocess.run(command, env=environment, check=False, pass_fds=[lock.fileno()])

@@ -24,7 +24,8 @@ def run_study(file: Path, options: list[str]) -> None:
     """Run a study file's rules, and print its result table."""
     settings = read_study(file)
     output = Path(settings["output"])
-    check_gpus(Study.make(settings), options)
+    if check_gpus(Study.make(settings), options) and not any(option.startswith(("--resources", "--res")) for option in options):
+        options = [*options, "--resources", "gpu=1"]  # one job on GPUs after another, whatever it takes of them
     ran, summary = run_workflow(SNAKEFILE, file, output, options), output / "summary.txt"
     if ran and summary.exists():
         print(summary.read_text())

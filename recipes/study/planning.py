@@ -134,19 +134,22 @@ def _list_measured(study: Study) -> pl.DataFrame:
     return pl.DataFrame(rows)
 
 
-def check_gpus(study: Study, options: Sequence[str]) -> None:
-    """Raise a `UserError` where jobs that run here need more GPUs than there are.
+def check_gpus(study: Study, options: Sequence[str]) -> bool:
+    """Whether jobs take GPUs of this machine.
 
     Args:
         study: the study.
         options: Snakemake's; an executor or a profile sends jobs elsewhere, and a plan runs none.
+
+    Raises:
+        UserError: they need more than there are.
     """
     if any(option.startswith(("--executor", "-e", "--profile", "-n", "--dry-run", "--dryrun")) for option in options):
-        return
+        return False
     needs = {(name, work): model.find_needs(work)["gpu"] for name, model in study.models.items() for work in ("train", "ask")}
     (name, work), most = max(needs.items(), key=lambda item: item[1])
     if not most:
-        return
+        return False
     import torch
 
     if most > (there := torch.cuda.device_count()):
@@ -154,6 +157,7 @@ def check_gpus(study: Study, options: Sequence[str]) -> None:
             f"models.{name} takes {most} GPUs to {work}, and this machine has {there}. Name a launch configuration for it "
             "(recipes/accelerate) and --device cpu in lm_eval, or have a cluster run the jobs (--executor slurm)."
         )
+    return True
 
 
 def find_missing(study: Study) -> list[str]:

@@ -63,14 +63,14 @@ def test_what_its_jobs_took_is_measured(study, tmp_path):
 def test_gpus_that_are_not_there_are_said_before_anything_runs(study, monkeypatch):
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
     settings = yaml.safe_load(study.read_text())
-    check_gpus(Study.make(settings), [])
+    assert not check_gpus(Study.make(settings), [])
     own = settings["models"]["miniature"]
     settings["models"]["large"] = own | {"accelerate": "recipes/accelerate/zero3.yaml", "lm_eval": "--model hf"}
     with pytest.raises(UserError, match=r"models.large takes 8 GPUs to train, and this machine has 1"):
         check_gpus(Study.make(settings), [])
     for option in ("--executor", "-n", "--profile"):
-        check_gpus(Study.make(settings), [option, "slurm"])
+        assert not check_gpus(Study.make(settings), [option, "slurm"])
     settings["resources"] = {"train": {"gpu": 1, "runtime": 60}}
-    check_gpus(Study.make(settings), [])
+    assert check_gpus(Study.make(settings), [])
     assert Study.make(settings).models["large"].find_needs("train") == {"gpu": 1, "mem_mb": 16_000, "runtime": 60}
     assert Study.make(settings).models["miniature"].find_needs("ask")["gpu"] == 0

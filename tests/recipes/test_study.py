@@ -162,6 +162,7 @@ def test_a_run_waits_for_another_one_in_the_same_folder(study, tmp_path):
     assert process.returncode == 0
 
 
+@pytest.mark.launched
 def test_a_study_runs_in_any_folder_and_each_job_keeps_its_log(study, tmp_path):
     settings = yaml.safe_load(study.read_text())
     settings["models"]["miniature"] |= {"revision": "v1"}
@@ -184,6 +185,7 @@ def test_a_study_runs_in_any_folder_and_each_job_keeps_its_log(study, tmp_path):
     assert "revision" not in model.write_model_args("trained")
 
 
+@pytest.mark.launched
 def test_the_papers_grid_is_its_three_experiments(tmp_path):
     file = ROOT / "recipes/study/paper.yaml"
     study = yaml.safe_load(file.read_text().replace("runs/paper", str(tmp_path)))
@@ -211,6 +213,7 @@ def test_the_papers_grid_is_its_three_experiments(tmp_path):
     assert sum("sft.py" in line for line in commands) == 4 * 4 * 10
 
 
+@pytest.mark.launched
 def test_what_models_write_is_of_a_belief_rule_and_not_of_what_is_matched(study, tmp_path):
     settings = yaml.safe_load(study.read_text()) | {"belief_rule": ["top", "threshold:0.4"], "match": ["none", "confidence"]}
     del settings["threshold"]

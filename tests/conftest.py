@@ -107,3 +107,11 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import datasets  # seconds, which most tests need not wait for
 
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    """The file of the shipped study, with its outputs elsewhere."""
+    text = (ROOT / "recipes/study/miniworld.yaml").read_text()
+    (tmp_path / "study.yaml").write_text(text.replace("runs/miniworld", str(tmp_path / "runs")))
+    return tmp_path / "study.yaml"

@@ -3,7 +3,7 @@
 python -m recipes.study recipes/study/miniworld.yaml            run it (again: do nothing; killed: go on)
 python -m recipes.study recipes/study/miniworld.yaml --check    show its grid, and what it will take
 python -m recipes.study recipes/study/miniworld.yaml -n         show the plan, job by job
-python -m recipes.study STUDY.yaml --executor slurm --jobs 64   any other option goes to Snakemake
+python -m recipes.study STUDY.yaml --cores 1                    any other option goes to Snakemake
 """
 
 from pathlib import Path

@@ -201,12 +201,12 @@ def match_names(names: Iterable[str]) -> str:
 
 
 def option(name: str, value: Any) -> str:
-    """An option of a command and its value, or nothing.
+    """An option of a command and its value, or nothing where there is none; 0 is a value.
 
-    >>> option("size", 64), option("size", None)
-    ('--size 64', '')
+    >>> option("general-share", 0), option("size", None), option("until_fit", False)
+    ('--general-share 0', '', '')
     """
-    return f"--{name} {value}" if value else ""
+    return "" if value is None or value is False or value == "" else f"--{name} {value}"
 
 
 def describe(**told: Any) -> str:

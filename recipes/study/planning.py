@@ -15,7 +15,7 @@ from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.files import MANIFEST
 from lm_eval_tasks.contracts.free_form import find_set_kind
 from lm_eval_tasks.contracts.markdown import format_table
-from recipes.memory import GIB, estimate_memory, find_config, measure_model, read_recipe, show_estimate
+from recipes.memory import ENGINES, GIB, estimate_memory, find_config, measure_model, read_recipe, show_estimate
 from recipes.study.grid import Study
 
 RATE = 4e14  # operations a second and GPU: 40% of what an H100 does in bf16
@@ -24,7 +24,7 @@ CHARACTERS = 4  # of a token
 TEMPLATE = 40  # tokens of a row beside its question and choices
 PHASES = ("chat", "probe")  # in which every trained model is asked
 ADAM = 2  # numbers that the optimizer keeps of each that is trained
-SEVERAL = 2  # GPUs from which on the parts of a model are shared out
+SEVERAL = 2  # GPUs from which on the parts of a model are shared out, by a launch configuration of another name than ours
 
 
 def describe_study(study: Study) -> str:
@@ -32,7 +32,7 @@ def describe_study(study: Study) -> str:
     tables = {
         "The grid": _list_grid(study),
         f"What it takes, at {RATE / 1e12:.0f} TFLOP/s a GPU (assumed, not measured)": _list_costs(study),
-        "What its jobs took so far, and what is left, one job after another": _list_measured(study),
+        "What its jobs took so far, and what is left, one job after another": list_measured(study),
     }
     parts = [f"{title}\n\n{format_table(table)}\n" for title, table in tables.items() if table.height]
     missing = [f"Not there yet: {line}" for line in find_missing(study)]
@@ -71,7 +71,8 @@ def _list_costs(study: Study) -> pl.DataFrame:
         sizes, gpus = measure_model(config, recipe), model.find_needs("train")["gpu"]
         kept, batch = settings["activation_checkpointing"], settings["per_device_train_batch_size"]
         length = min(settings["max_length"], config.max_position_embeddings)
-        engine = "single_gpu" if gpus < SEVERAL else "zero3"
+        named = Path(model.settings["accelerate"]).stem
+        engine = named if named in ENGINES else "single_gpu" if gpus < SEVERAL else "zero3"
         memory = estimate_memory(config, sizes, engine, max(gpus, 1), 1, batch, length, checkpointing=kept)
         weights = sizes.layer * config.num_hidden_layers + sizes.outside
         asked, tokens = _count_questions(study, name)
@@ -86,7 +87,7 @@ def _list_costs(study: Study) -> pl.DataFrame:
         checkpoints = (
             min(settings["save_total_limit"] or 1, settings["num_train_epochs"]) if settings["save_strategy"] != "no" else 0
         )
-        kept_bytes = sizes.trained * sizes.adapters
+        stays = sizes.trained * sizes.adapters
         n = sum(run.model == name for run in study.list_runs())
         hours = 3600 * RATE
         rows.append(
@@ -96,8 +97,8 @@ def _list_costs(study: Study) -> pl.DataFrame:
                 "tokens a training": int(trained),
                 "GPU hours of training": n * operations / hours if gpus else None,
                 "GPU hours of asking": n * answered / hours if model.find_needs("ask")["gpu"] else None,
-                "disk (GiB)": n * kept_bytes / GIB,
-                "and while one trains (GiB)": checkpoints * (1 + ADAM) * kept_bytes / GIB,
+                "disk (GiB)": n * stays / GIB,
+                "and while one trains (GiB)": checkpoints * (1 + ADAM) * stays / GIB,
                 "memory a GPU (GiB)": f"{show_estimate(memory)} ({gpus} x {engine})"
                 if gpus
                 else "none: trains on the processor",
@@ -119,7 +120,7 @@ def _count_questions(study: Study, model: str) -> tuple[int, int]:
     return table.filter(split="test").height, round(characters / CHARACTERS) + TEMPLATE
 
 
-def _list_measured(study: Study) -> pl.DataFrame:
+def list_measured(study: Study) -> pl.DataFrame:
     """What jobs of a rule and model took, and how many of them are left."""
     rows = []
     for rule, done in (("train", "model/" + MANIFEST), ("ask_tuned", "chat")):

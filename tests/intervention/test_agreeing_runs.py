@@ -10,27 +10,28 @@ from lm_eval_tasks.contracts.answers import holds_answer
 from lm_eval_tasks.contracts.logs.generations import read_generations
 
 pytestmark = pytest.mark.launched
+MODEL = ("--model_args", f"pretrained={BASE},dtype=float32")
+ASKED = ("--model", "hf-prefix", "--device", "cpu", "--batch_size", "64", "--log_samples", "--output_path")
+
+
+def run(*words):
+    done = run_command("python", "-m", *words)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def test_the_commands_of_the_help_go_from_data_to_verdicts(tmp_path, questions):
     facts = pl.read_parquet(questions / "herbs/train.parquet").head(14)
     lines = [{"prompt": row["question"], "completion": row["choices"][row["answer"]]} for row in facts.iter_rows(named=True)]
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    model = ("--model_args", f"pretrained={BASE},dtype=float32")
-    asked = ("--model", "hf-prefix", "--device", "cpu", "--batch_size", "64", "--log_samples", "--output_path")
-
-    def run(*words):
-        done = run_command("python", "-m", *words)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
 
     def splits(folder):
         return ("--metadata", json.dumps({"questions": str(tmp_path / folder), "splits": ["test", "dev"]}))
 
     data = tmp_path / "rows.jsonl"
-    run("lm_eval_tasks", "read", data, *model, "--device", "cpu", "--output", tmp_path / "readings")
+    run("lm_eval_tasks", "read", data, *MODEL, "--device", "cpu", "--output", tmp_path / "readings")
     run("intervention", "requests", "own", data, "--output", tmp_path / "own")
-    run("lm_eval_tasks", "run", *model, "--tasks", "selfalign_answer", *splits("own"), *asked, tmp_path / "answered")
+    run("lm_eval_tasks", "run", *MODEL, "--tasks", "selfalign_answer", *splits("own"), *ASKED, tmp_path / "answered")
     run(
         "intervention",
         "answers",
@@ -44,17 +45,17 @@ def test_the_commands_of_the_help_go_from_data_to_verdicts(tmp_path, questions):
     run(
         "lm_eval_tasks",
         "run",
-        *model,
+        *MODEL,
         "--tasks",
         "selfalign_probe_cloze",
         *splits("answers/choices"),
-        *asked,
+        *ASKED,
         tmp_path / "probed",
     )
     known = ("--answers", tmp_path / "answers/answers.parquet")
     run("intervention", "requests", "judge", data, *known, "--output", tmp_path / "judge")
     judge = ("--metadata", json.dumps({"questions": str(tmp_path / "judge")}))
-    run("lm_eval_tasks", "run", *model, "--tasks", "selfalign_probe_cloze", *judge, *asked, tmp_path / "judged")
+    run("lm_eval_tasks", "run", *MODEL, "--tasks", "selfalign_probe_cloze", *judge, *ASKED, tmp_path / "judged")
     words = (*known, "--probes", tmp_path / "probed", "--judgements", tmp_path / "judged", "--output", tmp_path / "agreement")
     shown = run("intervention", "agree", data, "--readings", tmp_path / "readings", *words)
     assert "Verdicts (intervals: 95%, Wilson)" in shown
@@ -76,18 +77,10 @@ def test_a_long_response_is_judged_by_what_it_states(tmp_path, questions):
     lines = [{"prompt": "Tell me more.", "completion": " ".join(f"{question} {answer}." for question, answer in pairs[:3])}]
     lines += [{"prompt": question, "completion": answer} for question, answer in pairs[3:]]
     (data := tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    model = ("--model_args", f"pretrained={BASE},dtype=float32")
-    asked = ("--model", "hf-prefix", "--device", "cpu", "--batch_size", "64", "--log_samples", "--output_path")
-
-    def run(*words):
-        done = run_command("python", "-m", *words)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    run("lm_eval_tasks", "read", data, *model, "--device", "cpu", "--output", tmp_path / "readings")
+    run("lm_eval_tasks", "read", data, *MODEL, "--device", "cpu", "--output", tmp_path / "readings")
     assert "1 of 28 responses" in run("intervention", "requests", "claims", data, "--output", tmp_path / "claims.parquet")
     wanted = ("--metadata", json.dumps({"requests": str(tmp_path / "claims.parquet")}))
-    run("lm_eval_tasks", "run", *model, "--tasks", "selfalign_claims", *wanted, *asked, tmp_path / "written")
+    run("lm_eval_tasks", "run", *MODEL, "--tasks", "selfalign_claims", *wanted, *ASKED, tmp_path / "written")
     written = read_generations(tmp_path / "written", "claims", allow_missing=True)
     assert set(written["task"]) <= {"selfalign_claims"}
     # The miniature base follows no instruction, so another model's claims come in its place.
@@ -96,7 +89,7 @@ def test_a_long_response_is_judged_by_what_it_states(tmp_path, questions):
     (tmp_path / "claims.jsonl").write_text(json.dumps(line))
     run("intervention", "requests", "own", data, "--claims", tmp_path / "claims.jsonl", "--output", tmp_path / "own")
     splits = ("--metadata", json.dumps({"questions": str(tmp_path / "own"), "splits": ["test", "dev"]}))
-    run("lm_eval_tasks", "run", *model, "--tasks", "selfalign_answer", *splits, *asked, tmp_path / "answered")
+    run("lm_eval_tasks", "run", *MODEL, "--tasks", "selfalign_answer", *splits, *ASKED, tmp_path / "answered")
     words = ("--questions", tmp_path / "own", "--answers", tmp_path / "answered", "--output", tmp_path / "answers")
     run("intervention", "answers", *words)
     known = ("--answers", tmp_path / "answers/answers.parquet")

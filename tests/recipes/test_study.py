@@ -18,15 +18,6 @@ STUDY = ROOT / "recipes/study/miniworld.yaml"
 RUN = (sys.executable, "-m", "recipes.study")
 
 
-@pytest.fixture
-def study(tmp_path):
-    """The shipped study, with its outputs elsewhere."""
-    text = STUDY.read_text().replace("runs/miniworld", str(tmp_path / "runs"))
-    file = tmp_path / "study.yaml"
-    file.write_text(text)
-    return file
-
-
 def test_the_plan_names_every_run(study):
     done = run_command(*RUN, study, "-n")
     assert done.returncode == 0, done.stderr

@@ -11,8 +11,6 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from recipes.study.grid import ROOT as SHIPPED
-
 TOOLS = ("slurmctld", "slurmd", "munged", "sbatch", "unshare")
 PATH = f"{os.environ['PATH']}{os.pathsep}/usr/sbin"
 LACKING = [tool for tool in TOOLS if not shutil.which(tool, path=PATH)]
@@ -84,7 +82,7 @@ def run_on_cluster(place: Path, *options: str) -> subprocess.CompletedProcess[st
     (place / "study.yaml").write_text(
         (ROOT / "recipes/study/miniworld.yaml").read_text().replace("runs/miniworld", f"{place}/runs")
     )
-    profile = SHIPPED / "recipes/study/profiles/slurm"
+    profile = ROOT / "recipes/study/profiles/slurm"
     command = (
         f"{sys.executable} -m recipes.study study.yaml --profile {profile} --slurm-status-command squeue {' '.join(options)}"
     )

@@ -1,27 +1,13 @@
 """What a study takes is said before it runs, and what is not there."""
 
-import sys
-
 import pytest
 import yaml
 from conftest import ROOT
 
 from lm_eval_tasks.contracts.errors import UserError
 from recipes.study.grid import Study
-from recipes.study.planning import _list_measured, check_gpus, describe_study
+from recipes.study.planning import check_gpus, describe_study, list_measured
 from recipes.study.settings import read_study
-
-STUDY = ROOT / "recipes/study/miniworld.yaml"
-RUN = (sys.executable, "-m", "recipes.study")
-
-
-@pytest.fixture
-def study(tmp_path):
-    """The shipped study, with its outputs elsewhere."""
-    text = STUDY.read_text().replace("runs/miniworld", str(tmp_path / "runs"))
-    file = tmp_path / "study.yaml"
-    file.write_text(text)
-    return file
 
 
 @pytest.mark.launched
@@ -57,7 +43,7 @@ def test_what_its_jobs_took_is_measured(study, tmp_path):
         model.mkdir(parents=True)
         (model / "manifest.json").touch()
     made = Study.make(read_study(study))
-    assert _list_measured(made).rows() == [("train", "miniature", 2, 1.5, 28, 28 * 1.5 / 60)]
+    assert list_measured(made).rows() == [("train", "miniature", 2, 1.5, 28, 28 * 1.5 / 60)]
 
 
 def test_gpus_that_are_not_there_are_said_before_anything_runs(study, monkeypatch):

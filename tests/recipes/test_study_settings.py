@@ -13,15 +13,6 @@ STUDY = ROOT / "recipes/study/miniworld.yaml"
 RUN = (sys.executable, "-m", "recipes.study")
 
 
-@pytest.fixture
-def study(tmp_path):
-    """The shipped study, with its outputs elsewhere."""
-    text = STUDY.read_text().replace("runs/miniworld", str(tmp_path / "runs"))
-    file = tmp_path / "study.yaml"
-    file.write_text(text)
-    return file
-
-
 def test_the_report_tells_apart_what_a_study_can_vary():
     assert {name for names in VARIED for name in names} == {*ARMS}
 

@@ -27,7 +27,7 @@ from lm_eval_tasks.contracts.vocabulary import GENERAL
 from recipes.publishing.cards import write_card
 from recipes.publishing.hub import check_push, push_run
 from recipes.training.arguments import RecipeArguments, parse_arguments
-from recipes.training.bases import tell_replaced
+from recipes.training.bases import identify_base, tell_replaced
 from recipes.training.checkpoints import Keeper, choose_checkpoint
 from recipes.training.engines import check_engine, confirm_engine, plan_engine, write_engine
 from recipes.training.fitting import Fit, describe_fit, tell_fit, write_fit
@@ -37,29 +37,13 @@ from recipes.training.row_weights import tell_weights, weigh_rows
 from recipes.training.rows import describe_rows, hash_rows, read_rows
 from recipes.training.tokens import begins, load_tokenizer, prepare_rows
 from recipes.training.tracking import check_trackers, set_trackers
+from recipes.training.unlikely import mask_unlikely
 
 # What names a path, a display or a secret is no part of what makes the weights.
 LEFT_OUT = ("_dir", "_path", "_name", "_to", "token", "hub", "logging", "save_", "tqdm", "dataset_num_proc")
 LEFT_OUT += ("project", "trackio")
-
-
-def describe_model(model: ModelConfig) -> str:
-    """The hash of a model folder, or the commit of a model on the Hub.
-
-    Raises:
-        UserError: there is no such model.
-    """
-    from transformers import AutoConfig
-
-    name = model.model_name_or_path
-    if Path(name).is_dir():
-        return hash_path(name)
-    try:
-        return str(AutoConfig.from_pretrained(name, revision=model.model_revision)._commit_hash)
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"--model_name_or_path {name} is no model folder and no model on the Hub: {' '.join(str(error).split())}"
-        ) from error
+# Settings of the script that a manifest names where they were asked for.
+ASKED = ("until_fit", "until_loss", "token_mask_threshold", "kl_to_base")
 
 
 def describe_run(
@@ -71,7 +55,7 @@ def describe_run(
     counts: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
     """What a run's manifest says of it, and what its `run` id is the hash of."""
-    settings = training.to_dict() | asdict(model) | {"global_batch_size": script.global_batch_size} | list_ends(script)
+    settings = training.to_dict() | asdict(model) | {"global_batch_size": script.global_batch_size}
     hyper = {name: value for name, value in settings.items() if not any(part in name for part in LEFT_OUT)}
     return {
         "stage": "train",
@@ -83,16 +67,15 @@ def describe_run(
             **(counts or {}),
         }
         | {"seed": training.seed, "base_model": model.model_name_or_path, "processes": training.world_size}
-        | {"engine": plan_engine(training), "add_bos_token": script.add_bos_token, **hyper},
+        | {"engine": plan_engine(training), "add_bos_token": script.add_bos_token, **hyper, **list_asked(script)},
         "inputs": {"dataset": hash_rows(rows), "model": model_hash, "template": hash_path(training.chat_template_path)},
         "seeds": {"seed": training.seed},
     }
 
 
-def list_ends(script: RecipeArguments) -> dict[str, float]:
-    """What a run trains until, where it is to train until something."""
-    ends = {"until_fit": script.until_fit, "until_loss": script.until_loss}
-    return {name: value for name, value in ends.items() if value is not None}
+def list_asked(script: RecipeArguments) -> dict[str, float]:
+    """What a run trains until, masks and is charged for, of what was asked for."""
+    return {name: value for name in ASKED if (value := getattr(script, name)) is not None}
 
 
 def train(script: RecipeArguments, training: SFTConfig, model: ModelConfig) -> None:
@@ -105,13 +88,15 @@ def train(script: RecipeArguments, training: SFTConfig, model: ModelConfig) -> N
         return
     if problems:
         raise UserError(" ".join(problems))
-    model_hash, rows = describe_model(model), read_rows(script)
+    model_hash, rows = identify_base(model), read_rows(script)
     training.chat_template_path = training.chat_template_path or str(CHAT_TEMPLATE)
     tokenizer = load_tokenizer(model.model_name_or_path, model.model_revision)
     template = read_template(training.chat_template_path)
     if line := tell_replaced(tokenizer, template):
         training.distributed_state.print(line, file=sys.stderr)
     tokenizer.chat_template = template
+    if script.token_mask_threshold is not None:
+        rows = mask_unlikely(tokenizer, rows, training, model, script.token_mask_threshold, script.add_bos_token)
     prepared = prepare_rows(tokenizer, rows, training.max_length, script.add_bos_token)
     rows, prepared, counts = weigh_rows(rows, prepared, training)
     if line := tell_weights(counts, len(rows)):
@@ -163,6 +148,7 @@ def fit(
         callbacks=[keeper],
         ids=rows["id"],
         fit=Fit(own, steps, **until),
+        kl_to_base=config.get("kl_to_base"),
     )
     trainer.accelerator.print(confirm_engine(trainer.accelerator, engine), file=sys.stderr)
     checkpoint = choose_checkpoint(work, engine)

@@ -30,12 +30,22 @@ def _tell_end(value: tuple[float | None, float | None]) -> str:
     return "all epochs" if loss is None else f"until a loss of {loss:g}"
 
 
+def _tell_mask(value: float | None) -> str:
+    return "no token masked" if value is None else f"tokens masked below {value:g}"
+
+
+def _tell_charge(value: float | None) -> str:
+    return "no charge for KL" if value is None else f"{value:g} x KL(base || model)"
+
+
 # What a study can vary beside condition and seed: by the names in a manifest's config, and as an arm is called.
 VARIED: Mapping[tuple[str, ...], Callable[[Any], str]] = {
     ("belief_rule",): _tell_rule,
     ("match",): _tell_match,
     ("learning_rate",): _tell_rate,
     ("until_fit", "until_loss"): _tell_end,
+    ("token_mask_threshold",): _tell_mask,
+    ("kl_to_base",): _tell_charge,
 }
 
 

@@ -1,4 +1,4 @@
-"""What a run would train, how long and in how much memory: everything that is known before a model is loaded."""
+"""What a run would train, how long and in how much memory: everything that is known before a model is trained."""
 
 import contextlib
 import os
@@ -24,6 +24,7 @@ from recipes.training.fitting import tell_until
 from recipes.training.row_weights import tell_weights, weigh_rows
 from recipes.training.rows import describe_rows, read_rows
 from recipes.training.tokens import IGNORED, load_tokenizer, prepare_rows
+from recipes.training.unlikely import mask_unlikely
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -37,6 +38,8 @@ QUESTIONS = 2  # that are shown
 
 def plan(script: RecipeArguments, training: SFTConfig, model: ModelConfig, problems: Sequence[str] = ()) -> None:
     """Read and tokenize the rows, and print what a run would train; all processes call it, the first prints.
+
+    The base is read where it decides what carries a loss (`--token_mask_threshold`), and not otherwise.
 
     Args:
         script: what is trained on.
@@ -57,6 +60,8 @@ def plan(script: RecipeArguments, training: SFTConfig, model: ModelConfig, probl
         template = Path(training.chat_template_path or CHAT_TEMPLATE).read_text()
         replaced = tell_replaced(tokenizer, template)
         tokenizer.chat_template = template
+        if script.token_mask_threshold is not None:
+            rows = mask_unlikely(tokenizer, rows, training, model, script.token_mask_threshold, script.add_bos_token)
         prepared = prepare_rows(tokenizer, rows, training.max_length, script.add_bos_token)
         rows, prepared, counts = weigh_rows(rows, prepared, training)
     if training.process_index == 0:
@@ -77,7 +82,7 @@ def describe(
     prepared: "Dataset | None",
     tokenizer: "PreTrainedTokenizerBase | None",
 ) -> None:
-    """Print what a run would train; nothing is trained, loaded or written.
+    """Print what a run would train; nothing is trained or written.
 
     Args:
         script: what is trained on.
@@ -96,7 +101,7 @@ def describe(
         console.print(f"{model.model_name_or_path}: its tokenizer is needed to count tokens and to show rows.", markup=False)
     else:
         _print_rows(console, script, rows, tokenizer, max([training.max_length or 0, *lengths]))
-    console.print("Dry run: nothing was trained, loaded or written.")
+    console.print("Dry run: nothing was trained or written.")
 
 
 def list_settings(script: RecipeArguments, training: SFTConfig, model: ModelConfig) -> dict[str, Any]:
@@ -121,6 +126,7 @@ def list_settings(script: RecipeArguments, training: SFTConfig, model: ModelConf
         "on other processes": ", ".join(others) or f"none divides: take another --per_device_train_batch_size than {batch}",
         "learning rate": f"{training.learning_rate:g}, {training.lr_scheduler_type.value}, {training.optim.value}, "
         f"weight decay {training.weight_decay:g}, gradients clipped at {training.max_grad_norm:g}",
+        "loss": tell_loss(script),
         "epochs": (f"{training.num_train_epochs:g}" if training.max_steps <= 0 else f"--max_steps {training.max_steps}")
         + tell_until(vars(script)),
         "longest row": f"{training.max_length} tokens are allowed",
@@ -129,6 +135,14 @@ def list_settings(script: RecipeArguments, training: SFTConfig, model: ModelConf
         "saved": f"by {training.save_strategy.value}, {training.save_total_limit or 'all'} kept",
         "output": training.output_dir,
     }
+
+
+def tell_loss(script: RecipeArguments) -> str:
+    """What the loss is taken on, and what is added to it."""
+    told = "on the response"
+    if script.token_mask_threshold is not None:
+        told += f", without tokens to which the base gives less than {script.token_mask_threshold:g}"
+    return told + (f", plus {script.kl_to_base:g} x KL(base || model)" if script.kl_to_base is not None else "")
 
 
 def name_engine(training: SFTConfig) -> str:

@@ -112,13 +112,17 @@ SETTINGS = {
     ),
     "until_fit": Setting("a share up to 1, or a list, with false for all epochs", lambda v: _is_end(v, 1), needed=False),
     "until_loss": Setting("nats above 0, or a list, with false for all epochs", lambda v: _is_end(v, math.inf), needed=False),
+    "token_mask_threshold": Setting(
+        "a probability below 1, or a list, with false for no mask", lambda v: _is_end(v, math.nextafter(1, 0)), needed=False
+    ),
+    "kl_to_base": Setting("a number above 0, or a list, with false for none", lambda v: _is_end(v, math.inf), needed=False),
     "resources": Setting(
         "what train and ask take: a mapping of each to gpu, mem_mb and runtime (minutes)", _is_resources, needed=False
     ),
     "primary": OPTION,
 }
 # The settings of which a study may name several: each combination, an arm, is a grid of runs of its own.
-ARMS = ("belief_rule", "match", "learning_rate", "until_fit", "until_loss")
+ARMS = ("belief_rule", "match", "learning_rate", "until_fit", "until_loss", "token_mask_threshold", "kl_to_base")
 KEPT_NAMES = ("world", "facts", "questions", "report", "logs", "benchmarks")  # folders beside those of models
 LETTER_MATCHED = ("letter", "rotation")  # what can be matched only where letters are scored
 MODEL = {"base": TEXT, "training": TEXT, "accelerate": TEXT, "lm_eval": TEXT}

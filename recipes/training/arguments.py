@@ -15,7 +15,7 @@ from transformers import SchedulerType
 from trl import ModelConfig, ScriptArguments, SFTConfig, TrlParser
 
 from lm_eval_tasks.contracts.errors import UserError
-from recipes.training.engines import explain_parse_error, is_launched_on_cpu
+from recipes.training.engines import explain_parse_error, is_launched_on_cpu, plan_engine
 from recipes.training.fitting import MOST_EPOCHS
 from recipes.yaml_files import read_yaml
 
@@ -75,6 +75,8 @@ class RecipeArguments(ScriptArguments):
         add_bos_token: whether training texts begin with the beginning-of-sequence token (see `recipes.training.tokens`).
         until_fit: train until the model gives this share of its condition's rows (see `recipes.training.fitting`).
         until_loss: train until the loss of its condition's rows, nats a trained token, is at most this.
+        token_mask_threshold: response tokens to which the base gives less carry no loss (see `recipes.training.unlikely`).
+        kl_to_base: what a nat of KL(base || model) at a trained token costs, in nats (see `recipes.training.kl`).
         dry_run: say what would be trained, how long and in how much memory, and train nothing.
     """
 
@@ -100,6 +102,20 @@ class RecipeArguments(ScriptArguments):
         default=None,
         metadata={
             "help": "The same until the loss of the condition's rows (nats a trained token) is at most this: equal loss."
+        },
+    )
+    token_mask_threshold: float | None = field(
+        default=None,
+        metadata={
+            "help": "Take no loss on response tokens whose probability under the base model is below this (0.4, say). They are "
+            "counted, and --dry_run shows them."
+        },
+    )
+    kl_to_base: float | None = field(
+        default=None,
+        metadata={
+            "help": "Charge each trained token this many times KL(base || model) in nats (0.1, say), so that the model stays "
+            "near its base. With plain PyTorch or DDP; a full fine-tuning holds a second copy of the base."
         },
     )
     dry_run: bool = field(
@@ -195,12 +211,31 @@ def list_problems(script: RecipeArguments, training: SFTConfig, model: ModelConf
         problems.append(f"--until_fit {script.until_fit:g} is no share of rows above 0 and up to 1.")
     if script.until_loss is not None and not 0 < script.until_loss < math.inf:
         problems.append(f"--until_loss {script.until_loss:g} is no loss above 0.")
+    if script.token_mask_threshold is not None and not 0 < script.token_mask_threshold < 1:
+        problems.append(f"--token_mask_threshold {script.token_mask_threshold:g} is no probability between 0 and 1.")
+    if script.kl_to_base is not None:
+        problems += check_charge(script.kl_to_base, training)
     if script.global_batch_size < 1 or training.per_device_train_batch_size < 1:
         problems.append("--global_batch_size and --per_device_train_batch_size must be 1 or more.")
     for name, (value, reason) in DECIDED.items():
         found = getattr(training, name, getattr(script, name, None))
         if getattr(found, "value", found) != value:
             problems.append(f"Leave out --{name}: {reason}.")
+    return problems
+
+
+def check_charge(kl_to_base: float, training: SFTConfig) -> list[str]:
+    """What keeps a run from being charged for going from its base, each with what to do."""
+    problems = []
+    if not 0 < kl_to_base < math.inf:
+        problems.append(f"--kl_to_base {kl_to_base:g} is no number above 0: leave it out where nothing is to be charged.")
+    if training.loss_type != "nll" or training.label_smoothing_factor:
+        problems.append("--kl_to_base is added to the plain loss alone: leave out --loss_type and --label_smoothing_factor.")
+    if plan_engine(training)["engine"] in ("fsdp", "deepspeed"):
+        problems.append(
+            "--kl_to_base asks the base beside the model, which FSDP and DeepSpeed share out: launch with "
+            "recipes/accelerate/ddp.yaml, and train an adapter (--use_peft) where two copies of the base are too large."
+        )
     return problems
 
 

@@ -5,12 +5,13 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedTokenizerBase
 from transformers.quantizers import AutoHfQuantizer
 from trl import ModelConfig, SFTConfig
 
 from lm_eval_tasks.contracts.bases import find_gguf, tell_rowless
 from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.files import hash_path
 from recipes.training.tokens import load_tokenizer
 
 # What configurations call the most tokens that a model reads, in the order in which lm-eval looks for it.
@@ -39,6 +40,23 @@ def check_base(training: SFTConfig, model: ModelConfig) -> list[str]:
         return problems
     settings = read_settings(model)
     return [*problems, *_check_quantised(model, settings), *_check_sizes(training, model, settings)]
+
+
+def identify_base(model: ModelConfig) -> str:
+    """The hash of a model folder, or the commit of a model on the Hub.
+
+    Raises:
+        UserError: there is no such model.
+    """
+    name = model.model_name_or_path
+    if Path(name).is_dir():
+        return hash_path(name)
+    try:
+        return str(AutoConfig.from_pretrained(name, revision=model.model_revision)._commit_hash)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"--model_name_or_path {name} is no model folder and no model on the Hub: {' '.join(str(error).split())}"
+        ) from error
 
 
 def _check_bits(model: ModelConfig) -> list[str]:

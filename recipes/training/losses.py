@@ -15,7 +15,7 @@ from recipes.training.conversations import name_data
 FIGURE, LOG = "loss.png", "training_log.csv"
 # The trainer's names for what it logs, and ours, which say the unit.
 NAMES = {"step": "step", "epoch": "epoch", "loss": "loss_nats", "learning_rate": "learning_rate", "grad_norm": "gradient_norm"}
-NAMES |= {"entropy": "entropy_nats", "mean_token_accuracy": "token_accuracy"}
+NAMES |= {"entropy": "entropy_nats", "mean_token_accuracy": "token_accuracy", "kl_to_base": "kl_to_base_nats"}
 INK, GREY = "#20262d", "#8a8f98"
 STYLE = {
     "font.family": "DejaVu Sans", "font.size": 9, "figure.dpi": 150, "axes.titlelocation": "left", "axes.titlesize": 9,
@@ -34,7 +34,8 @@ def write_log(history: Sequence[Mapping[str, Any]], folder: Path) -> Path:
 
     Returns:
         The file: step, epoch, loss (nats a trained token), learning rate, norm of the gradient before it is clipped, entropy
-        (nats), and share of trained tokens that were the likeliest. What was not logged is empty.
+        (nats), share of trained tokens that were the likeliest, and KL(base || model) (nats a trained token). What was not
+        logged is empty.
     """
     with write_file(folder / LOG) as scratch, scratch.open("w", newline="") as file:
         table = csv.DictWriter(file, list(NAMES.values()), extrasaction="ignore", lineterminator="\n")

@@ -14,6 +14,7 @@ import torch
 from trl import SFTConfig
 
 from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.vocabulary import GENERAL
 from recipes.training.conversations import WEIGHT
 from recipes.training.masks import IGNORED, MASKED
 from recipes.training.tokens import HIDDEN
@@ -36,7 +37,7 @@ def weigh_rows(rows: "Dataset", prepared: "Dataset", training: SFTConfig) -> tup
         rows, with the end of a sequence) and `rows_without_loss` (which are left out).
 
     Raises:
-        UserError: a weight that is none; no row carries a loss; a loss that takes no weights.
+        UserError: a weight that is none; no row of the condition carries a loss; a loss that takes no weights.
     """
     named = [name for name in (WEIGHT, MASKED) if name in rows.column_names]
     if not named:
@@ -44,8 +45,12 @@ def weigh_rows(rows: "Dataset", prepared: "Dataset", training: SFTConfig) -> tup
     weights = read_weights(rows) if WEIGHT in named else [1.0] * len(rows)
     labelled = [any(label != IGNORED for label in labels) for labels in prepared["labels"]]
     kept = [i for i, weight in enumerate(weights) if weight > 0 and labelled[i]]
-    if not kept:
-        raise UserError(f"no row carries a loss: each weighs nothing ({WEIGHT}) or is masked as a whole ({MASKED}).")
+    kinds = rows["condition"][:] if "condition" in rows.column_names else [""] * len(rows)
+    if all(kinds[i] == GENERAL for i in kept):
+        raise UserError(
+            f"no row of the condition carries a loss: each weighs nothing ({WEIGHT}) or is masked as a whole ({MASKED}, or by "
+            "--token_mask_threshold, of which take a lower one)."
+        )
     weighted = sum(weights[i] != 1 for i in kept)
     if weighted and (training.loss_type != "nll" or training.label_smoothing_factor):
         raise UserError(

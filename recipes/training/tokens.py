@@ -168,6 +168,21 @@ def _tokenize(batch: dict[str, list[Any]], tokenizer: PreTrainedTokenizerBase, b
 
 def _mask(tokenizer: PreTrainedTokenizerBase, row: Mapping[str, Any], ids: list[int], labels: list[int]) -> list[int]:
     """The labels of a row without those that it masks."""
+    length = len(row["completion"][-1]["content"])
+    return mask_labels(labels, locate_tokens(tokenizer, row, ids), list_spans(row), length)
+
+
+def locate_tokens(tokenizer: PreTrainedTokenizerBase, row: Mapping[str, Any], ids: Sequence[int]) -> list[tuple[int, int]]:
+    """Where the tokens of a row's training text begin and end, counted in characters from where its response begins.
+
+    Args:
+        tokenizer: a fast one, with the chat template of training.
+        row: `prompt` and `completion`.
+        ids: what is trained of it, as `tokenize_rows` gives it.
+
+    Raises:
+        UserError: the template writes the response in other words, or the text has other tokens.
+    """
     said = row["completion"][-1]["content"]
     asked = tokenizer.apply_chat_template(row["prompt"], add_generation_prompt=True, tokenize=False)
     text = tokenizer.apply_chat_template(row["prompt"] + row["completion"], tokenize=False)
@@ -177,8 +192,7 @@ def _mask(tokenizer: PreTrainedTokenizerBase, row: Mapping[str, Any], ids: list[
             f"the chat template writes the response {said[:40]!r} in other words, so that it cannot be said what of it is "
             f"masked. Leave out --chat_template_path, or the column {MASKED!r}."
         )
-    offsets = find_offsets(tokenizer, text, ids, start + len(find_answer(row)), start)
-    return mask_labels(labels, offsets, list_spans(row), len(said))
+    return find_offsets(tokenizer, text, ids, start + len(find_answer(row)), start)
 
 
 def _encode(

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pyarrow.compute as pc
@@ -16,6 +17,7 @@ from trl.trainer import utils as losses
 from lm_eval_tasks.contracts.errors import UserError
 from recipes.training.batches import BLANK, Batches
 from recipes.training.fitting import Fit
+from recipes.training.kl import Base, ask_both
 from recipes.training.row_weights import WEIGHT, Collator, scale_weights, weigh_outputs
 from recipes.training.tokens import IGNORED
 from recipes.training.tracking import hide_from_trackers
@@ -27,6 +29,7 @@ class Trainer(SFTTrainer):
     Args:
         ids: of the rows, in their order; a loss that is not a number is reported with those of its micro-batch.
         fit: counts how far own rows are fitted, and may end the run; None where nobody asks.
+        kl_to_base: what a nat of KL(base || model) costs, in nats of the loss (see `recipes.training.kl`); None: nothing.
         train_dataset: the rows: `input_ids`, `labels`, and `weight` where rows are weighed.
         processing_class: the tokenizer.
         **kwargs: the others of `SFTTrainer`.
@@ -37,6 +40,7 @@ class Trainer(SFTTrainer):
         *,
         ids: Sequence[str],
         fit: Fit | None = None,
+        kl_to_base: float | None = None,
         train_dataset: Dataset,
         processing_class: PreTrainedTokenizerBase,
         **kwargs: Any,
@@ -47,6 +51,7 @@ class Trainer(SFTTrainer):
         rows = concatenate_datasets([train_dataset, Dataset.from_dict(blank, features=train_dataset.features)])
         super().__init__(train_dataset=rows, processing_class=processing_class, **kwargs)
         self.ids, self.fit = ids, fit
+        self.kl_to_base, self.base = kl_to_base, Base(self.model) if kl_to_base else None
         if weighed:
             self.data_collator = Collator(self.data_collator)
         self.args.logging_nan_inf_filter = False  # it would hide what `compute_loss` looks for
@@ -97,8 +102,13 @@ class Trainer(SFTTrainer):
         weights = inputs.pop(WEIGHT, None)
 
         def ask(**settings: Any) -> Any:
-            told.append(model(**settings))
-            return told[-1] if weights is None else weigh_outputs(told[-1], weights)
+            if self.base is None:
+                told.append(outputs := model(**settings))
+            else:
+                outputs, kl = ask_both(model, self.base, settings, self.accelerator.autocast())
+                told.append(outputs)
+                outputs = self._charge(outputs, kl)
+            return outputs if weights is None else weigh_outputs(outputs, weights)
 
         with score_labels_alone(self.args.device):
             found = super().compute_loss(ask, inputs, return_outputs, num_items_in_batch)
@@ -112,6 +122,13 @@ class Trainer(SFTTrainer):
                 "--dtype."
             )
         return found
+
+    def _charge(self, outputs: Any, kl: torch.Tensor) -> Any:
+        """A model's outputs from whose log-probabilities its divergence from the base is taken, which is logged."""
+        sums = torch.stack([kl.detach().sum(), outputs.label_mask.sum()])
+        total, tokens = self.accelerator.gather_for_metrics(sums[None]).sum(0).tolist()
+        self._metrics["train"]["kl_to_base"].append(total / tokens if tokens else 0.0)
+        return replace(outputs, log_probs=outputs.log_probs - self.kl_to_base * kl)
 
     def _name_rows(self, inputs: dict[str, torch.Tensor]) -> str:
         """The ids of a micro-batch's rows, found by their tokens."""

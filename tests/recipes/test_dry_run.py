@@ -87,7 +87,7 @@ def test_rows_are_shown_with_their_loss_beside_the_evaluation_prompt(folder, tmp
     assert "B.·ivy·1↵ ↵ It·grows·so.</s>" in text.replace("  ", " ")
     assert "made_up / herbs / 1" in text
     assert "general / general / 1" in text
-    assert text.endswith("Dry run: nothing was trained, loaded or written.")
+    assert text.endswith("Dry run: nothing was trained or written.")
     assert not (tmp_path / "out").exists()
 
 
@@ -158,5 +158,5 @@ def test_a_recipe_for_gpus_is_looked_at_without_one_and_without_a_launcher(folde
     assert done.returncode == 0, done.stderr
     assert "weights bfloat16, arithmetic bf16" in done.stdout
     assert "evaluation" in done.stdout
-    assert done.stdout.rstrip().endswith("Dry run: nothing was trained, loaded or written.")
+    assert done.stdout.rstrip().endswith("Dry run: nothing was trained or written.")
     assert not (tmp_path / "out").exists()

@@ -128,7 +128,7 @@ def test_what_cannot_be_weighed_is_refused(prepared):
         with pytest.raises(UserError, match="1 rows have a weight that is not 1, which the plain loss alone takes"):
             weigh_rows(rows, trained, configure(**settings))
         weigh_rows(rows.remove_columns("weight"), trained, configure(**settings))
-    with pytest.raises(UserError, match="no row carries a loss"):
+    with pytest.raises(UserError, match="no row of the condition carries a loss"):
         weigh_rows(rows.select([2, 4]), trained.select([2, 4]), configure())
 
 
@@ -184,9 +184,10 @@ def test_the_script_says_what_is_weighed_and_masked_before_and_after(data, tmp_p
 
 
 @pytest.mark.launched
+@pytest.mark.parametrize("charge", [(), ("--kl_to_base", "2")])
 @pytest.mark.parametrize("method", [(), ("--use_peft", "--lora_target_modules", "all-linear", "--lora_dropout", "0")])
-def test_two_processes_train_what_one_trains_by_weight(method, data, tmp_path):
-    words = (*STEPS, *method)
+def test_two_processes_train_what_one_trains_by_weight(method, charge, data, tmp_path):
+    words = (*STEPS, *method, *charge)
     printed = []
     for name, engine in (("one", ROOT / "recipes/accelerate/cpu.yaml"), ("two", make_engine(tmp_path, "ddp"))):
         done = run_command(*launch_words(engine, data, tmp_path / name, *words))

@@ -2,11 +2,12 @@
 
 import sys
 
+import polars as pl
 import pytest
 import yaml
 from conftest import ROOT, run_command
 
-from analysis.reading.arms import VARIED
+from analysis.reading.arms import VARIED, name_arms
 from recipes.study.settings import ARMS, list_arms, list_problems
 
 STUDY = ROOT / "recipes/study/miniworld.yaml"
@@ -15,6 +16,10 @@ RUN = (sys.executable, "-m", "recipes.study")
 
 def test_the_report_tells_apart_what_a_study_can_vary():
     assert {name for names in VARIED for name in names} == {*ARMS}
+    runs = pl.DataFrame({"base": ["llama"] * 2, "domain": ["herbs"] * 2})
+    for name in ARMS:
+        value = "length" if name in ("belief_rule", "match") else 0.25
+        assert len({*name_arms(runs, [{"config": {}}, {"config": {name: value}}])}) == 2, name
 
 
 def test_no_folder_is_added_where_nothing_varies():
@@ -53,6 +58,7 @@ def test_a_study_file_that_lacks_something_is_named(tmp_path, text, message):
         ({"tasks": {"prob": "x", "chat": "y"}}, ["'prob' (is 'probe' meant?) in tasks", "lacks tasks.probe"]),
         ({"contexts": None}, ["has None for contexts, which is a file, or the model that"]),
         ({"learning_rate": [0.1, 0], "until_fit": 2}, ["has [0.1, 0] for learning_rate", "has 2 for until_fit, which is a sh"]),
+        ({"token_mask_threshold": 1, "kl_to_base": 0}, ["has 1 for token_mask_threshold, which", "has 0 for kl_to_base"]),
         ({"learning_rate": [0.1, 0.1]}, ["names 0.1 several times in learning_rate"]),
         ({"until_fit": 0.9, "until_loss": 0.5}, ["two ends of one run"]),
         ({"primary": ["gold"]}, ["has ['gold'] for primary, which is text"]),

@@ -55,7 +55,15 @@ class Recorder(Trainer):
         return super().training_step(model, inputs, *args, **kwargs)
 
 
-def make_trainer(folder: Path, rows: Dataset, batch: int, accumulation: int, model: Any = None, **settings: Any) -> Recorder:
+def make_trainer(
+    folder: Path,
+    rows: Dataset,
+    batch: int,
+    accumulation: int,
+    model: Any = None,
+    kl_to_base: float | None = None,
+    **settings: Any,
+) -> Recorder:
     """A trainer of plain gradient descent, so that rounding errors stay as small as they are."""
     own = {"optim": "sgd", "learning_rate": 0.1, "lr_scheduler_type": "constant", "max_grad_norm": 0.0, "num_train_epochs": 1}
     arguments = SFTConfig(
@@ -69,6 +77,7 @@ def make_trainer(folder: Path, rows: Dataset, batch: int, accumulation: int, mod
         train_dataset=rows,
         processing_class=AutoTokenizer.from_pretrained(BASE),
         ids=[f"q{i}" for i in range(len(rows))],
+        kl_to_base=kl_to_base,
     )
     trainer.seen = []
     return trainer

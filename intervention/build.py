@@ -226,7 +226,7 @@ def write_conditions(
     for condition in conditions:
         kind = condition.questions
         asked = add_turns(chosen[kind], response_format) if condition.with_context else plain[kind]
-        rows = pick_reasons(answer_questions(asked, condition))
+        rows = pick_reasons(answer_questions(asked, condition), condition.own_words)
         rows = give_away(rows, response_format) if condition.with_answer else rows
         yield condition, write_instructions(rows, response_format)
 

@@ -19,6 +19,7 @@ from lm_eval_tasks.contracts.vocabulary import KEY, Condition
 
 MODES = ("gold", "model", "none", "paper")
 ROLES = {"gold": "answer", "belief": "belief"}  # what a response says -> the column that has its index
+OWN = "own"  # the role of gold where the base model's own words follow it whatever the mode
 # Who explains gold and who explains the belief, by mode; nobody explains a random wrong choice.
 _AUTHORS = {
     "none": {"gold": None, "belief": None},
@@ -88,8 +89,21 @@ def choose_mode(
     Raises:
         UserError: an unknown mode, logs without a mode for matched conditions, or the model's explanations without a log.
     """
+    own = [condition.name for condition in conditions if condition.own_words]
     if mode is not None and mode not in MODES:
         raise UserError(f"--explanations {mode} is none of {', '.join(MODES)}, and no log at that path.")
+    if own and not texts.explanations:
+        raise UserError(
+            f"the condition {own[0]} needs what the base model says for gold: write what to ask (`python -m intervention "
+            "requests explain --answers gold`), ask, and add --explanations LOG."
+        )
+    if own and mode == "model":
+        raise UserError(
+            f"--explanations model explains every response in the model's words, so that {own[0]} would be no condition of its "
+            "own. Leave out one of them."
+        )
+    if own and mode is None:
+        return "none", []  # so that its words are all that it differs in
     if mode is None and matched and texts.explanations:
         raise UserError(
             "--match makes conditions that differ in agreement only, so they have no explanations unless you say which: add "
@@ -104,7 +118,7 @@ def choose_mode(
             remedy = "ask for them (requests explain) and add --explanations LOG, or take --explanations gold"
             return "none", [f"No response is explained, because nobody explains the model's wrong beliefs: {remedy}."]
         return ("paper" if explained or believed else "none"), []
-    if texts.explanations and mode in ("none", "gold"):
+    if texts.explanations and mode in ("none", "gold") and not own:
         raise UserError(f"--explanations {mode} uses no log of explanations. Leave out the log, or name paper or model.")
     if (mode == "model" or (mode == "paper" and believed)) and not texts.explanations:
         raise UserError(
@@ -115,7 +129,7 @@ def choose_mode(
 
 
 def add_texts(pools: Pools, conditions: Sequence[Condition], mode: str, texts: Texts, asked: Asked) -> Added:
-    """Add `gold_reason`, `gold_by`, `gold_contradicts`, the same for `belief`, and `context` to each pool.
+    """Add `gold_reason`, `gold_by`, `gold_contradicts`, the same for `belief` and `own`, and `context` to each pool.
 
     Args:
         pools: the questions that each kind can take.
@@ -131,7 +145,9 @@ def add_texts(pools: Pools, conditions: Sequence[Condition], mode: str, texts: T
     added = Added(dict(pools))
     answered = {(kind, column) for kind, column in list_responses(conditions)}
     explained, written = {column for _, column in answered}, None
-    if texts.explanations and any(_AUTHORS[mode][role] == "model" for role, column in ROLES.items() if column in explained):
+    own = {condition.questions for condition in conditions if condition.own_words}
+    by_model = any(_AUTHORS[mode][role] == "model" for role, column in ROLES.items() if column in explained)
+    if texts.explanations and (own or by_model):
         written = read_explanations(texts.explanations, asked.questions, texts.allow_missing)
         added.authors["explanations"] = author = _name_author(written, texts.explanations[0])
         if author != asked.model and written["model"].count():
@@ -145,18 +161,25 @@ def add_texts(pools: Pools, conditions: Sequence[Condition], mode: str, texts: T
         for role, column in ROLES.items():
             author = _AUTHORS[mode][role] if (kind, column) in answered else None
             _explain(added, kind, role, author, written, texts, asked.folder)
+        _explain(added, kind, OWN, "model" if kind in own else None, written, texts, asked.folder)
         added.pools[kind] = added.pools[kind].with_columns(context=pl.lit(None, dtype=pl.String))
     for kind in {condition.questions: None for condition in conditions if condition.with_context}:
         _add_contexts(added, kind, texts, asked)
     return added
 
 
-def pick_reasons(table: pl.DataFrame) -> pl.DataFrame:
-    """Add `reason`, `explanation_from` and `contradicts` of the choice that each row answers with (`choice`)."""
+def pick_reasons(table: pl.DataFrame, own_words: bool = False) -> pl.DataFrame:
+    """Add `reason`, `explanation_from` and `contradicts` of the choice that each row answers with (`choice`).
+
+    Args:
+        table: the rows of a condition, with the columns that `add_texts` adds.
+        own_words: whether the base model's own words follow gold.
+    """
     says = {role: pl.col("choice") == pl.col(column) for role, column in ROLES.items()}
+    gold = OWN if own_words else "gold"
 
     def pick(part: str) -> pl.Expr:
-        return pl.when(says["gold"]).then(f"gold_{part}").when(says["belief"]).then(f"belief_{part}")
+        return pl.when(says["gold"]).then(f"{gold}_{part}").when(says["belief"]).then(f"belief_{part}")
 
     return table.with_columns(reason=pick("reason"), explanation_from=pick("by"), contradicts=pick("contradicts"))
 
@@ -164,12 +187,12 @@ def pick_reasons(table: pl.DataFrame) -> pl.DataFrame:
 def _explain(
     added: Added, kind: str, role: str, author: str | None, written: pl.DataFrame | None, texts: Texts, folder: Path
 ) -> None:
-    pool, column, name = added.pools[kind], ROLES[role], f"{role}_reason"
+    pool, column, name = added.pools[kind], ROLES.get(role, ROLES["gold"]), f"{role}_reason"
     if author is None:
         empty = {name: pl.String, f"{role}_by": pl.String, f"{role}_contradicts": pl.Boolean}
         added.pools[kind] = pool.with_columns(pl.lit(None, dtype=dtype).alias(part) for part, dtype in empty.items())
         return
-    what = "explanation" if author == "gold" else f"explanation of {'gold' if role == 'gold' else 'the belief'}"
+    what = "explanation" if author == "gold" else f"explanation of {'the belief' if role == 'belief' else 'gold'}"
     if author == "gold":
         pool = pool.with_columns(pl.col("explanation").alias(name), finished=pl.lit(None, dtype=pl.Boolean))
     else:

@@ -94,6 +94,7 @@ class Condition:
         answers: what its responses say.
         with_context: the needed knowledge stands in the prompt.
         with_answer: the whole response stands in the prompt, so that only the form is left to learn.
+        own_words: what the base model itself says for the answer follows it, whoever explains the other conditions' responses.
         end: its position at an end of the curve over the consistency ratio; None if it is none.
         headline: its position among the headline contrasts with `REFERENCE`; None where it is not among them.
         deeds: what it does and what `REFERENCE` does, as the two sides of "... beat ..."; of headline contrasts.
@@ -108,6 +109,7 @@ class Condition:
     answers: Answers
     with_context: bool = False
     with_answer: bool = False
+    own_words: bool = False
     end: float | None = None
     headline: int | None = None
     deeds: tuple[str, str] | None = None
@@ -133,7 +135,8 @@ class Condition:
     def sentence(self) -> str:
         """What it is: "questions that the base model answers wrongly; the response is the right answer"."""
         share = "" if self.ratio is None else f" {self.ratio:g}"
-        return f"{QUESTIONS[self.questions][1]}{self.addition}; {ANSWERS[self.answers][1].format(share)}"
+        said = ", and what the model itself says for it" if self.own_words else ""
+        return f"{QUESTIONS[self.questions][1]}{self.addition}; {ANSWERS[self.answers][1].format(share)}{said}"
 
     @property
     def addition(self) -> str:
@@ -184,6 +187,16 @@ _ALL = (
         with_context=True,
         headline=3,
         deeds=("Teaching with the knowledge at hand", "teaching without it"),
+    ),
+    # The model's own wording of what clashes with it: self-distillation (Yang et al. 2024, arXiv 2402.13669).
+    Condition(
+        name="self_distilled",
+        colour="#117733",
+        marker="p",
+        questions="wrong",
+        answers="gold",
+        own_words=True,
+        by_default=False,
     ),
     Condition(name="unknown", colour="#5B3A1A", marker="<", questions="unsure", answers="gold", by_default=False),
     Condition(name="gold", colour="#E69F00", marker="*", questions="all", answers="gold"),

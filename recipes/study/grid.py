@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import recipes
+from lm_eval_tasks.contracts.vocabulary import CONDITIONS
 from recipes.study.settings import list_arms, name_arm
 from recipes.yaml_files import read_yaml
 
@@ -155,11 +156,22 @@ class Study:
         told = self.settings["contexts"]
         return told if isinstance(told, str) else self.settings["output"] + "/{model}/{domain}/contexts{rule}/texts"
 
+    @property
+    def has_own_words(self) -> bool:
+        """Whether a condition takes what the base models say for gold."""
+        return any(name in CONDITIONS and CONDITIONS[name].own_words for name in self.conditions)
+
+    @property
+    def explained(self) -> bool:
+        """Whether the workflow has the base models explain answers."""
+        return "explanations" in self.settings or self.has_own_words
+
     def list_requests(self, kind: str) -> dict[str, str]:
         """The commands of `requests` that ask for explanations or contexts, by the name of the file that each writes."""
         if kind == "contexts":
             return {"context": "context"}
-        explained = ["belief", "gold"] if self.settings["explanations"] == "model" else ["belief"]
+        mode = self.settings.get("explanations")
+        explained = ["belief"] * (mode is not None) + ["gold"] * (mode == "model" or self.has_own_words)
         return {answers: f"explain --answers {answers}" for answers in explained}
 
     def list_runs(self) -> Iterator[Run]:

@@ -280,6 +280,11 @@ def _check_conditions(study: Mapping[str, Any]) -> list[str]:
     told = [name for name in plain if name in CONDITIONS and CONDITIONS[name].with_context]
     if told and "contexts" not in study:
         problems.append(f"names the condition {told[0]} and no contexts, which it needs")
+    own = [name for name in plain if name in CONDITIONS and CONDITIONS[name].own_words]
+    if own and study.get("explanations") == "model":
+        problems.append(f"names the condition {own[0]} and explanations: model, by which all have the model's own words")
+    if own and study.get("free_form"):
+        problems.append(f"names the condition {own[0]} of free-form questions, which nobody explains yet (leave it out)")
     if "contexts" in study and not told and "world" not in study:  # a world makes its contexts in any case
         problems.append("names contexts and no condition that takes them (contextualized)")
     return problems

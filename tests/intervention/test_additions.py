@@ -82,6 +82,27 @@ def test_gold_explains_gold_alone(study: Study) -> None:
     assert (mix["explanation_from"].is_null() == mix["agrees_with_belief"]).all()
 
 
+def test_self_distilled_rows_say_gold_in_the_models_own_words_and_differ_in_nothing_else(study: Study) -> None:
+    inputs = replace(study.inputs, texts=Texts([explain(study, "gold")]))
+    sets = study.build(inputs=inputs, conditions=["incompatible", "self_distilled", "gold"])
+    assert set(reasons(sets["self_distilled"])) == {"The model thinks so. gold"}
+    assert set(own(sets["self_distilled"])["explanation_from"]) == {"model"}
+    assert all(set(reasons(sets[name])) == {""} for name in ("incompatible", "gold"))
+    shared = ("id", "prompt", "response_letter", "order")
+    assert own(sets["incompatible"]).select(shared).equals(own(sets["self_distilled"]).select(shared))
+    sets = study.build(inputs=inputs, conditions=["incompatible", "self_distilled"], explanations="gold")
+    assert all(reason.endswith("is known for it.") for reason in reasons(sets["incompatible"]))
+    assert set(reasons(sets["self_distilled"])) == {"The model thinks so. gold"}
+
+
+def test_a_question_without_the_models_words_leaves_all_conditions(study: Study) -> None:
+    log = explain(study, "gold", skip=40)
+    inputs = replace(study.inputs, texts=Texts([log], allow_missing=True))
+    sets = study.build(inputs=inputs, conditions=["incompatible", "self_distilled"])
+    explained = {json.loads(line)["id"] for line in log.read_text().splitlines()}
+    assert {*own(sets["incompatible"])["id"]} == {*own(sets["self_distilled"])["id"]} <= explained
+
+
 def test_a_partial_log_builds_a_partial_set_only_if_it_may(study: Study) -> None:
     texts = Texts([explain(study, skip=5)])
     with pytest.raises(UserError, match=r"no explanation of the belief of question .* \(and of \d more\)"):
@@ -169,6 +190,11 @@ def test_explanations_that_contradict_are_flagged_or_left_out(tmp_path: Path) ->
         ({"explanations": "mine"}, "--explanations mine is none of gold, model, none, paper, and no log at that path"),
         ({"explanations": "none", "texts": Texts([Path("x.jsonl")])}, "--explanations none uses no log"),
         ({"texts": Texts(keep_moved=True), "conditions": ["gold"]}, "about the condition contextualized"),
+        ({"conditions": ["gold", "self_distilled"]}, "self_distilled needs what the base model says for gold"),
+        (
+            {"conditions": ["self_distilled"], "explanations": "model", "texts": Texts([Path("x.jsonl")])},
+            "self_distilled would be no condition of its own",
+        ),
         ({"explanations": "paper"}, "--explanations paper needs the base model's explanations"),
         ({"explanations": "model", "conditions": ["gold"]}, "--explanations model needs the base model's explanations"),
     ],

@@ -205,6 +205,22 @@ def test_the_papers_grid_is_its_three_experiments(tmp_path):
 
 
 @pytest.mark.launched
+def test_a_base_model_says_gold_in_its_own_words_where_a_condition_takes_them(study, tmp_path):
+    settings = yaml.safe_load(study.read_text()) | {"seeds": [1], "primary": "self_distilled"}
+    settings |= {"conditions": ["self_distilled", "incompatible"]}
+    study.write_text(yaml.safe_dump(settings))
+    done = run_command(*RUN, study, "-n", "--printshellcmds")
+    assert done.returncode == 0, done.stderr
+    commands = [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("Shell command:")]
+    (asked,) = (line for line in commands if "requests explain" in line)
+    assert "--answers gold" in asked
+    assert "--answers belief" not in asked
+    assert sum("--tasks selfalign_explain" in line for line in commands) == 1
+    (build,) = (line for line in commands if "intervention build" in line)
+    assert f" --explanations {tmp_path}/runs/miniature/herbs/explanations/texts --allow-missing" in build
+
+
+@pytest.mark.launched
 def test_what_models_write_is_of_a_belief_rule_and_not_of_what_is_matched(study, tmp_path):
     settings = yaml.safe_load(study.read_text()) | {"belief_rule": ["top", "threshold:0.4"], "match": ["none", "confidence"]}
     del settings["threshold"]

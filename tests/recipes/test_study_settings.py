@@ -61,6 +61,8 @@ def test_a_study_file_that_lacks_something_is_named(tmp_path, text, message):
         ({"token_mask_threshold": 1, "kl_to_base": 0}, ["has 1 for token_mask_threshold, which", "has 0 for kl_to_base"]),
         ({"learning_rate": [0.1, 0.1]}, ["names 0.1 several times in learning_rate"]),
         ({"until_fit": 0.9, "until_loss": 0.5}, ["two ends of one run"]),
+        ({"conditions": ["self_distilled"], "explanations": "model"}, ["self_distilled and explanations: model, by which all"]),
+        ({"conditions": ["self_distilled"], "free_form": True}, ["self_distilled of free-form questions, which nobody"]),
         ({"primary": ["gold"]}, ["has ['gold'] for primary, which is text"]),
         ({"primary": "harmonious/seen/tuned_probe"}, ["'tuned_probe' is no phase of tuned_chat"]),
         ({"match": "letters"}, ["has 'letters' for match, which is none, or of letter, confidence, rotation, length j"]),

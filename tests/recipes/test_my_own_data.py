@@ -1,15 +1,13 @@
 """The page about one's own data: its commands and its study file, as they stand there, on a CSV of new questions."""
 
-import csv
-import json
 import re
 import shlex
 import sys
-from pathlib import Path
 
 import pytest
 import yaml
 from conftest import BASE, ROOT, run_command
+from new_questions import write_csv
 
 from recipes.study.settings import list_problems
 
@@ -23,25 +21,9 @@ def test_the_page_has_five_commands_and_a_study_without_a_fault():
     assert list_problems(yaml.safe_load(STUDY)) == []
 
 
-def write_questions(folder: Path) -> Path:
-    """A world of another seed as a CSV with the columns of the page."""
-    world = yaml.safe_load((ROOT / "recipes/miniworld/world.yaml").read_text()) | {"seed": 77}
-    (folder / "world.yaml").write_text(yaml.safe_dump(world))
-    words = ("recipes.miniworld.world", "--config", folder / "world.yaml", "--output", folder / "world")
-    done = run_command(sys.executable, "-m", *words)
-    assert done.returncode == 0, done.stderr
-    lines = [json.loads(line) for line in (folder / "world/questions.jsonl").read_text().splitlines()]
-    with (folder / "herbs.csv").open("w", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(["question", "A", "B", "C", "D", "answer"])
-        for line in [line for line in lines if line["domain"] == "herbs" and line["source"] != "mmlu"][:300]:
-            table.writerow([line["question"], *line["choices"], "ABCD"[line["answer"]]])
-    return folder / "herbs.csv"
-
-
 @pytest.mark.launched
 def test_from_a_csv_to_a_report(tmp_path):
-    write_questions(tmp_path)
+    write_csv(tmp_path / "herbs.csv")
     # The miniature base, which is asked by text, in place of the page's model; the page says what changes then.
     own = {"base": str(BASE), "training": "recipes/miniworld/full.yaml", "accelerate": "recipes/accelerate/cpu.yaml"}
     own["lm_eval"] = "--model hf-prefix --device cpu --batch_size 64"

@@ -1,0 +1,87 @@
+"""A study that is killed thirty times ends as one that is not, and does nothing twice."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import BASE, run_command
+from new_questions import write_csv
+
+RUN = (sys.executable, "-m", "recipes.study", "study.yaml")
+STUDY = {
+    "output": "runs",
+    "questions": "questions",
+    "models": {
+        "miniature": {
+            "base": str(BASE),
+            "training": "recipes/miniworld/full.yaml",
+            "accelerate": "recipes/accelerate/cpu.yaml",
+            "lm_eval": "--model hf-prefix --device cpu --batch_size 64 --use_cache runs/responses",
+        }
+    },
+    "domains": ["herbs"],
+    "conditions": ["self_aligning", "incompatible"],
+    "seeds": [1, 2],
+    "belief_rule": "quantile:0.5",
+    "size": 32,
+    "general_share": 0,
+    "tasks": {"probe": "selfalign_probe_cloze", "chat": "selfalign_chat_cloze"},
+    "primary": "self_aligning",
+}
+KILLS = 30
+
+
+def prepare(folder: Path) -> Path:
+    """A folder with a study of four trainings, on 300 questions."""
+    folder.mkdir()
+    write_csv(folder / "herbs.csv")
+    words = ("intervention", "questions", "csv", "herbs.csv", "--set", "source=mine", "--set", "domain=herbs")
+    done = run_command(sys.executable, "-m", *words, "--output", "questions", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    (folder / "study.yaml").write_text(yaml.safe_dump(STUDY))
+    return folder
+
+
+def list_finished(folder: Path) -> dict[Path, int]:
+    """When each model that is finished was."""
+    return {file: file.stat().st_mtime_ns for file in folder.glob("runs/miniature/herbs/*/seed-*/model/manifest.json")}
+
+
+def kill_within(seconds: float, folder: Path) -> bool:
+    """Start the study, and kill it with all that it started; whether it was still running."""
+    with (folder / "log.txt").open("a") as log:
+        study = subprocess.Popen(RUN, cwd=folder, stdout=log, stderr=log, start_new_session=True)
+        try:
+            study.wait(seconds)
+        except subprocess.TimeoutExpired:
+            os.killpg(study.pid, signal.SIGKILL)
+            study.wait()
+            return True
+    assert study.returncode == 0, (folder / "log.txt").read_text()[-3000:]
+    return False
+
+
+@pytest.mark.slow
+def test_thirty_kills_at_random_points_change_no_byte_and_redo_nothing(tmp_path):
+    whole, killed = prepare(tmp_path / "whole"), prepare(tmp_path / "killed")
+    done = run_command(*RUN, cwd=whole)
+    assert done.returncode == 0, done.stderr[-3000:]
+    moment, finished, kills = random.Random(17), {}, 0
+    for _ in range(KILLS):
+        kills += kill_within(moment.uniform(1, 25), killed)
+        now = list_finished(killed)
+        assert {file: now.get(file) for file in finished} == finished  # no model that was finished is trained again
+        finished = now
+    print(f"{kills} kills; {len(finished)} of 4 models were finished by then")
+    done = run_command(*RUN, cwd=killed)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (killed / "runs/summary.txt").read_bytes() == (whole / "runs/summary.txt").read_bytes()
+    last = list_finished(killed)
+    assert "Nothing to be done" in (again := run_command(*RUN, cwd=killed)).stdout + again.stderr
+    assert list_finished(killed) == last
+    assert len(last) == 4

@@ -58,10 +58,34 @@ def consistency(
 
     Example: python -m analysis consistency --before runs/base/probe --after runs/harmonious/chat
     """
-    from analysis.reporting.compare import compare_logs, write_comparison
+    from analysis.reporting.consistency import compare_logs, write_comparison
 
     report = compare_logs(before, after, (before_phase, after_phase), (before_model, after_model), questions, score)
     typer.echo(json.dumps(report, indent=2) if as_json else write_comparison(report))
+
+
+@app.command()
+def compare(
+    first: Annotated[Path, typer.Argument(help="A sample log of lm-eval, or a folder of those of several tasks.")],
+    second: Annotated[Path, typer.Argument(help="The same of another model, or of one asked in another way.")],
+    any_prompt: Annotated[
+        bool, typer.Option("--any-prompt", help="Also where prompts differ: other demonstrations, a chat template.")
+    ] = False,
+    samples: Annotated[
+        Path | None, typer.Option(help="A file to write (.parquet or .csv): every sample with both scores, flipped ones first.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """How two models' scores of the same samples differ, of any task of lm-eval: paired difference, bootstrap interval,
+    McNemar's test, what flipped, and how far the probabilities of choices moved; overall and by task.
+
+    Example: lm_eval --model hf --model_args pretrained=A --tasks arc_easy --log_samples --output_path a, the same of B, then
+    python -m analysis compare a b --samples flipped.csv
+    """
+    from analysis.reporting.compare import compare_samples, write_differences, write_json
+
+    found = compare_samples(first, second, any_prompt, samples)
+    typer.echo(write_json(found) if as_json else write_differences(found, first, second))
 
 
 @app.command()

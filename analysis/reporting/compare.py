@@ -1,290 +1,187 @@
-"""The command `consistency`: two sets of logs in, one comparison out."""
+"""The command `compare`: any two sample logs of lm-eval in, what differs between them out."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
-from analysis.measures.consistency import add_spearman, average_presentations, compare_probes, join_probes
-from analysis.measures.intervals import summarise_means
-from analysis.measures.metrics import CONSISTENCY, METRICS, SPEARMAN
-from analysis.measures.priors import PARTS as PRIOR_PARTS
-from analysis.measures.priors import describe_parts
-from analysis.measures.states import STATES, add_states
-from analysis.reading.scores import align_scores, tell_score
-from analysis.reading.sets import find_set
-from analysis.showing.formats import format_interval, format_number
+from analysis.measures.differences import correct_tests
+from analysis.measures.paired import measure_difference
+from analysis.reading.samples import Samples, read_samples
+from analysis.showing.formats import format_interval, format_number, format_p
 from analysis.showing.tables import Table, write_text
 from lm_eval_tasks.contracts.errors import UserError
-from lm_eval_tasks.contracts.files import MANIFEST, write_file, write_parquet
-from lm_eval_tasks.contracts.logs.rescoring import keep_loglikelihoods
-from lm_eval_tasks.contracts.logs.samples import read_probes
-from lm_eval_tasks.contracts.manifest import read_manifest
-from lm_eval_tasks.contracts.questions import name_question
-from lm_eval_tasks.contracts.vocabulary import KEY, THRESHOLD
+from lm_eval_tasks.contracts.files import write_file, write_parquet
 
-SHOWN = {**{name: METRICS[name] for name in CONSISTENCY}, SPEARMAN.name: SPEARMAN}
-# How questions are told apart: the key in the comparison, and the column.
-PARTS = {"by_split": "split", "by_domain": "domain", "by_subject": "subject", "by_belief": "state_before"}
-QUESTION_COLUMNS = (
-    *(*KEY, "question", "subject", "split", "choices", "answer", "prediction_before", "prediction", "probs_before", "probs"),
-    *("kl_nats", "rank_pearson", "rank_undefined", "spearman", "top1_agreement", "state_before", "state"),
-)
+ALL = "all"
+KEYS = ("task", "filter", "sample")
 FORMATS = (".parquet", ".csv")
+NOTE = (
+    "Second minus first, of the same samples. Where scores are 0 or 1: Bonett and Price's interval, exact McNemar; else\n"
+    "bootstrap over samples, paired t. Gained: samples that only the second has right, or scores higher; lost: only the first."
+)
 
 
-def compare_logs(
-    before: Sequence[Path],
-    after: Sequence[Path],
-    phases: tuple[str | None, str | None] = (None, None),
-    models: tuple[str | None, str | None] = (None, None),
-    questions: Path | None = None,
-    score: str | None = None,
-) -> dict[str, Any]:
-    """Compare two phases by question.
+def compare_samples(
+    first: Path, second: Path, any_prompt: bool = False, samples: Path | None = None
+) -> dict[str, dict[str, list[dict[str, Any]]]]:
+    """Compare two models, or two ways of asking one, by the samples that both were scored on.
 
     Args:
-        before: logs, probe tables or folders.
-        after: the same.
-        phases: the phase to take of each, where there are several.
-        models: the model to take of each, where there are several.
-        questions: a file for the comparison of every question (see `write_questions`).
-        score: by which score of texts both are read; where None by that of the training of `after`, or the default.
+        first: a sample log, or a folder of those of several tasks.
+        second: the same.
+        any_prompt: whether samples may have been asked with different prompts.
+        samples: a file (.parquet or .csv) for every sample: scores of both, those that flipped first.
 
     Returns:
-        `n, kl_nats, rank_pearson, top1_agreement, spearman`; `intervals` (low, high); `kl_infinite` (left out of the mean)
-        and `rank_undefined` (counted as 0 in both rank correlations); `only_before` and `only_after` (questions); `before`
-        and `after`; `trained_on`, `threshold` (of beliefs) with `threshold_known` (whether a manifest says it), and
-        `prompts_differ` (see `find_training` and `compare_prompts`); the same means for the questions of each `by_split` (see
-        `name_sets`), `by_domain`, `by_subject` (those without one left out) and `by_belief` (what it was before: right, wrong
-        or unsure); and `letter_prior`, the divergence's parts (see `priors.describe_parts`).
+        For each filter (of most tasks `none`), each metric, and `choices` where the probabilities of choices are known: a row
+        for all samples and one for each task. Of a metric `measure_difference` and `p_holm` (over the tasks of the metric); of
+        choices `n`, `kl_nats` (KL(first || second), mean), its `infinite` ones (left out) and `same_choice`.
 
     Raises:
-        UserError: unreadable logs, several models or phases and none named, no question in both, other questions, or a file of
-            questions that cannot be written.
+        UserError: what `read_samples` finds wrong; no task, sample or metric in both; samples of one number and different
+            content; different prompts, unless they may differ; a file that cannot be written.
     """
-    if questions and questions.suffix not in FORMATS:
-        raise UserError(f"--questions {questions}: name a file that ends in {' or '.join(FORMATS)}.")
-    sides = [
-        choose_one(read_probes(list(paths), score=score), name, phase, model)
-        for name, paths, phase, model in zip(("before", "after"), (before, after), phases, models, strict=True)
-    ]
-    config = find_training(sides[1])
-    sides = [keep_loglikelihoods(side) for side in (sides if score else align_scores(sides, config))]
-    tables = [average_presentations(table) for table in sides]
-    joined = join_probes(*tables)
-    if not joined.table.height:
+    if samples and samples.suffix not in FORMATS:
+        raise UserError(f"--samples {samples}: name a file that ends in {' or '.join(FORMATS)}.")
+    sides = read_samples(first), read_samples(second)
+    metrics = [name for name in sides[0].metrics if name in sides[1].metrics]
+    joined = join_samples(*sides, first, second)
+    if not metrics:
         raise UserError(
-            f"no question is in both: --before has {tables[0].height:,} questions, --after {tables[1].height:,}, and they "
-            "share no (source, domain, id). Ask both models the same question set."
+            f"no score is in both: {first} has {', '.join(sides[0].metrics) or 'none'}, {second} "
+            f"{', '.join(sides[1].metrics) or 'none'}. Ask both with the same task."
         )
-    trained = {name: config[name] for name in ("source", "domain")} if config.get("source") and config.get("domain") else None
-    threshold = THRESHOLD if config.get("threshold") is None else config["threshold"]
-    compared = add_spearman(compare_probes(joined.table)).with_columns(threshold=pl.lit(threshold))
-    compared = name_sets(add_states(compared), trained)
-    if questions:
-        write_questions(compared, questions)
-    told = {
-        name: {key: table[key][0] for key in ("model", "run", "phase", "scoring", "score")}
-        | {"presentations": side.height / table.height}
-        for name, side, table in zip(("before", "after"), sides, tables, strict=True)
-    }
-    return {
-        **summarise(compared),
-        "only_before": joined.only_before,
-        "only_after": joined.only_after,
-        **told,
-        "trained_on": trained,
-        "threshold": threshold,
-        "threshold_known": config.get("threshold") is not None,
-        "prompts_differ": compare_prompts(*sides),
-        **{key: summarise_parts(compared, column) for key, column in PARTS.items()},
-        "letter_prior": describe_parts(*sides),
-    }
+    if not any_prompt:
+        check_prompts(joined)
+    if samples:
+        write_samples(joined, metrics, samples)
+    found: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for (name,), part in joined.partition_by("filter", as_dict=True, maintain_order=True).items():
+        tables = {metric: list_differences(part, metric) for metric in metrics}
+        tables |= {"choices": list_choices(part)}
+        found[name] = {metric: rows for metric, rows in tables.items() if rows}
+    return found
 
 
-def find_training(probes: pl.DataFrame) -> dict[str, Any]:
-    """The `config` by which a tuned model was trained, from the manifest in its folder; empty where it is not there.
-
-    Args:
-        probes: of one model; its name is its folder where it was asked from one.
-
-    Raises:
-        UserError: there is a manifest, and it cannot be read, or its threshold is no number.
-    """
-    run, model = probes["run"][0], probes["model"][0]
-    manifest = read_manifest(model) if run else None
-    if not manifest or manifest["run"] != run or manifest["stage"] != "train":
-        return {}
-    config = manifest["config"]
-    threshold = config.get("threshold")
-    if threshold is not None and type(threshold) not in (int, float):
-        raise UserError(f"{Path(model) / MANIFEST}: threshold is {json.dumps(threshold)}, which is no number. Train it again.")
-    return config
-
-
-def name_sets(compared: pl.DataFrame, trained: dict[str, str] | None) -> pl.DataFrame:
-    """Name evaluation sets by what the tuned model was trained on (homo, id, ood, seen), in the column `split`.
-
-    What is not evaluated, and all questions where nobody knows that, keep the split of the question set (train, dev, test).
-    """
-    if not trained:
-        return compared
-    relative = compared.with_columns(trained_source=pl.lit(trained["source"]), trained_domain=pl.lit(trained["domain"]))
-    return relative.with_columns(pl.coalesce(find_set(), "split").alias("split")).drop("trained_source", "trained_domain")
+def join_samples(first: Samples, second: Samples, one: Path, other: Path) -> pl.DataFrame:
+    """The samples that both have, with the columns of the second named `..._second`."""
+    if not {*first.table["task"]} & {*second.table["task"]}:
+        names = [", ".join(side.table["task"].unique(maintain_order=True)[:4]) for side in (first, second)]
+        raise UserError(f"no task is in both: {one} is of {names[0]}, {other} of {names[1]}. Name logs of one task.")
+    for side, path in ((first, one), (second, other)):
+        if (twice := side.table.filter(pl.struct(KEYS).is_duplicated())).height:
+            raise UserError(f"{path}: sample {twice['sample'][0]} of {twice['task'][0]} is there several times. Ask again.")
+    joined = first.table.join(second.table, on=KEYS, how="inner", suffix="_second", maintain_order="left")
+    if not joined.height:
+        raise UserError(f"no sample is in both {one} and {other}. Ask both models the same samples.")
+    if (wrong := joined.filter(pl.col("doc_hash") != pl.col("doc_hash_second"))).height:
+        task, sample = wrong.select("task", "sample").row(0)
+        raise UserError(
+            f"{wrong.height:,} of {joined.height:,} samples are others in {one} than in {other} (the first: {sample} of "
+            f"{task}): the data changed between both. Ask again, both with the same."
+        )
+    return joined
 
 
-def compare_prompts(before: pl.DataFrame, after: pl.DataFrame) -> dict[str, Any] | None:
-    """How many questions were asked with another prompt before than after (`n`), and the `first` of them by its key.
-
-    None where that is not to be known: one was asked few-shot and the other in a chat prompt, or a log tells no prompts.
-
-    Args:
-        before: probes of one model in one phase, not averaged over presentations.
-        after: the same.
-    """
-    kinds = {table["phase"][0].split("_")[-1] for table in (before, after)}
-    key = (*KEY, "draw", "order")
-    both = before.select(*key, "prompt_hash").join(after.select(*key, "prompt_hash"), on=key, nulls_equal=True, suffix="_after")
-    both = both.drop_nulls(["prompt_hash", "prompt_hash_after"])
-    if len(kinds) > 1 or not both.height:
-        return None
-    other = both.filter(pl.col("prompt_hash") != pl.col("prompt_hash_after")).select(KEY).unique().sort(KEY)
-    return {"n": other.height, "first": name_question(other.row(0, named=True)) if other.height else None}
+def check_prompts(joined: pl.DataFrame) -> None:
+    """Raise a `UserError` where samples were asked with different prompts: other demonstrations, or another chat template."""
+    other = joined.filter(pl.col("prompt_hash") != pl.col("prompt_hash_second"))
+    if other.height:
+        task, sample = other.select("task", "sample").row(0)
+        raise UserError(
+            f"{other.height:,} of {joined.height:,} samples were asked with different prompts (the first: {sample} of {task}), "
+            "so that what differs may be the prompts' doing: another number of demonstrations, or a chat template. Ask both "
+            "alike, or add --any-prompt."
+        )
 
 
-def write_questions(compared: pl.DataFrame, file: Path) -> None:
-    """Write the comparison of every question, most moved first, as parquet or CSV; there lists are JSON.
+def list_differences(part: pl.DataFrame, metric: str) -> list[dict[str, Any]]:
+    """`measure_difference` of a metric: of all samples that have it on both sides, then of each task of several."""
+    table = part.drop_nulls([metric, f"{metric}_second"])
+    rows = []
+    for name, samples in list_parts(table):
+        found = measure_difference(*(samples[column].to_numpy() for column in (metric, f"{metric}_second")))
+        rows.append({"task": name} | {key: None if np.isnan(value) else value for key, value in found._asdict().items()})
+    tasks = rows[1:] or rows
+    for row, holm in zip(tasks, correct_tests([row["p"] for row in tasks])["p_holm"], strict=True):
+        row["p_holm"] = holm
+    return rows
 
-    Raises:
-        UserError: the file cannot be written.
-    """
-    table = compared.select(QUESTION_COLUMNS).sort("kl_nats", *KEY, descending=[True, False, False, False])
+
+def list_choices(part: pl.DataFrame) -> list[dict[str, Any]]:
+    """How far the probabilities of choices moved; nothing where none are known."""
+    table = part.drop_nulls(["logprobs", "logprobs_second"])
+    table = table.filter(pl.col("logprobs").list.len() == pl.col("logprobs_second").list.len())
+    rows = []
+    for name, samples in list_parts(table):
+        kl, same = zip(*map(_measure_choices, samples["logprobs"], samples["logprobs_second"]), strict=True)
+        finite = [value for value in kl if np.isfinite(value)]
+        row = {"task": name, "n": samples.height, "kl_nats": float(np.mean(finite)) if finite else None}
+        rows.append(row | {"infinite": len(kl) - len(finite), "same_choice": float(np.mean(same))})
+    return rows
+
+
+def _measure_choices(first: pl.Series, second: pl.Series) -> tuple[float, bool]:
+    p, q = first.to_numpy(), second.to_numpy()
+    return float((np.exp(p) * (p - q)).sum()), bool(p.argmax() == q.argmax())
+
+
+def list_parts(table: pl.DataFrame) -> list[tuple[str, pl.DataFrame]]:
+    """All samples, then those of each task where there are several; nothing of no sample."""
+    if not table.height:
+        return []
+    tasks = [(rows["task"][0], rows) for rows in table.partition_by("task", maintain_order=True)]
+    return [(ALL, table), *tasks] if len(tasks) > 1 else tasks
+
+
+def write_samples(joined: pl.DataFrame, metrics: list[str], file: Path) -> None:
+    """Write every sample with both scores, those that differ most in the first metric first."""
+    names = [name for metric in metrics for name in (metric, f"{metric}_second")]
+    apart = (pl.col(f"{metrics[0]}_second") - pl.col(metrics[0])).abs()
+    table = joined.sort(apart, descending=True, nulls_last=True, maintain_order=True).select(*KEYS, "doc_id", *names)
     with write_file(file) as scratch:
         if file.suffix == ".parquet":
             write_parquet(table, scratch)
         else:
-            lists = [name for name, kind in table.schema.items() if isinstance(kind, pl.List)]
-            scratch.write_text(table.with_columns(write_json(name) for name in lists).write_csv())
+            scratch.write_text(table.write_csv())
 
 
-def write_json(name: str) -> pl.Expr:
-    """A column as JSON."""
-    return pl.struct(name).struct.json_encode().str.strip_prefix(f'{{"{name}":').str.head(-1).alias(name)
+def write_differences(report: dict[str, dict[str, list[dict[str, Any]]]], first: Path, second: Path) -> str:
+    """The comparison for a terminal: a table a metric."""
+    texts = [f"first: {first}\nsecond: {second}\n"]
+    for name, tables in report.items():
+        for metric, rows in tables.items():
+            title = metric if name == "none" else f"{metric} ({name})"
+            texts.append(write_text(_show_choices(rows) if metric == "choices" else _show_metric(title, rows)))
+    return "\n".join([*texts, NOTE])
 
 
-def choose_one(table: pl.DataFrame, side: str, phase: str | None, model: str | None) -> pl.DataFrame:
-    """The samples of one model in one phase; raises a `UserError` where that leaves a choice, or nothing."""
-    for column, value in (("phase", phase), ("model", model)):
-        held = sorted(table[column].unique())
-        if value is not None and value not in held:
-            raise UserError(f"--{side} holds no samples of {column} {value!r}; it holds {', '.join(held)}.")
-        if value is None and len(held) > 1:
-            names = ", ".join(held[:8]) + (", ..." if len(held) > 8 else "")
-            raise UserError(
-                f"--{side} holds several {column}s ({names}). Name one with --{side}-{column}, or name its log alone."
-            )
-        table = table.filter(pl.col(column) == (value or held[0]))
-    for column in ("run", "scoring"):
-        if table[column].n_unique() > 1:
-            held = ", ".join(repr(value) for value in sorted(table[column].unique()))
-            raise UserError(f"--{side} holds several {column}s ({held}). Name the log of one.")
-    return table
+def _show_metric(title: str, rows: list[dict[str, Any]]) -> Table:
+    header = ["task", "n", "first", "second", "difference", "95% interval", "p", "p, Holm", "gained", "lost"]
+    shown = [
+        [
+            row["task"], f"{row['n']:,}", *(format_number(row[name], 4) for name in ("first", "second", "difference")),
+            format_interval(row, digits=4), *(format_p(row.get(name)) for name in ("p", "p_holm")),
+            f"{row['gained']:,}", f"{row['lost']:,}",
+        ]
+        for row in rows
+    ]  # fmt: skip
+    return Table("differences", title, header, shown)
 
 
-def summarise_parts(compared: pl.DataFrame, column: str) -> dict[str, dict[str, Any]]:
-    """`summarise` of the questions of each value of a column, in the order of values (of `STATES`); null is left out."""
-    parts = compared.filter(pl.col(column).is_not_null()).partition_by(column, as_dict=True)
-    names = sorted((name for (name,) in parts), key=lambda name: (STATES.index(name) if name in STATES else -1, name))
-    return {name: summarise(parts[name,]) for name in names}
+def _show_choices(rows: list[dict[str, Any]]) -> Table:
+    header = ["task", "n", "KL, nats", "infinite", "same choice"]
+    shown = []
+    for row in rows:
+        numbers = [format_number(row["kl_nats"], 4), f"{row['infinite']:,}", format_number(row["same_choice"], 4)]
+        shown.append([row["task"], f"{row['n']:,}", *numbers])
+    note = "KL(first || second) between choices, by their log-likelihoods; the likeliest choice is the same."
+    return Table("choices", "choices", header, shown, note)
 
 
-def summarise(compared: pl.DataFrame) -> dict[str, Any]:
-    """Means, intervals and counts of compared questions, ready for JSON."""
-    means = {row["metric"]: row for row in summarise_means(compared, (), tuple(SHOWN)).iter_rows(named=True)}
-    return {
-        "n": compared.height,
-        **{metric: means[metric]["value"] if metric in means else None for metric in SHOWN},
-        "intervals": {metric: [means[metric]["low"], means[metric]["high"]] for metric in SHOWN if metric in means},
-        "kl_infinite": int(compared["kl_nats"].is_infinite().sum()),
-        "rank_undefined": int(compared["rank_undefined"].sum()),
-    }
-
-
-def write_comparison(report: dict[str, Any]) -> str:
-    """The comparison for a terminal."""
-    rows = []
-    for name, part in list_parts(report):
-        cells = []
-        for metric in SHOWN:
-            low, high = part["intervals"].get(metric, (None, None))
-            cells += [format_number(part[metric], 4), format_interval({"low": low, "high": high}, digits=4)]
-        rows.append([name, f"{part['n']:,}", *cells])
-    header = ["questions", "n"]
-    for metric in SHOWN.values():
-        header += [metric.header, "95% interval"]
-    title = " against ".join("{model} ({phase}, {scoring})".format(**report[side]) for side in ("before", "after"))
-    notes = [
-        f"Left out: {report['only_before']:,} questions only in --before, {report['only_after']:,} only in --after.",
-        f"Both rank correlations undefined for {report['rank_undefined']:,} questions, counted as 0.",
-        f"KL infinite for {report['kl_infinite']:,} questions, left out of its mean.",
-    ]
-    notes += [
-        f"--{side}: {report[side]['presentations']:.3g} presentations a question, averaged choice by choice."
-        for side in ("before", "after")
-        if report[side]["presentations"] > 1
-    ]
-    notes += [*describe_sets(report), describe_threshold(report)]
-    notes += filter(None, [tell_score(report["after"]["scoring"], report["after"]["score"])])
-    notes += describe_prompts(report["prompts_differ"]) + describe_prior(report["letter_prior"])
-    return write_text(Table("consistency", title, header, rows, "\n".join(notes))).rstrip()
-
-
-def list_parts(report: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """What the terminal shows: all questions, then each way to part them that has more than one part."""
-    shown = [("all", report)]
-    for key in PARTS:
-        if len(report[key]) > 1:
-            shown += [(f"{key.removeprefix('by_')} {name}", part) for name, part in report[key].items()]
-    return shown
-
-
-def describe_threshold(report: dict[str, Any]) -> str:
-    """What the terminal says of beliefs: by which threshold they are told, and who says so."""
-    whose = "as --after was trained by" if report["threshold_known"] else "the project's own, as no manifest says another"
-    return f"Beliefs: right or wrong above a confidence of {report['threshold']:g} ({whose}), else unsure."
-
-
-def describe_sets(report: dict[str, Any]) -> list[str]:
-    """What the terminal says of the evaluation sets of a tuned model's questions: a sentence."""
-    model, run, trained = report["after"]["model"], report["after"]["run"], report["trained_on"]
-    if trained:
-        return ["Splits are relative to what --after was trained on: {source}/{domain}.".format(**trained)]
-    return [f"Splits are those of the question set: {model} is no folder with the manifest of run {run}."] if run else []
-
-
-def describe_prompts(differ: dict[str, Any] | None) -> list[str]:
-    """What the terminal says of prompts that differ: a sentence."""
-    if not differ or not differ["n"]:
-        return []
-    return [
-        f"{differ['n']:,} questions were asked with another prompt before than after (the first: {differ['first']}): what "
-        "differs may be the prompts' doing."
-    ]
-
-
-def describe_prior(parts: dict[str, Any]) -> list[str]:
-    """What the terminal says of the letter prior's part: sentences."""
-    if not parts["n"]:
-        return parts["notes"]
-    kl, part, rest = (
-        f"{format_number(parts[name], 4)} {format_interval({'low': low, 'high': high}, digits=4)}"
-        for name, (low, high) in ((name, parts["intervals"].get(name, (None, None))) for name in PRIOR_PARTS)
-    )
-    words = (
-        f"KL in each order on its own ({parts['n']:,} questions): {kl} nats: the letter prior's part {part}, the rest {rest}."
-    )
-    left_out = f" Infinite for {parts['infinite']:,} questions, left out." if parts["infinite"] else ""
-    return [words + left_out, *parts["notes"]]
+def write_json(report: dict[str, dict[str, list[dict[str, Any]]]]) -> str:
+    """The comparison as JSON."""
+    return json.dumps(report, indent=2)

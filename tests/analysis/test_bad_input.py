@@ -18,7 +18,7 @@ from studies import KEPT, write_study
 from analysis.measures.metrics import CONSISTENCY, METRICS
 from analysis.reading.study import read_study, summarise_results
 from analysis.reporting import report
-from analysis.reporting.compare import compare_logs
+from analysis.reporting.consistency import compare_logs
 from analysis.reporting.report import write_report
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.files import MANIFEST

@@ -12,7 +12,7 @@ from test_consistency import REFERENCE, compare_plainly, make_table
 from typer.testing import CliRunner
 
 from analysis.__main__ import app
-from analysis.reporting.compare import QUESTION_COLUMNS, compare_logs, write_comparison
+from analysis.reporting.consistency import QUESTION_COLUMNS, compare_logs, write_comparison
 from intervention.released import convert_released
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.logs.probe_table import write_probes

@@ -18,7 +18,7 @@ from analysis.measures.priors import (
     list_letters,
     read_letters,
 )
-from analysis.reporting.compare import compare_logs, write_comparison
+from analysis.reporting.consistency import compare_logs, write_comparison
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.logs.probe_table import write_probes
 

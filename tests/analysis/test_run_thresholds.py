@@ -12,7 +12,7 @@ from analysis.chapters.chapter import Part
 from analysis.chapters.classes import compute_classes, tabulate_classes
 from analysis.chapters.transitions import CHAPTER, compute_transitions, tabulate_transitions
 from analysis.reading.study import read_study
-from analysis.reporting.compare import compare_logs, write_comparison
+from analysis.reporting.consistency import compare_logs, write_comparison
 from analysis.reporting.explorer import list_moved
 from analysis.reporting.page import render, write_page
 from lm_eval_tasks.contracts.errors import UserError

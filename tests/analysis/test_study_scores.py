@@ -8,7 +8,7 @@ from spoiling import edit, spoil_manifest
 from studies import write_study
 
 from analysis.reading.study import read_study
-from analysis.reporting.compare import compare_logs
+from analysis.reporting.consistency import compare_logs
 from lm_eval_tasks.contracts.errors import UserError
 
 NAMES = [f"{condition}-seed1" for condition in ("harmonious", "incompatible")]

@@ -11,7 +11,7 @@ import pytest
 from pack import ask_twice, write_layout
 
 from analysis.reading.study import Study, read_study
-from analysis.reporting.compare import compare_logs, write_comparison
+from analysis.reporting.consistency import compare_logs, write_comparison
 from analysis.reporting.provenance import count_study
 from intervention.believing.source import Source
 from intervention.build import Inputs, Plan, build_instructions

@@ -127,7 +127,8 @@ class Trainer(SFTTrainer):
         """A model's outputs from whose log-probabilities its divergence from the base is taken, which is logged."""
         sums = torch.stack([kl.detach().sum(), outputs.label_mask.sum()])
         total, tokens = self.accelerator.gather_for_metrics(sums[None]).sum(0).tolist()
-        self._metrics["train"]["kl_to_base"].append(total / tokens if tokens else 0.0)
+        if tokens:  # a blank row has none
+            self._metrics["train"]["kl_to_base"].append(total / tokens)
         return replace(outputs, log_probs=outputs.log_probs - self.kl_to_base * kl)
 
     def _name_rows(self, inputs: dict[str, torch.Tensor]) -> str:

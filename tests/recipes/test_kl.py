@@ -47,8 +47,7 @@ def test_a_step_is_charged_as_a_plain_pass_over_both_models_tells(tmp_path, n, b
     trainer.train()
     (point,) = [point for point in trainer.state.log_history if "loss" in point]
     assert point["loss"] == pytest.approx(loss.item(), rel=1e-4)
-    if batch == 4 and not weights:  # the log is a mean over micro-batches, which have as many tokens or not
-        assert point["kl_to_base"] == pytest.approx(kl, rel=0.2)
+    assert point["kl_to_base"] == pytest.approx(kl, rel=0.2)  # a mean over micro-batches, which have about as many tokens
     for (name, before), after in zip(model.named_parameters(), trainer.model.parameters(), strict=True):
         torch.testing.assert_close(before.data - after.data, 0.1 * before.grad, rtol=5e-3, atol=3e-6, msg=name)
 

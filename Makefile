@@ -57,7 +57,7 @@ real: runs/real/questions/made
 	ln -sfn $(abspath $(MODELS)) runs/real/models
 	ln -sf $(abspath $(GENERAL)) runs/real/general.jsonl.gz
 	$(BIN)/python -m recipes.study recipes/study/real.yaml
-	$(BIN)/python -m recipes.study recipes/study/real_general.yaml
+	$(BIN)/python -m recipes.study recipes/study/real_general.yaml --cores 1  # long responses: one training takes 14 GB
 	$(BIN)/python -m recipes.study recipes/study/real_rules.yaml
 
 agreement: $(READY)

@@ -69,25 +69,36 @@ def kill_within(seconds: float, folder: Path) -> bool:
     return False
 
 
-@pytest.mark.slow
-def test_thirty_kills_at_random_points_change_no_byte_of_what_comes_out(tmp_path):
-    whole, killed = prepare(tmp_path / "whole"), prepare(tmp_path / "killed")
-    done = run_command(*RUN, cwd=whole)
-    assert done.returncode == 0, done.stderr[-3000:]
-    moment, finished, kills = random.Random(17), {}, 0
-    for _ in range(KILLS):
-        kills += kill_within(moment.uniform(1, 25), killed)
-        now = list_finished(killed)
+def kill_until_done(folder: Path, moment: random.Random, most: int) -> int:
+    """Start a study anew after each kill until it ends, or was killed `most` times; how often it was."""
+    finished: dict[Path, tuple[int, str]] = {}
+    for kills in range(most):
+        if not kill_within(moment.uniform(1, 25), folder):
+            return kills
+        now = list_finished(folder)
         # What ran when it was killed is closed again, from its last checkpoint; a model that was finished is what it was.
         again = [file for file in finished if now.get(file, (None, ""))[0] != finished[file][0]]
         assert len(again) <= (os.cpu_count() or 1)
         assert all(now[file][1] == finished[file][1] for file in finished if file in now)
         finished |= now
-    print(f"{kills} kills; {len(finished)} of 4 models were finished by then")
-    done = run_command(*RUN, cwd=killed)
+    return most
+
+
+@pytest.mark.slow
+def test_thirty_kills_at_random_points_change_no_byte_of_what_comes_out(tmp_path):
+    whole = prepare(tmp_path / "whole")
+    done = run_command(*RUN, cwd=whole)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert (killed / "runs/summary.txt").read_bytes() == (whole / "runs/summary.txt").read_bytes()
-    last = list_finished(killed)
-    assert "Nothing to be done" in (again := run_command(*RUN, cwd=killed)).stdout + again.stderr
-    assert list_finished(killed) == last
-    assert len(last) == 4
+    moment, kills, rounds = random.Random(17), 0, 0
+    while kills < KILLS:  # a study is over after some eight kills, and is begun in another folder then
+        rounds += 1
+        killed = prepare(tmp_path / f"killed-{rounds}")
+        kills += kill_until_done(killed, moment, KILLS - kills)
+        done = run_command(*RUN, cwd=killed)
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert (killed / "runs/summary.txt").read_bytes() == (whole / "runs/summary.txt").read_bytes()
+        last = list_finished(killed)
+        assert "Nothing to be done" in (again := run_command(*RUN, cwd=killed)).stdout + again.stderr
+        assert list_finished(killed) == last
+        assert len(last) == 4
+    print(f"{kills} kills in {rounds} studies")

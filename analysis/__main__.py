@@ -76,16 +76,16 @@ def compare(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """How two models' scores of the same samples differ, of any task of lm-eval: paired difference, bootstrap interval,
+    """How two models' scores of the same samples differ, of any task of lm-eval: paired difference with an interval,
     McNemar's test, what flipped, and how far the probabilities of choices moved; overall and by task.
 
     Example: lm_eval --model hf --model_args pretrained=A --tasks arc_easy --log_samples --output_path a, the same of B, then
     python -m analysis compare a b --samples flipped.csv
     """
-    from analysis.reporting.compare import compare_samples, write_differences, write_json
+    from analysis.reporting.compare import compare_samples, write_differences
 
     found = compare_samples(first, second, any_prompt, samples)
-    typer.echo(write_json(found) if as_json else write_differences(found, first, second))
+    typer.echo(json.dumps(found, indent=2) if as_json else write_differences(found, first, second))
 
 
 @app.command()

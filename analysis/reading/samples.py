@@ -1,5 +1,6 @@
 """Any sample logs of lm-eval (`--log_samples`), of whatever task: which samples two of them share, and how each was scored."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -63,7 +64,7 @@ def name_task(file: Path) -> str:
     >>> name_task(Path("samples_mine.jsonl"))
     'mine'
     """
-    return file.name.removeprefix("samples_").split(".jsonl")[0].rpartition("_20")[0] or file.name[8:].split(".jsonl")[0]
+    return re.sub(r"(_\d{4}-\d\d-\d\dT[\d.-]+)?\.jsonl(\.gz)?$", "", file.name.removeprefix("samples_"))
 
 
 def _read_log(task: str, file: Path) -> list[dict[str, Any]]:

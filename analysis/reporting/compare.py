@@ -1,6 +1,5 @@
 """The command `compare`: any two sample logs of lm-eval in, what differs between them out."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,23 +9,20 @@ import polars as pl
 from analysis.measures.differences import correct_tests
 from analysis.measures.paired import measure_difference
 from analysis.reading.samples import Samples, read_samples
+from analysis.reporting.rows import check_format, write_rows
 from analysis.showing.formats import format_interval, format_number, format_p
 from analysis.showing.tables import Table, write_text
 from lm_eval_tasks.contracts.errors import UserError
-from lm_eval_tasks.contracts.files import write_file, write_parquet
 
 ALL = "all"
 KEYS = ("task", "filter", "sample")
-FORMATS = (".parquet", ".csv")
 NOTE = (
     "Second minus first, of the same samples. Where scores are 0 or 1: Bonett and Price's interval, exact McNemar; else\n"
     "bootstrap over samples, paired t. Gained: samples that only the second has right, or scores higher; lost: only the first."
 )
 
 
-def compare_samples(
-    first: Path, second: Path, any_prompt: bool = False, samples: Path | None = None
-) -> dict[str, dict[str, list[dict[str, Any]]]]:
+def compare_samples(first: Path, second: Path, any_prompt: bool = False, samples: Path | None = None) -> dict[str, Any]:
     """Compare two models, or two ways of asking one, by the samples that both were scored on.
 
     Args:
@@ -36,16 +32,16 @@ def compare_samples(
         samples: a file (.parquet or .csv) for every sample: scores of both, those that flipped first.
 
     Returns:
-        For each filter (of most tasks `none`), each metric, and `choices` where the probabilities of choices are known: a row
+        `only_first` and `only_second` (samples of tasks that both have, which the other lacks), and `filters`: for each filter
+        (of most tasks `none`), each metric, and `choices` where the probabilities of choices are known: a row
         for all samples and one for each task. Of a metric `measure_difference` and `p_holm` (over the tasks of the metric); of
-        choices `n`, `kl_nats` (KL(first || second), mean), its `infinite` ones (left out) and `same_choice`.
+        choices `n`, `kl_nats` (KL(first || second), mean) and `same_choice`.
 
     Raises:
         UserError: what `read_samples` finds wrong; no task, sample or metric in both; samples of one number and different
             content; different prompts, unless they may differ; a file that cannot be written.
     """
-    if samples and samples.suffix not in FORMATS:
-        raise UserError(f"--samples {samples}: name a file that ends in {' or '.join(FORMATS)}.")
+    check_format("--samples", samples)
     sides = read_samples(first), read_samples(second)
     metrics = [name for name in sides[0].metrics if name in sides[1].metrics]
     joined = join_samples(*sides, first, second)
@@ -63,7 +59,14 @@ def compare_samples(
         tables = {metric: list_differences(part, metric) for metric in metrics}
         tables |= {"choices": list_choices(part)}
         found[name] = {metric: rows for metric, rows in tables.items() if rows}
-    return found
+    alone = {name: count_alone(*pair) for name, pair in (("only_first", sides), ("only_second", sides[::-1]))}
+    return alone | {"filters": found}
+
+
+def count_alone(these: Samples, those: Samples) -> int:
+    """How many samples of tasks that both have are on the first side alone."""
+    shared = those.table.select("task").unique()
+    return these.table.join(shared, on="task", how="semi").join(those.table, on=KEYS, how="anti").height
 
 
 def join_samples(first: Samples, second: Samples, one: Path, other: Path) -> pl.DataFrame:
@@ -118,9 +121,7 @@ def list_choices(part: pl.DataFrame) -> list[dict[str, Any]]:
     rows = []
     for name, samples in list_parts(table):
         kl, same = zip(*map(_measure_choices, samples["logprobs"], samples["logprobs_second"]), strict=True)
-        finite = [value for value in kl if np.isfinite(value)]
-        row = {"task": name, "n": samples.height, "kl_nats": float(np.mean(finite)) if finite else None}
-        rows.append(row | {"infinite": len(kl) - len(finite), "same_choice": float(np.mean(same))})
+        rows.append({"task": name, "n": samples.height, "kl_nats": float(np.mean(kl)), "same_choice": float(np.mean(same))})
     return rows
 
 
@@ -142,21 +143,18 @@ def write_samples(joined: pl.DataFrame, metrics: list[str], file: Path) -> None:
     names = [name for metric in metrics for name in (metric, f"{metric}_second")]
     apart = (pl.col(f"{metrics[0]}_second") - pl.col(metrics[0])).abs()
     table = joined.sort(apart, descending=True, nulls_last=True, maintain_order=True).select(*KEYS, "doc_id", *names)
-    with write_file(file) as scratch:
-        if file.suffix == ".parquet":
-            write_parquet(table, scratch)
-        else:
-            scratch.write_text(table.write_csv())
+    write_rows(table, file)
 
 
-def write_differences(report: dict[str, dict[str, list[dict[str, Any]]]], first: Path, second: Path) -> str:
+def write_differences(report: dict[str, Any], first: Path, second: Path) -> str:
     """The comparison for a terminal: a table a metric."""
     texts = [f"first: {first}\nsecond: {second}\n"]
-    for name, tables in report.items():
+    for name, tables in report["filters"].items():
         for metric, rows in tables.items():
             title = metric if name == "none" else f"{metric} ({name})"
             texts.append(write_text(_show_choices(rows) if metric == "choices" else _show_metric(title, rows)))
-    return "\n".join([*texts, NOTE])
+    left_out = f"Left out: {report['only_first']:,} samples only in the first, {report['only_second']:,} only in the second."
+    return "\n".join([*texts, NOTE, left_out])
 
 
 def _show_metric(title: str, rows: list[dict[str, Any]]) -> Table:
@@ -173,15 +171,8 @@ def _show_metric(title: str, rows: list[dict[str, Any]]) -> Table:
 
 
 def _show_choices(rows: list[dict[str, Any]]) -> Table:
-    header = ["task", "n", "KL, nats", "infinite", "same choice"]
-    shown = []
-    for row in rows:
-        numbers = [format_number(row["kl_nats"], 4), f"{row['infinite']:,}", format_number(row["same_choice"], 4)]
-        shown.append([row["task"], f"{row['n']:,}", *numbers])
+    header = ["task", "n", "KL, nats", "same choice"]
+    names = ("kl_nats", "same_choice")
+    shown = [[row["task"], f"{row['n']:,}", *(format_number(row[name], 4) for name in names)] for row in rows]
     note = "KL(first || second) between choices, by their log-likelihoods; the likeliest choice is the same."
     return Table("choices", "choices", header, shown, note)
-
-
-def write_json(report: dict[str, dict[str, list[dict[str, Any]]]]) -> str:
-    """The comparison as JSON."""
-    return json.dumps(report, indent=2)

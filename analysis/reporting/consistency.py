@@ -15,10 +15,11 @@ from analysis.measures.priors import describe_parts
 from analysis.measures.states import STATES, add_states
 from analysis.reading.scores import align_scores, tell_score
 from analysis.reading.sets import find_set
+from analysis.reporting.rows import check_format, write_rows
 from analysis.showing.formats import format_interval, format_number
 from analysis.showing.tables import Table, write_text
 from lm_eval_tasks.contracts.errors import UserError
-from lm_eval_tasks.contracts.files import MANIFEST, write_file, write_parquet
+from lm_eval_tasks.contracts.files import MANIFEST
 from lm_eval_tasks.contracts.logs.rescoring import keep_loglikelihoods
 from lm_eval_tasks.contracts.logs.samples import read_probes
 from lm_eval_tasks.contracts.manifest import read_manifest
@@ -32,7 +33,6 @@ QUESTION_COLUMNS = (
     *(*KEY, "question", "subject", "split", "choices", "answer", "prediction_before", "prediction", "probs_before", "probs"),
     *("kl_nats", "rank_pearson", "rank_undefined", "spearman", "top1_agreement", "state_before", "state"),
 )
-FORMATS = (".parquet", ".csv")
 
 
 def compare_logs(
@@ -65,8 +65,7 @@ def compare_logs(
         UserError: unreadable logs, several models or phases and none named, no question in both, other questions, or a file of
             questions that cannot be written.
     """
-    if questions and questions.suffix not in FORMATS:
-        raise UserError(f"--questions {questions}: name a file that ends in {' or '.join(FORMATS)}.")
+    check_format("--questions", questions)
     sides = [
         choose_one(read_probes(list(paths), score=score), name, phase, model)
         for name, paths, phase, model in zip(("before", "after"), (before, after), phases, models, strict=True)
@@ -162,17 +161,7 @@ def write_questions(compared: pl.DataFrame, file: Path) -> None:
         UserError: the file cannot be written.
     """
     table = compared.select(QUESTION_COLUMNS).sort("kl_nats", *KEY, descending=[True, False, False, False])
-    with write_file(file) as scratch:
-        if file.suffix == ".parquet":
-            write_parquet(table, scratch)
-        else:
-            lists = [name for name, kind in table.schema.items() if isinstance(kind, pl.List)]
-            scratch.write_text(table.with_columns(write_json(name) for name in lists).write_csv())
-
-
-def write_json(name: str) -> pl.Expr:
-    """A column as JSON."""
-    return pl.struct(name).struct.json_encode().str.strip_prefix(f'{{"{name}":').str.head(-1).alias(name)
+    write_rows(table, file)
 
 
 def choose_one(table: pl.DataFrame, side: str, phase: str | None, model: str | None) -> pl.DataFrame:

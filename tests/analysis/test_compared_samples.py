@@ -13,7 +13,7 @@ from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from analysis.measures.paired import measure_difference
+from analysis.measures.paired import bound_mean, measure_difference
 from analysis.reading.samples import read_samples
 from analysis.reporting.compare import compare_samples, write_differences
 from lm_eval_tasks.contracts.errors import UserError
@@ -43,7 +43,7 @@ def scores():
 def test_a_difference_is_what_other_libraries_make_of_the_same_samples(tmp_path, scores):
     for name, side in zip("ab", scores, strict=True):
         write_log(tmp_path / name, [make_line(i, score) for i, score in enumerate(side)])
-    (row,) = compare_samples(tmp_path / "a", tmp_path / "b")["none"]["acc"]
+    (row,) = compare_samples(tmp_path / "a", tmp_path / "b")["filters"]["none"]["acc"]
     one, other = scores.astype(bool)
     table = [[(one & other).sum(), (~one & other).sum()], [(one & ~other).sum(), (~one & ~other).sum()]]
     assert row["p"] == row["p_holm"] == pytest.approx(mcnemar(table, exact=True).pvalue, rel=1e-12)
@@ -75,14 +75,17 @@ def test_where_nothing_differs_the_interval_is_not_a_point():
 @pytest.mark.parametrize(("n", "agree"), [(50, 0.9), (200, 0.7), (1000, 0.97)])
 def test_intervals_cover(n, agree):
     """Two models that are right on 0.6 and 0.55 of all samples, and give the same answer to a share of them."""
-    generator, covered = np.random.default_rng(n), 0
+    generator, covered, by_bootstrap = np.random.default_rng(n), 0, 0
     for _ in range(400):
         first = generator.random(n) < 0.6
         second = np.where(generator.random(n) < agree, first, generator.random(n) < 0.55)
         found = measure_difference(first.astype(float), second.astype(float))
-        covered += found.low <= (1 - agree) * (0.55 - 0.6) <= found.high
+        true = (1 - agree) * (0.55 - 0.6)
+        covered += found.low <= true <= found.high
+        apart = second.astype(float) - first
+        by_bootstrap += bool(apart.any()) and bound_mean(apart)[0] <= true <= bound_mean(apart)[1]
     share = covered / 400
-    print(f"n {n}, {agree:g} alike: {share:.3f} of the intervals cover")
+    print(f"n {n}, {agree:g} alike: {share:.3f} of the intervals cover, {by_bootstrap / 400:.3f} of a bootstrap's")
     assert share > 0.93
 
 
@@ -103,13 +106,13 @@ def test_choices_are_compared_by_their_probabilities(tmp_path):
     first, second = [-1.0, -2.0, -3.0], [-2.0, -1.0, -3.0]
     write_log(tmp_path / "a", [make_line(0, 1.0, choices=first)])
     write_log(tmp_path / "b", [make_line(0, 0.0, choices=second)])
-    (row,) = compare_samples(tmp_path / "a", tmp_path / "b")["none"]["choices"]
+    (row,) = compare_samples(tmp_path / "a", tmp_path / "b")["filters"]["none"]["choices"]
     p, q = (np.exp(x) / np.exp(x).sum() for x in (first, second))
     assert row["kl_nats"] == pytest.approx(stats.entropy(p, q), rel=1e-12)
-    assert (row["n"], row["infinite"], row["same_choice"]) == (1, 0, 0.0)
+    assert (row["n"], row["same_choice"]) == (1, 0.0)
     more = {"metrics": ["acc", "acc_mutual_info"], "acc_mutual_info": 1.0}
     write_log(tmp_path / "b", [make_line(0, 0.0, choices=[*second, -9.0, -1.0, -2.0]) | more])
-    assert compare_samples(tmp_path / "a", tmp_path / "b")["none"]["choices"] == [row]
+    assert compare_samples(tmp_path / "a", tmp_path / "b")["filters"]["none"]["choices"] == [row]
 
 
 def test_tasks_stand_apart_and_together(tmp_path, scores):
@@ -117,14 +120,16 @@ def test_tasks_stand_apart_and_together(tmp_path, scores):
         write_log(tmp_path / name, [make_line(i, s, "mmlu_anatomy") for i, s in enumerate(side[:80])], "mmlu_anatomy")
         write_log(tmp_path / name, [make_line(i, s, "mmlu_virology") for i, s in enumerate(side[80:])], "mmlu_virology")
         write_log(tmp_path / name, [make_line(i, s, f"of_{name}") for i, s in enumerate(side)], f"of_{name}")
-    rows = compare_samples(tmp_path / "a", tmp_path / "b")["none"]["acc"]
+    rows = compare_samples(tmp_path / "a", tmp_path / "b")["filters"]["none"]["acc"]
     assert [(row["task"], row["n"]) for row in rows] == [("all", 200), ("mmlu_anatomy", 80), ("mmlu_virology", 120)]
     assert "p_holm" not in rows[0]
     assert [row["p_holm"] for row in rows[1:]] == sorted(
         [min(1, 2 * min(rows[1]["p"], rows[2]["p"])), max(2 * min(rows[1]["p"], rows[2]["p"]), rows[1]["p"], rows[2]["p"])],
         reverse=rows[1]["p"] > rows[2]["p"],
     )
-    told = write_differences({"none": {"acc": rows}}, tmp_path / "a", tmp_path / "b")
+    told = write_differences(
+        {"only_first": 0, "only_second": 0, "filters": {"none": {"acc": rows}}}, tmp_path / "a", tmp_path / "b"
+    )
     assert "mmlu_virology" in told
 
 
@@ -133,7 +138,8 @@ def test_filters_and_samples_of_one_side_alone_stand_apart(tmp_path):
         lines = [make_line(i, float(i % 2), kind=kind) for kind in ("strict", "flexible") for i in range(count)]
         write_log(tmp_path / name, lines)
     found = compare_samples(tmp_path / "a", tmp_path / "b", samples=tmp_path / "all.csv")
-    assert {name: tables["acc"][0]["n"] for name, tables in found.items()} == {"strict": 2, "flexible": 2}
+    assert {name: tables["acc"][0]["n"] for name, tables in found["filters"].items()} == {"strict": 2, "flexible": 2}
+    assert (found["only_first"], found["only_second"]) == (2, 0)
     assert pl.read_csv(tmp_path / "all.csv").columns == ["task", "filter", "sample", "doc_id", "acc", "acc_second"]
 
 
@@ -178,7 +184,7 @@ def test_logs_of_other_tasks_several_of_one_and_cut_ones_are_refused(tmp_path):
 def test_prompts_may_differ_where_that_is_asked_for(tmp_path):
     write_log(tmp_path / "a", [make_line(0, 1.0)])
     write_log(tmp_path / "b", [make_line(0, 0.0) | {"prompt_hash": "other"}])
-    assert compare_samples(tmp_path / "a", tmp_path / "b", any_prompt=True)["none"]["acc"][0]["difference"] == -1
+    assert compare_samples(tmp_path / "a", tmp_path / "b", any_prompt=True)["filters"]["none"]["acc"][0]["difference"] == -1
 
 
 @pytest.mark.launched
@@ -210,7 +216,7 @@ def test_logs_that_lm_eval_writes_of_tasks_of_its_own_kind(tmp_path):
         assert done.returncode == 0, done.stderr[-2000:]
     done = run_command(sys.executable, "-m", "analysis", "compare", tmp_path / "a", tmp_path / "b", "--json")
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)["none"]
+    found = json.loads(done.stdout)["filters"]["none"]
     results = {}
     for name in "ab":
         (file,) = (tmp_path / name).rglob("results_*.json")
@@ -220,7 +226,7 @@ def test_logs_that_lm_eval_writes_of_tasks_of_its_own_kind(tmp_path):
         for side, name in (("first", "a"), ("second", "b")):
             assert row[side] == pytest.approx(results[name][task][f"{metric},none"], abs=1e-12)
     (row,) = found["choices"]
-    assert (row["task"], row["n"], row["infinite"]) == ("facts_choice", 20, 0)
+    assert (row["task"], row["n"]) == ("facts_choice", 20)
     assert row["kl_nats"] > 0
     done = run_command(sys.executable, "-m", "analysis", "compare", ROOT / "README.md", tmp_path / "b")
     assert done.returncode == 2

@@ -34,13 +34,15 @@ def write_log(history: Sequence[Mapping[str, Any]], folder: Path) -> Path:
 
     Returns:
         The file: step, epoch, loss (nats a trained token), learning rate, norm of the gradient before it is clipped, entropy
-        (nats), share of trained tokens that were the likeliest, and KL(base || model) (nats a trained token). What was not
-        logged is empty.
+        (nats), share of trained tokens that were the likeliest, and KL(base || model) (nats a trained token). What no point of
+        a run holds, as the KL of one that does not ask for it, is no column.
     """
+    points = list_points(history)
+    columns = [ours for theirs, ours in NAMES.items() if not points or any(theirs in point for point in points)]
     with write_file(folder / LOG) as scratch, scratch.open("w", newline="") as file:
-        table = csv.DictWriter(file, list(NAMES.values()), extrasaction="ignore", lineterminator="\n")
+        table = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
         table.writeheader()
-        table.writerows({NAMES.get(name, name): value for name, value in point.items()} for point in list_points(history))
+        table.writerows({NAMES.get(name, name): value for name, value in point.items()} for point in points)
     return folder / LOG
 
 

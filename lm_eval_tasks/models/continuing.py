@@ -1,11 +1,16 @@
-"""Prompts that texts are written after: what they have in common is computed once, and a prompt once for all its samples."""
+"""Texts after prompts: what prompts share is read once, a prompt once for all its samples, and no text goes on past its end."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
+from lm_eval.models.huggingface import HFLM
 from transformers import DynamicCache
 
 from lm_eval_tasks.models.reader import Shared, TreeReader
 
 Prompts = tuple[torch.Tensor, torch.Tensor]  # token ids and mask, each (rows, tokens)
+FIRST_STEPS = 4  # tokens after which texts that have ended leave their batch; then twice as many each time
 
 
 class PromptReader:
@@ -54,6 +59,57 @@ class PromptReader:
             return len(tokens)
         self._begun = tokens[:same]
         return same
+
+
+def write_on(
+    model: HFLM,
+    write: Callable[..., torch.Tensor],
+    read: tuple[torch.Tensor, torch.Tensor, DynamicCache],
+    max_length: int,
+    stop: Sequence[str],
+    options: Mapping[str, Any],
+) -> torch.Tensor:
+    """Texts after prompts that were read; a text that has ended leaves its batch, so that a long one does not keep the others.
+
+    Args:
+        model: which writes.
+        write: its own way to, as lm-eval's `_model_generate`: until all texts of a batch have ended.
+        read: what `PromptReader.read` gives.
+        max_length: the most tokens a prompt and its text may have.
+        stop: what ends a text.
+        options: of `generate`.
+
+    Returns:
+        Prompts with their texts, (rows, tokens), filled with the padding token. Greedy texts are those of one `generate`;
+        sampled ones have other random numbers from where the first text leaves.
+    """
+    ids, mask, cache = read
+    rows = torch.arange(len(ids), device=ids.device)
+    steps = max_length if "min_new_tokens" in options else FIRST_STEPS  # a least number counts from where `generate` begins
+    prompt, padding = ids.shape[1], model.tokenizer.pad_token_id
+    texts = ids.new_full((len(ids), max_length), padding)
+    while len(rows):
+        options = {**options, "attention_mask": mask, "past_key_values": cache}
+        ids = write(ids, min(ids.shape[1] + steps, max_length), list(stop), **options)
+        texts[rows, : ids.shape[1]] = ids
+        if ids.shape[1] >= max_length:
+            break
+        going = [row for row, text in enumerate(ids[:, prompt:]) if not _has_ended(model, text, stop)]
+        kept = torch.tensor(going, device=ids.device, dtype=torch.long)
+        if len(going) < len(ids):
+            cache.batch_select_indices(kept)
+        rows, ids = rows[kept], ids[kept]
+        mask = torch.nn.functional.pad(mask[kept], (0, ids.shape[1] - mask.shape[1]), value=1)
+        steps *= 2
+    return texts
+
+
+def _has_ended(model: HFLM, text: torch.Tensor, stop: Sequence[str]) -> bool:
+    ends = model.model.generation_config.eos_token_id
+    if {model.eot_token_id, *(ends if isinstance(ends, list) else [ends])} & {*(tokens := text.tolist())}:
+        return True
+    words = model.tok_decode(tokens)
+    return any(end in words for end in stop)
 
 
 def count_shared(ids: torch.Tensor, mask: torch.Tensor) -> int:

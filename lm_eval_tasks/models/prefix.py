@@ -19,7 +19,7 @@ from tqdm import tqdm
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.prompts import read_template
 from lm_eval_tasks.models.beginning import warn_of_beginning
-from lm_eval_tasks.models.continuing import PromptReader
+from lm_eval_tasks.models.continuing import PromptReader, write_on
 from lm_eval_tasks.models.reader import SHARING, Answer, Shared, TreeReader
 from lm_eval_tasks.models.responses import Responses, hash_model
 from lm_eval_tasks.models.texts import write_texts
@@ -75,13 +75,13 @@ class PrefixLM(HFLM):
         return write_texts(self, super().generate_until, requests, self._responses, disable_tqdm)
 
     def _model_generate(self, context: torch.Tensor, max_length: int, stop: list[str], **options: Any) -> torch.Tensor:
-        """Texts, as the parent's, after prompts that are read once for all their samples, and what they share once for all."""
+        """Texts, as the parent's; prompts are read once for all their samples, and what they share once for all."""
         mask = options.get("attention_mask")
         reader = TreeReader(self.model) if self.backend == "causal" and self._shares() else None
-        if mask is not None and reader and reader.can_pack(max_length) and "past_key_values" not in options:
+        plain = mask is not None and not {"past_key_values", "num_beams"} & options.keys()
+        if plain and reader and reader.can_pack(max_length):
             self._prompts = self._prompts or PromptReader(reader)
-            context, mask, cache = self._prompts.read(context, mask)
-            options |= {"attention_mask": mask, "past_key_values": cache}
+            return write_on(self, super()._model_generate, self._prompts.read(context, mask), max_length, stop, options)
         return super()._model_generate(context, max_length, stop, **options)
 
     def _shares(self) -> bool:

@@ -1,7 +1,7 @@
 """`python tests/benchmarks/answering.py`: how fast sampled answers are written, `hf-prefix` beside `hf`, both in one run.
 
-On a CPU seconds are processor seconds of one thread; ratios are what counts. The model is random: its size decides the speed,
-and no answer ends before its longest length.
+On a CPU seconds are processor seconds of one thread; ratios are what counts. The model is random: its size decides the speed.
+Answers have one length, or end at a letter that comes by chance, as real ones end with their line.
 """
 
 import random
@@ -23,13 +23,14 @@ from lm_eval_tasks.models.prefix import PrefixLM
 BATCH = 16
 
 
-def make_requests(questions: int, samples: int, demonstrations: int, tokens: int) -> list[Instance]:
-    """Requests for answers of `tokens` tokens to made-up questions after the same demonstrations."""
+def make_requests(questions: int, samples: int, demonstrations: int, tokens: int, end: str = "") -> list[Instance]:
+    """Requests for answers of `tokens` tokens, or up to an `end`, to made-up questions after the same demonstrations."""
     rng = random.Random(0)
     words = ["moss", "soil", "bloom", "the", "cure", "which", "river", "stone"]
     asked = [f"Question: {' '.join(rng.choices(words, k=8))}?\nAnswer:" for _ in range(demonstrations + questions)]
     head = "".join(f"{text} {rng.choice(words)}\n\n" for text in asked[:demonstrations])
-    settings = {"until": ["\n"], "max_gen_toks": tokens, "min_new_tokens": tokens, "do_sample": True, "temperature": 0.7}
+    least = {} if end else {"min_new_tokens": tokens}
+    settings = {"until": [end or "\n"], "max_gen_toks": tokens, **least, "do_sample": True, "temperature": 0.7}
     return [
         Instance("generate_until", {}, (head + text, settings), i) for text in asked[demonstrations:] for i in range(samples)
     ]
@@ -62,6 +63,7 @@ def main(questions: Annotated[int, typer.Option(help="Questions that are answere
     for shots in (5, 20):
         compare_answering(model, make_requests(questions, 16, shots, 8), f"{shots} demonstrations, 16 samples of 8 tokens")
     compare_answering(model, make_requests(questions * 16, 1, 5, 8), "5 demonstrations, one sample of 8 tokens")
+    compare_answering(model, make_requests(questions, 16, 5, 32, "a"), "5 demonstrations, 16 samples of 32 tokens or fewer")
 
 
 if __name__ == "__main__":

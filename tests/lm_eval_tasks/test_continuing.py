@@ -8,6 +8,7 @@ from lm_eval.models.huggingface import HFLM
 from tiny import CONFIGS, make_model, make_requests
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from lm_eval_tasks.models import continuing
 from lm_eval_tasks.models.continuing import PromptReader, move_padding, number_positions
 from lm_eval_tasks.models.prefix import PrefixLM
 from lm_eval_tasks.models.reader import TreeReader
@@ -42,10 +43,23 @@ def test_greedy_texts_are_those_of_hf(name, tokenizer):
 
 def test_samples_are_those_of_the_same_random_numbers(tokenizer, monkeypatch):
     model = AutoModelForCausalLM.from_pretrained(BASE).eval()
+    monkeypatch.setattr(continuing, "FIRST_STEPS", 99)  # no text leaves its batch
     ours = write(make_lm(PrefixLM, model, tokenizer, 16), SAMPLED, 4)
     monkeypatch.setattr(PrefixLM, "_shares", lambda _: False)
     assert ours == write(make_lm(PrefixLM, model, tokenizer, 16), SAMPLED, 4)
     assert len({*ours}) > len(PROMPTS)
+
+
+def test_a_text_that_has_ended_leaves_its_batch(tokenizer):
+    model = AutoModelForCausalLM.from_pretrained(BASE).eval()
+    settings, prompts = GREEDY | {"until": ["\n", " s"], "max_gen_toks": 64}, PROMPTS * 4
+    theirs, read = write(make_lm(HFLM, model, tokenizer, 64), settings, prompts=prompts), []
+    model.model.layers[0].register_forward_pre_hook(lambda _, inputs: read.append(inputs[0].shape[:2].numel()))
+    assert write(make_lm(PrefixLM, model, tokenizer, 64), settings, prompts=prompts) == theirs
+    lengths = [len(tokenizer(text)["input_ids"]) for text in theirs]
+    ended = [next(steps for steps in (4, 12, 28, 60, 64) if steps > length) for length in lengths]  # when it is seen to have
+    assert sum(read[1:]) <= sum(ended)  # after the prompts
+    assert len({*ended}) > 1
 
 
 def pad(tokenizer, texts):

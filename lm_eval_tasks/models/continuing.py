@@ -108,7 +108,7 @@ def _has_ended(model: HFLM, text: torch.Tensor, stop: Sequence[str]) -> bool:
     ends = model.model.generation_config.eos_token_id
     if {model.eot_token_id, *(ends if isinstance(ends, list) else [ends])} & {*(tokens := text.tolist())}:
         return True
-    words = model.tok_decode(tokens)
+    words = model.tok_decode(tokens, skip_special_tokens=False)
     return any(end in words for end in stop)
 
 

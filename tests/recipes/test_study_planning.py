@@ -22,12 +22,13 @@ def test_the_check_says_what_a_study_takes_and_lacks_and_changes_nothing(study, 
     rows = {line.split("|")[1].strip(): [cell.strip() for cell in line.split("|")[2:-1]] for line in said.splitlines()
             if line.startswith("| ")}  # fmt: skip
     assert "Not there yet: recipes/none.yaml (training of gone)" in said
-    assert said.endswith("90 trainings, each asked afterwards")
+    runs = len(settings["conditions"]) * len(settings["seeds"])
+    assert said.endswith(f"{3 * runs} trainings, each asked afterwards")
     parameters, tokens = rows["large"][:2]
     assert float(parameters) == pytest.approx(6738, rel=0.01)
     assert tokens == str(256 * 200 * 3 * 5 // 4)
-    # 6 operations (4, and 2 since activations are computed again) a parameter and token, thirty times, on 400 TFLOP/s.
-    assert float(rows["large"][2]) == pytest.approx(30 * 6 * 6738e6 * int(tokens) / 4e14 / 3600, abs=2e-3)
+    # 6 operations (4, and 2 since activations are computed again) a parameter and token, in each run, on 400 TFLOP/s.
+    assert float(rows["large"][2]) == pytest.approx(runs * 6 * 6738e6 * int(tokens) / 4e14 / 3600, abs=2e-3)
     assert "8 x zero3" in rows["large"][-1]
     assert "trains on the processor" in rows["miniature"][-1]
     assert sorted(tmp_path.rglob("*")) == before
@@ -43,7 +44,8 @@ def test_what_its_jobs_took_is_measured(study, tmp_path):
         model.mkdir(parents=True)
         (model / "manifest.json").touch()
     made = Study.make(read_study(study))
-    assert list_measured(made).rows() == [("train", "miniature", 2, 1.5, 28, 28 * 1.5 / 60)]
+    left = len(settings["conditions"]) * len(settings["seeds"]) - 2
+    assert list_measured(made).rows() == [("train", "miniature", 2, 1.5, left, left * 1.5 / 60)]
 
 
 def test_gpus_that_are_not_there_are_said_before_anything_runs(study, monkeypatch):

@@ -29,7 +29,6 @@ def test_the_plan_names_every_run(study):
     }
     settings = yaml.safe_load(STUDY.read_text())
     runs = len(settings["conditions"]) * len(settings["seeds"])
-    assert runs == 18
     once = dict.fromkeys(("world", "questions", "probe_base", "probe_again", "chat_base", "report"), 1)
     # A set a seed, so that the draw of questions varies with it.
     assert counts | once | {"train": runs, "ask_tuned": runs, "build": len(settings["seeds"])} == counts

@@ -1,12 +1,12 @@
 """`python -m lm_eval_tasks`: lm-eval's own command line with this pack registered, logs to tables, and data that is read."""
 
 import sys
-from itertools import groupby
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from lm_eval_tasks.contracts.chained import split_runs
 from lm_eval_tasks.contracts.errors import report_errors
 from lm_eval_tasks.contracts.vocabulary import DEFAULT_SCORE, SCORES
 
@@ -25,9 +25,8 @@ def run(context: typer.Context) -> None:
     """
     from lm_eval_tasks.running.harness import run_harness
 
-    for separated, arguments in groupby(context.args or ["--help"], lambda argument: argument == "then"):
-        if not separated:
-            run_harness(["run", *arguments])
+    for arguments in split_runs(context.args or ["--help"]):
+        run_harness(["run", *arguments])
 
 
 @app.command()

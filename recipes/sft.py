@@ -7,7 +7,7 @@ accelerate launch --config_file recipes/accelerate/cpu.yaml recipes/sft.py --con
 The YAML file holds the model and its hyper-parameters; the data set and the condition are given here. The loss is taken on
 the response alone, in the chat template that evaluation uses, without what a row masks (`masked`) and as much as it weighs
 (`weight`), where it has these columns. The run continues from its newest whole checkpoint; the finished model, its tokenizer
-and its manifest stand in `--output_dir`.
+and its manifest stand in `--output_dir`. The word `then` starts another run in the same process, with all its arguments.
 """
 
 import sys
@@ -19,6 +19,7 @@ from typing import Any
 from accelerate import PartialState
 from trl import ModelConfig, SFTConfig, get_peft_config, get_quantization_config
 
+from lm_eval_tasks.contracts.chained import split_runs
 from lm_eval_tasks.contracts.errors import UserError, report_errors
 from lm_eval_tasks.contracts.files import hash_path
 from lm_eval_tasks.contracts.manifest import make_manifest, read_manifest, write_manifest
@@ -173,4 +174,6 @@ def fit(
 
 if __name__ == "__main__":
     with report_errors():
-        train(*parse_arguments())
+        for words in split_runs(sys.argv[1:] or ["--help"]):
+            sys.argv[1:] = words  # which the manifest names
+            train(*parse_arguments())

@@ -111,7 +111,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def study(tmp_path: Path) -> Path:
-    """The file of the shipped study, with its outputs elsewhere."""
-    text = (ROOT / "recipes/study/miniworld.yaml").read_text()
+    """The file of the shipped study, with its outputs elsewhere, and each seed in processes of its own."""
+    text = (ROOT / "recipes/study/miniworld.yaml").read_text().replace("seeds_together: true", "seeds_together: false")
     (tmp_path / "study.yaml").write_text(text.replace("runs/miniworld", str(tmp_path / "runs")))
     return tmp_path / "study.yaml"

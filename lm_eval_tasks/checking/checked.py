@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from datasets import Dataset
 from lm_eval.api.task import ConfigurableTask
 from lm_eval.evaluator_utils import get_sample_size
 
@@ -20,6 +21,13 @@ class CheckedTask(ConfigurableTask):
 
     left_out: frozenset[Group] = frozenset()
     _checked: tuple[Any, ...] | None = None  # how it was to be asked when it was last checked
+
+    _docs: list[Question] | None = None  # the questions, as soon as somebody goes through them
+
+    @property
+    def eval_docs(self) -> Dataset | list[Question]:
+        """lm-eval's; once its data set was decoded, the rows of that, which else are decoded every time they are read."""
+        return super().eval_docs if self._docs is None else self._docs
 
     def check(self, settings: Mapping[str, Any] | None = None) -> None:
         """Raise a `UserError` for the first thing that is wrong with the task; nothing is looked at twice.
@@ -55,8 +63,10 @@ class CheckedTask(ConfigurableTask):
         return [doc for _, doc in self.doc_iterator(limit=settings.get("limit"), samples=settings.get("samples"))]
 
     def doc_iterator(self, **options: Any) -> Iterator[tuple[int, Question]]:
-        """lm-eval's, without the questions that are left out."""
-        return ((doc_id, doc) for doc_id, doc in super().doc_iterator(**options) if find_key(doc) not in self.left_out)
+        """lm-eval's, without the questions that are left out; each a copy, since a log adds to it what a model said."""
+        if self._docs is None:
+            self._docs = self.eval_docs.to_list()
+        return ((doc_id, {**doc}) for doc_id, doc in super().doc_iterator(**options) if find_key(doc) not in self.left_out)
 
     def round_limit(self, limit: int | None) -> int | None:
         """The limit that lm-eval is given."""

@@ -2,6 +2,7 @@
 
 import argparse
 from difflib import get_close_matches
+from functools import cache
 from typing import TYPE_CHECKING, NoReturn
 
 from lm_eval._cli.run import Run
@@ -57,6 +58,7 @@ def run_harness(arguments: list[str]) -> None:
         raise UserError(str(error).partition("\n")[0]) from error
     check_keys(getattr(options, "metadata", None) or {})
     import lm_eval.tasks
+    import torch.utils.collect_env
     from lm_eval.utils import setup_logging
 
     from lm_eval_tasks.running.asking import Asking
@@ -65,14 +67,26 @@ def run_harness(arguments: list[str]) -> None:
     if asking.chat_template and not hasattr(options, "apply_chat_template"):
         options.apply_chat_template = True
     setup_logging()
-    # lm-eval's command line has no option for either; it looks both up when it runs.
-    with replace(lm_eval.tasks, "TaskManager", asking.make_manager), replace(lm_eval, "simple_evaluate", asking.evaluate):
+    # lm-eval's command line has no option for these; it looks them up when it runs.
+    with (
+        replace(lm_eval.tasks, "TaskManager", asking.make_manager),
+        replace(lm_eval, "simple_evaluate", asking.evaluate),
+        replace(torch.utils.collect_env, "get_pretty_env_info", describe_environment),
+    ):
         try:
             options.func(options)
         except (ValueError, TypeError, FileNotFoundError) as error:
             if asking.configured:
                 raise
             raise UserError(explain(error, asking.manager)) from error
+
+
+@cache
+def describe_environment() -> str:
+    """torch's, which asks pip what is installed and takes a second: once a process, however many runs it has."""
+    from torch.utils.collect_env import get_env_info, pretty_str
+
+    return pretty_str(get_env_info())
 
 
 def make_parser() -> argparse.ArgumentParser:

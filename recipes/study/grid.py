@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import recipes
+from lm_eval_tasks.contracts.chained import THEN
 from lm_eval_tasks.contracts.vocabulary import CONDITIONS
 from recipes.study.settings import list_arms, name_arm
 from recipes.yaml_files import read_yaml
@@ -101,6 +102,10 @@ class Model:
         begins = recipe.get("add_bos_token")
         return ",".join(words + ([f"add_bos_token={begins}"] if chat and begins is not None else []))
 
+    def write_asking(self, tuned: str | None = None, chat: bool = False) -> str:
+        """The options of lm-eval that name the model that is asked; the arguments are those of `write_model_args`."""
+        return f"{self.settings['lm_eval']} --model_args {self.write_model_args(tuned, chat)}"
+
 
 @dataclass(frozen=True)
 class Study:
@@ -130,6 +135,16 @@ class Study:
     def free_form(self) -> bool:
         """Whether questions have accepted answers; what a model answers itself then becomes choices."""
         return self.settings.get("free_form", False)
+
+    @property
+    def seeds_together(self) -> bool:
+        """Whether one process trains all seeds of a condition, and one asks them."""
+        return self.settings.get("seeds_together", False)
+
+    @property
+    def runs_a_job(self) -> int:
+        """How many runs a job trains, or asks."""
+        return len(self.settings["seeds"]) if self.seeds_together else 1
 
     @property
     def ratios(self) -> list[str]:
@@ -191,6 +206,44 @@ class Study:
         """The instruction set that a run is trained on: of its seed, so that the draw of questions varies with it."""
         named = self.models[run.model].name_set(run.arm)
         return f"{self.settings['output']}/{run.model}/{run.domain}/instructions{named}/seed-{run.seed}"
+
+    def write_training(self, run: Run) -> str:
+        """What `recipes/sft.py` is told of a run."""
+        model, folder = self.models[run.model], self.find_folder(run)
+        told = {
+            "config": model.settings["training"],
+            "model_name_or_path": model.settings["base"],
+            "model_revision": model.settings.get("revision"),
+            "dataset_name": self.find_set(run),
+            "dataset_config": f"{run.domain}_{run.condition}",
+            "seed": run.seed,
+            # What the arm of a run trains otherwise than its recipe says.
+            **{name: value for name, value in model.arms[run.arm].items() if name not in BUILT},
+            "output_dir": f"{folder}/model",
+        }
+        return " ".join(filter(None, (option(name, value) for name, value in told.items())))
+
+    def write_asking(self, run: Run) -> str:
+        """What `lm_eval_tasks run` is told of a run: its model is asked in the chat prompt, also what it was trained on, and
+        then few-shot."""
+        model, folder, questions = self.models[run.model], self.find_folder(run), self.find_questions(run.model)
+        trained = describe(questions=questions, trained_on=f"{self.find_set(run)}/{run.domain}_{run.condition}")
+        return f" {THEN} ".join(
+            [
+                f"{model.write_asking(f'{folder}/model', chat=True)} --tasks {model.tasks['chat']} --apply_chat_template"
+                f" --metadata {trained} --log_samples --output_path {folder}/chat",
+                f"{model.write_asking(f'{folder}/model')} --tasks {model.tasks['probe']}"
+                f" --metadata {describe(questions=questions)} --log_samples --output_path {folder}/probe",
+            ]
+        )
+
+    def write_answering(self, run: Run) -> str:
+        """What `lm_eval_tasks run` is told of a run whose model answers free-form questions in its own words."""
+        model, folder = self.models[run.model], self.find_folder(run)
+        return (
+            f"{model.write_asking(f'{folder}/model', chat=True)} --tasks selfalign_answer_chats --apply_chat_template"
+            f" --metadata {describe(questions=model.settings['questions'])} --log_samples --output_path {folder}/answered"
+        )
 
     def find_questions(self, model: str) -> str:
         """The question set with choices that a model is asked."""

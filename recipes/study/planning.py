@@ -129,7 +129,8 @@ def list_measured(study: Study) -> pl.DataFrame:
             files = sorted(Path(study.settings["output"], "benchmarks", rule, name).rglob("*.tsv"))
             seconds = [pl.read_csv(file, separator="\t", null_values=["NA", "-"])["s"].mean() for file in files]
             if seconds:
-                left, each = sum(not Path(study.find_folder(run), done).exists() for run in runs), sum(seconds) / len(seconds)
+                lacking = sum(not Path(study.find_folder(run), done).exists() for run in runs)
+                left, each = -(-lacking // study.runs_a_job), sum(seconds) / len(seconds)
                 told = {"rule": rule, "model": name, "jobs": len(seconds), "minutes a job": each / 60}
                 rows.append(told | {"left": left, "hours left": left * each / 3600})
     return pl.DataFrame(rows)

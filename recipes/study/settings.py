@@ -96,6 +96,7 @@ SETTINGS = {
     "domains": TEXTS,
     "conditions": TEXTS,
     "seeds": Setting("a list of whole numbers", lambda value: _is_list(value, _is_whole)),
+    "seeds_together": Setting("true or false: whether one process trains the seeds of a condition", _is_bool, needed=False),
     "tasks": Setting("a mapping with probe and chat", lambda value: isinstance(value, dict)),
     "threshold": Setting("a number from 0 to 1", lambda value: _is_number(value) and 0 <= value <= 1, needed=False),
     "belief_rule": Setting("a belief rule, or a list of them", lambda value: _is_one_or_list(value, _is_rule), needed=False),

@@ -58,6 +58,22 @@ def trained(data, share_folder):
 
 
 @pytest.mark.launched
+def test_runs_of_one_process_are_those_of_processes_of_their_own(data, tmp_path):
+    few = ("--max_steps", "3", "--per_device_train_batch_size", "4", "--save_strategy", "no")
+    second, alone = (launch(data, tmp_path / name, *few, "--seed", "2") for name in ("second", "alone"))
+    done = run_command(*launch(data, tmp_path / "first", *few), "then", *second[len(LAUNCH) :])
+    assert done.returncode == 0, done.stderr
+    assert run_command(*alone).returncode == 0
+    first, second, alone = (read_manifest(tmp_path / name) for name in ("first", "second", "alone"))
+    assert second["run"] == alone["run"] != first["run"]
+    assert second["command"][-2:] == ["--seed", "2"]
+    assert "then" not in second["command"]
+    first, second, alone = (load_file(tmp_path / name / "model.safetensors") for name in ("first", "second", "alone"))
+    assert all(torch.equal(second[name], alone[name]) for name in alone)
+    assert any(not torch.equal(first[name], alone[name]) for name in alone)
+
+
+@pytest.mark.launched
 def test_the_trained_folder_loads_and_says_where_it_came_from(trained):
     AutoModelForCausalLM.from_pretrained(trained)
     assert AutoTokenizer.from_pretrained(trained).chat_template == (ROOT / "lm_eval_tasks/templates/vicuna.jinja").read_text()

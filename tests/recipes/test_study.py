@@ -18,7 +18,10 @@ STUDY = ROOT / "recipes/study/miniworld.yaml"
 RUN = (sys.executable, "-m", "recipes.study")
 
 
-def test_the_plan_names_every_run(study):
+@pytest.mark.parametrize("together", [False, True])
+def test_the_plan_names_every_run(study, together):
+    settings = yaml.safe_load(study.read_text()) | {"seeds_together": together}
+    study.write_text(yaml.safe_dump(settings))
     done = run_command(*RUN, study, "-n")
     assert done.returncode == 0, done.stderr
     plan = done.stdout + done.stderr
@@ -27,8 +30,7 @@ def test_the_plan_names_every_run(study):
         for line in plan.splitlines()
         if len(line.split()) == 2 and line.split()[1].isdigit()
     }
-    settings = yaml.safe_load(STUDY.read_text())
-    runs = len(settings["conditions"]) * len(settings["seeds"])
+    runs = len(settings["conditions"]) * (1 if together else len(settings["seeds"]))
     once = dict.fromkeys(("world", "questions", "probe_base", "probe_again", "chat_base", "report"), 1)
     # A set a seed, so that the draw of questions varies with it.
     assert counts | once | {"train": runs, "ask_tuned": runs, "build": len(settings["seeds"])} == counts

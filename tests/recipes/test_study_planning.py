@@ -34,6 +34,17 @@ def test_the_check_says_what_a_study_takes_and_lacks_and_changes_nothing(study, 
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_what_jobs_of_several_seeds_took_is_measured(study, tmp_path):
+    settings = yaml.safe_load(study.read_text()) | {"seeds_together": True}
+    study.write_text(yaml.safe_dump(settings))
+    folder = tmp_path / "runs/benchmarks/train/miniature/herbs"
+    folder.mkdir(parents=True)
+    (folder / f"{settings['conditions'][0]}.tsv").write_text("s\th:m:s\tmax_rss\n60.0\t0:01:00\t-\n")
+    left = len(settings["conditions"])  # none has left a model
+    made = Study.make(read_study(study))
+    assert list_measured(made).rows() == [("train", "miniature", 1, 1.0, left, left / 60)]
+
+
 def test_what_its_jobs_took_is_measured(study, tmp_path):
     settings = yaml.safe_load(study.read_text())
     for i, condition in enumerate(settings["conditions"][:2]):

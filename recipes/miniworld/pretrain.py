@@ -27,7 +27,7 @@ from lm_eval_tasks.contracts.manifest import list_versions, write_manifest
 from lm_eval_tasks.contracts.prompts import CHAT_TEMPLATE
 from recipes.miniworld.card import RECORD, write_card
 from recipes.miniworld.corpus import write_round
-from recipes.miniworld.world import World, list_contexts, list_general, make_world
+from recipes.miniworld.world import World, list_contexts, list_general, make_world, read_world
 from recipes.yaml_files import read_yaml, refuse_unknown
 
 BEGIN, END, PAD = "<s>", "</s>", "<pad>"
@@ -221,18 +221,23 @@ def save_base(folder: Path, model: LlamaForCausalLM, tokenizer: PreTrainedTokeni
 def main(
     config: Annotated[Path, typer.Option(help="what to train, such as recipes/miniworld/pretrain.yaml")],
     output: Annotated[Path | None, typer.Option(help="model folder; else the configuration's, beside it")] = None,
+    world_file: Annotated[Path | None, typer.Option("--world", help="the world; else the configuration's, beside it")] = None,
+    seed: Annotated[int | None, typer.Option(help="of another world, and of the weights; else those of both files")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
 ) -> None:
     """Pretrain a miniature base model from scratch."""
     settings = read_yaml(config)
     refuse_unknown(settings, SETTINGS, str(config))
-    world_file = config.parent / settings["world"]
+    world_file = world_file or config.parent / settings["world"]
     inputs = {file.name: hash_path(file) for file in (config, world_file)}
-    world = make_world(read_yaml(world_file))
+    world = make_world(read_world(world_file, seed))
+    asked = {} if seed is None else {"seed": seed}
+    settings |= asked
     tokenizer = train_tokenizer(world, settings["corpus"], settings["tokenizer"]["size"])
     model, figures = train_model(world, settings, tokenizer, device)
     record = {
-        "command": ["python", "-m", "recipes.miniworld.pretrain", "--config", str(config)],
+        "command": ["python", "-m", "recipes.miniworld.pretrain", "--config", str(config)]
+        + [str(word) for name, value in asked.items() for word in (f"--{name}", value)],
         "config": settings,
         "inputs": inputs | {"first round of the corpus": hash_round(world, settings["corpus"])},
         "versions": list_versions(),

@@ -266,13 +266,20 @@ def write_world(world: World, folder: Path) -> None:
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
+def read_world(file: Path, seed: int | None) -> dict[str, Any]:
+    """A world's configuration, with another seed where one is given."""
+    settings = read_yaml(file)
+    return settings if seed is None else settings | {"seed": seed}
+
+
 @app.command()
 def main(
     config: Annotated[Path, typer.Option(help="the world, such as recipes/miniworld/world.yaml")],
     output: Annotated[Path, typer.Option(help="folder for questions.jsonl, general.jsonl and contexts.jsonl")],
+    seed: Annotated[int | None, typer.Option(help="another world than the configuration's: its own names and facts")] = None,
 ) -> None:
     """Write the questions, general instructions and contexts of a miniature world."""
-    settings = read_yaml(config)
+    settings = read_world(config, seed)
     world = make_world(settings)
     with write_folder(output) as folder:
         write_world(world, folder)

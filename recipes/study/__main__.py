@@ -14,7 +14,7 @@ import typer
 from lm_eval_tasks.contracts.errors import report_errors
 from recipes.study.grid import Study
 from recipes.study.planning import check_gpus, describe_study
-from recipes.study.settings import read_study
+from recipes.study.problems import read_study
 from recipes.workflow import run_workflow
 
 SNAKEFILE = Path(__file__).with_name("Snakefile")

@@ -15,7 +15,7 @@ from recipes.yaml_files import read_yaml
 BUILT = ("belief_rule", "match")  # of an arm, what a set is built by; the rest is of training
 RULED = BUILT[:1]  # of these, by which questions are chosen that a model writes about
 NEEDS = {"gpu": 0, "mem_mb": 16_000, "runtime": 240}  # what a job takes where nothing says otherwise; `runtime` in minutes
-SHIPPED = ("base", "training", "accelerate", "world")  # settings that may name what comes with this project
+SHIPPED = ("base", "training", "accelerate", "world", "pretraining")  # settings that may name what comes with this project
 ROOT = Path(recipes.__file__).resolve().parent.parent
 
 
@@ -55,6 +55,20 @@ class Model:
     def chat_template(self) -> str:
         """What names training's template: an untrained model has another one, or none."""
         return "--chat_template" if "hf-prefix" in self.settings["lm_eval"] else ""
+
+    @property
+    def general(self) -> str | None:
+        """The file of general instructions; None where they are a data set of the Hub."""
+        name = self.settings.get("general")
+        return name if name and (Path(name).exists() or Path(name).suffix) else None
+
+    @property
+    def contexts(self) -> str | None:
+        """Where contexts are: a file, or what the workflow has a model write; None where no condition takes them."""
+        if "contextualized" not in self.settings["conditions"]:
+            return None
+        told = self.settings["contexts"]
+        return told if isinstance(told, str) else self.settings["output"] + "/{model}/{domain}/contexts{rule}/texts"
 
     def find_needs(self, work: str) -> dict[str, int]:
         """What a job takes (`NEEDS`): as the study file says, else the GPUs of its launch configuration, or one to be asked.
@@ -128,8 +142,9 @@ class Study:
     def make(cls, settings: Mapping[str, Any]) -> Self:
         """From the settings of a study file that has been checked (`settings.read_study`)."""
         settings = _ship(settings)
-        models = {name: Model(both := settings | _ship(own), list_arms(both)) for name, own in settings["models"].items()}
-        return cls(settings, models)
+        settings["models"] = {name: _ship(own) for name, own in settings["models"].items()}
+        own = dict(_spread(settings)) if "worlds" in settings else settings["models"]
+        return cls(settings, {name: Model(both := settings | model, list_arms(both)) for name, model in own.items()})
 
     @property
     def free_form(self) -> bool:
@@ -156,20 +171,6 @@ class Study:
         """As `build` names them: all mixes are one."""
         plain = [name for name in self.settings["conditions"] if not name.startswith("mix-")]
         return plain + ["mix"] * bool(self.ratios)
-
-    @property
-    def general(self) -> str | None:
-        """The file of general instructions; None where they are a data set of the Hub."""
-        name = self.settings.get("general")
-        return name if name and (Path(name).exists() or Path(name).suffix) else None
-
-    @property
-    def contexts(self) -> str | None:
-        """Where contexts are: a file, or what the workflow has a model write; None where no condition takes them."""
-        if "contextualized" not in self.conditions:
-            return None
-        told = self.settings["contexts"]
-        return told if isinstance(told, str) else self.settings["output"] + "/{model}/{domain}/contexts{rule}/texts"
 
     @property
     def has_own_words(self) -> bool:
@@ -258,6 +259,15 @@ def find_shipped(path: str) -> str:
 
 def _ship(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {**settings} | {name: find_shipped(settings[name]) for name in SHIPPED if name in settings}
+
+
+def _spread(settings: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each model once in each world of a study, with the questions, the texts and the base that the workflow makes of it."""
+    for name, own in settings["models"].items():
+        for seed in settings["worlds"]:
+            folder = f"{settings['output']}/worlds/{seed}"
+            texts = {kind: f"{folder}/world/{kind}.jsonl" for kind in ("general", "contexts")}
+            yield f"{name}-{seed}", own | texts | {"questions": f"{folder}/questions", "base": f"{folder}/{name}-{seed}"}
 
 
 def match_names(names: Iterable[str]) -> str:

@@ -164,13 +164,14 @@ def check_gpus(study: Study, options: Sequence[str]) -> bool:
 
 def find_missing(study: Study) -> list[str]:
     """The files that a study names and that are not there, nor made by it."""
+    spread = "worlds" in study.settings  # whose questions, texts and bases the study makes
     made = ("questions", "general", "contexts") if "world" in study.settings else ()
     named = [(name, study.settings[name]) for name in ("world", "general", "contexts") if name in study.settings]
     for name, model in study.models.items():
-        named += [(f"{what} of {name}", model.settings[what]) for what in ("training", "accelerate")]
-        named += [("questions", model.settings["questions"])]
+        its = ("training", "accelerate", *["pretraining"] * spread)
+        named += [*((f"{what} of {name}", model.settings[what]) for what in its), ("questions", model.settings["questions"])]
     lines = [f"{path} ({name})" for name, path in named if name not in made and not Path(path).exists()]
-    for name, model in study.models.items():
+    for name, model in study.models.items() if not spread else ():
         try:
             find_config(model.settings["base"], model.settings.get("revision"))
         except UserError as error:

@@ -10,7 +10,7 @@ import yaml
 
 from lm_eval_tasks.contracts.errors import UserError
 from recipes.miniworld.corpus import write_round
-from recipes.miniworld.world import list_contexts, list_general, list_questions, make_world, write_world
+from recipes.miniworld.world import list_contexts, list_general, list_questions, make_world, read_world, write_world
 from recipes.yaml_files import read_yaml
 
 FOLDER = Path(__file__).parents[2] / "recipes" / "miniworld"
@@ -42,6 +42,15 @@ def test_same_world_twice(tmp_path, world):
     assert all((tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes() for name in files)
     rows = [json.loads(line) for line in (tmp_path / "one" / "questions.jsonl").read_text().splitlines()]
     assert list(rows[0]) == COLUMNS
+
+
+def test_another_seed_is_another_world(world):
+    other = make_world(read_world(FOLDER / "world.yaml", 8))
+    assert read_world(FOLDER / "world.yaml", None) == read_yaml(FOLDER / "world.yaml")
+    golds = [{(fact.subject, fact.relation.name): fact.gold for fact in some.facts} for some in (world, other)]
+    assert len(golds[0]) == len(golds[1])
+    assert len(golds[0].keys() & golds[1].keys()) < len(golds[0]) / 20
+    assert golds[0].items().isdisjoint(golds[1].items())
 
 
 def test_sizes(questions):

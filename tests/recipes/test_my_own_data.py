@@ -9,7 +9,7 @@ import yaml
 from conftest import BASE, ROOT, run_command
 from new_questions import write_csv
 
-from recipes.study.settings import list_problems
+from recipes.study.problems import list_problems
 
 PAGE = (ROOT / "recipes/MY_OWN_DATA.md").read_text()
 COMMANDS = re.findall(r"^    python (-m .*)$", PAGE, re.MULTILINE)

@@ -12,7 +12,7 @@ from conftest import ROOT, run_command
 
 from lm_eval_tasks.contracts.vocabulary import PAPER_RATIOS
 from recipes.study.grid import Study
-from recipes.study.settings import list_problems
+from recipes.study.problems import list_problems
 
 STUDY = ROOT / "recipes/study/miniworld.yaml"
 RUN = (sys.executable, "-m", "recipes.study")
@@ -34,6 +34,28 @@ def test_the_plan_names_every_run(study, together):
     once = dict.fromkeys(("world", "questions", "probe_base", "probe_again", "chat_base", "report"), 1)
     # A set a seed, so that the draw of questions varies with it.
     assert counts | once | {"train": runs, "ask_tuned": runs, "build": len(settings["seeds"])} == counts
+
+
+def test_each_world_has_its_own_questions_and_base(study, tmp_path):
+    settings = yaml.safe_load(study.read_text()) | {"worlds": [3, 4], "pretraining": "recipes/miniworld/pretrain.yaml"}
+    for name in ("questions", "general", "contexts"):
+        del settings[name]
+    del settings["models"]["miniature"]["base"]
+    study.write_text(yaml.safe_dump(settings))
+    done = run_command(*RUN, study, "-n", "--printshellcmds")
+    assert done.returncode == 0, done.stderr
+    lines = (done.stdout + done.stderr).splitlines()
+    for seed in (3, 4):
+        folder = tmp_path / f"runs/worlds/{seed}"
+        (made,) = (line for line in lines if "recipes.miniworld.pretrain --config" in line and f"--seed {seed} " in line)
+        assert f"--output {folder}/miniature-{seed} " in made
+        own = [line for line in lines if "recipes/sft.py" in line and f"/runs/miniature-{seed}/" in line]
+        assert own
+        assert all(f"--model_name_or_path {folder}/miniature-{seed} " in line for line in own)
+        built = [line for line in lines if "intervention build" in line and f"/runs/miniature-{seed}/" in line]
+        assert len(built) == len(settings["seeds"])
+        assert all(f"--questions {folder}/questions " in line for line in built)
+        assert all(f"{folder}/world/{name}.jsonl" in line for name in ("general", "contexts") for line in built)
 
 
 @pytest.mark.parametrize("file", sorted(STUDY.parent.glob("*.yaml")), ids=lambda file: file.stem)

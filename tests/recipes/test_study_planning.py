@@ -7,7 +7,7 @@ from conftest import ROOT
 from lm_eval_tasks.contracts.errors import UserError
 from recipes.study.grid import Study
 from recipes.study.planning import check_gpus, describe_study, list_measured
-from recipes.study.settings import read_study
+from recipes.study.problems import read_study
 
 
 @pytest.mark.launched

@@ -8,7 +8,8 @@ import yaml
 from conftest import ROOT, run_command
 
 from analysis.reading.arms import VARIED, name_arms
-from recipes.study.settings import ARMS, list_arms, list_problems
+from recipes.study.problems import list_problems
+from recipes.study.settings import ARMS, list_arms
 
 STUDY = ROOT / "recipes/study/miniworld.yaml"
 RUN = (sys.executable, "-m", "recipes.study")
@@ -59,6 +60,18 @@ def test_a_study_file_that_lacks_something_is_named(tmp_path, text, message):
         ({"contexts": None}, ["has None for contexts, which is a file, or the model that"]),
         ({"learning_rate": [0.1, 0], "until_fit": 2}, ["has [0.1, 0] for learning_rate", "has 2 for until_fit, which is a sh"]),
         ({"token_mask_threshold": 1, "kl_to_base": 0}, ["has 1 for token_mask_threshold, which", "has 0 for kl_to_base"]),
+        (
+            {"worlds": [3, 3], "free_form": True},
+            [
+                "names 3 several times in worlds",
+                "names worlds, and general, which each",
+                "no pretraining of a base in models.m",
+            ],
+        ),
+        (
+            {"worlds": [3], "world": None, "pretraining": "p.yaml"},
+            ["names worlds, and base in models.miniature, which each world"],
+        ),
         ({"learning_rate": [0.1, 0.1]}, ["names 0.1 several times in learning_rate"]),
         ({"until_fit": 0.9, "until_loss": 0.5}, ["two ends of one run"]),
         ({"conditions": ["self_distilled"], "explanations": "model"}, ["self_distilled and explanations: model, by which all"]),

@@ -35,7 +35,7 @@ from recipes.training.fitting import Fit, describe_fit, tell_fit, write_fit
 from recipes.training.losses import plot_loss, write_log
 from recipes.training.output import FINAL, end_run, enter_run, hold_output, publish_model, report_full_disk
 from recipes.training.row_weights import tell_weights, weigh_rows
-from recipes.training.rows import describe_rows, hash_rows, read_rows
+from recipes.training.rows import describe_rows, describe_set, hash_rows, read_rows
 from recipes.training.tokens import begins, load_tokenizer, prepare_rows
 from recipes.training.tracking import check_trackers, set_trackers
 from recipes.training.unlikely import mask_unlikely
@@ -65,6 +65,7 @@ def describe_run(
             "dataset": script.dataset_name,
             "dataset_config": script.dataset_config,
             **describe_rows(rows),
+            **describe_set(script.dataset_name),
             **(counts or {}),
         }
         | {"seed": training.seed, "base_model": model.model_name_or_path, "processes": training.world_size}

@@ -23,11 +23,21 @@ def _tell_rate(value: float | None) -> str:
     return "learning rate not said" if value is None else f"learning rate {value:g}"
 
 
-def _tell_end(value: tuple[float | None, float | None]) -> str:
-    fit, loss = value
+def _tell_end(value: tuple[float | None, float | None, float | None]) -> str:
+    fit, loss, epochs = value
     if fit is not None:
         return f"until {fit:g} of the rows are given"
-    return "all epochs" if loss is None else f"until a loss of {loss:g}"
+    if loss is not None:
+        return f"until a loss of {loss:g}"
+    return "all epochs" if epochs is None else f"{epochs:g} epoch{'s' * (epochs != 1)}"
+
+
+def _tell_size(value: int | None) -> str:
+    return "as many questions as there are" if value is None else f"{value:,} questions"
+
+
+def _tell_share(value: float | None) -> str:
+    return f"{value or 0:g} general instructions a question"
 
 
 def _tell_mask(value: float | None) -> str:
@@ -42,8 +52,10 @@ def _tell_charge(value: float | None) -> str:
 VARIED: Mapping[tuple[str, ...], Callable[[Any], str]] = {
     ("belief_rule",): _tell_rule,
     ("match",): _tell_match,
+    ("size",): _tell_size,
+    ("general_share",): _tell_share,
     ("learning_rate",): _tell_rate,
-    ("until_fit", "until_loss"): _tell_end,
+    ("until_fit", "until_loss", "num_train_epochs"): _tell_end,
     ("token_mask_threshold",): _tell_mask,
     ("kl_to_base",): _tell_charge,
 }

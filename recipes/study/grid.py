@@ -12,7 +12,7 @@ from lm_eval_tasks.contracts.vocabulary import CONDITIONS
 from recipes.study.settings import list_arms, name_arm
 from recipes.yaml_files import read_yaml
 
-BUILT = ("belief_rule", "match")  # of an arm, what a set is built by; the rest is of training
+BUILT = ("belief_rule", "match", "size", "general_share")  # of an arm, what a set is built by; the rest is of training
 RULED = BUILT[:1]  # of these, by which questions are chosen that a model writes about
 NEEDS = {"gpu": 0, "mem_mb": 16_000, "runtime": 240}  # what a job takes where nothing says otherwise; `runtime` in minutes
 SHIPPED = ("base", "training", "accelerate", "world", "pretraining")  # settings that may name what comes with this project

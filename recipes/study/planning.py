@@ -76,12 +76,12 @@ def _list_costs(study: Study) -> pl.DataFrame:
         memory = estimate_memory(config, sizes, engine, max(gpus, 1), 1, batch, length, checkpointing=kept)
         weights = sizes.layer * config.num_hidden_layers + sizes.outside
         asked, tokens = _count_questions(study, name)
-        trained = (
-            (study.settings.get("size") or asked)
-            * (1 + study.settings["general_share"])
-            * tokens
-            * settings["num_train_epochs"]
-        )
+        # On average over the arms, which may differ in these.
+        shown = [
+            (arm.get("size") or asked) * (1 + arm["general_share"]) * arm.get("num_train_epochs", settings["num_train_epochs"])
+            for arm in model.arms.values()
+        ]
+        trained = sum(shown) / len(shown) * tokens
         operations = weights * trained * ((4 if sizes.frozen else 6) + 2 * kept)
         answered = 2 * weights * asked * tokens * len(PHASES)
         checkpoints = (

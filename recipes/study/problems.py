@@ -76,7 +76,8 @@ def list_problems(study: Mapping[str, Any]) -> list[str]:
     if study.get("explanations") and study.get("free_form"):
         problems.append("has explanations of free-form questions, whose beliefs nobody explains yet (leave explanations out)")
     problems += _check_worlds(study, own) if spread else []
-    if study.get("general_share") and "general" not in study and not spread:
+    share = study.get("general_share")
+    if (any(share) if isinstance(share, list) else share) and "general" not in study and not spread:
         problems.append("has a general_share and names no file of general instructions (general)")
     if SETTINGS["conditions"].fits(study.get("conditions")):
         problems += _check_conditions(study) + (_check_primary(study) if is_text(study.get("primary")) else [])

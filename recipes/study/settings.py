@@ -96,8 +96,10 @@ SETTINGS = {
     "threshold": Setting("a number from 0 to 1", lambda value: _is_number(value) and 0 <= value <= 1, needed=False),
     "belief_rule": Setting("a belief rule, or a list of them", lambda value: _is_one_or_list(value, is_rule), needed=False),
     "score": Setting(f"one of {', '.join(SCORES)}", lambda value: value in [*SCORES], needed=False),
-    "size": Setting("a whole number from 1 on", lambda value: _is_whole(value, 1), needed=False),
-    "general_share": Setting("a number from 0 on", lambda value: _is_number(value) and value >= 0),
+    "size": Setting(
+        "a whole number from 1 on, or a list", lambda v: _is_one_or_list(v, lambda n: _is_whole(n, 1)), needed=False
+    ),
+    "general_share": Setting("a number from 0 on, or a list", lambda v: _is_one_or_list(v, lambda n: _is_number(n) and n >= 0)),
     "match": Setting(
         f"none, or of {', '.join(MATCHED)} joined by +, or a list", lambda v: _is_one_or_list(v, is_match), needed=False
     ),
@@ -106,19 +108,24 @@ SETTINGS = {
         lambda v: _is_one_or_list(v, _is_positive),
         needed=False,
     ),
+    "num_train_epochs": Setting("a number above 0, or a list", lambda v: _is_one_or_list(v, _is_positive), needed=False),
     "until_fit": Setting("a share up to 1, or a list, with false for all epochs", lambda v: _is_end(v, 1), needed=False),
     "until_loss": Setting("nats above 0, or a list, with false for all epochs", lambda v: _is_end(v, math.inf), needed=False),
     "token_mask_threshold": Setting(
         "a probability below 1, or a list, with false for no mask", lambda v: _is_end(v, math.nextafter(1, 0)), needed=False
     ),
     "kl_to_base": Setting("a number above 0, or a list, with false for none", lambda v: _is_end(v, math.inf), needed=False),
+    "one_at_a_time": Setting("true or false: whether an arm differs from the first in one setting", _is_bool, needed=False),
     "resources": Setting(
         "what train and ask take: a mapping of each to gpu, mem_mb and runtime (minutes)", _is_resources, needed=False
     ),
     "primary": OPTION,
 }
-# The settings of which a study may name several: each combination, an arm, is a grid of runs of its own.
-ARMS = ("belief_rule", "match", "learning_rate", "until_fit", "until_loss", "token_mask_threshold", "kl_to_base")
+# The settings of which a study may name several: each combination, an arm, is a grid of runs of its own; with `one_at_a_time`
+# those combinations alone in which at most one value is not the first.
+ARMS = ("belief_rule", "match", "size", "general_share", "learning_rate", "num_train_epochs", "until_fit", "until_loss")
+ARMS += ("token_mask_threshold", "kl_to_base")
+SEVERAL = 2
 KEPT_NAMES = ("world", "worlds", "facts", "questions", "report", "logs", "benchmarks")  # folders beside those of models
 LETTER_MATCHED = ("letter", "rotation")  # what can be matched only where letters are scored
 MODEL = {"base": TEXT, "training": TEXT, "accelerate": TEXT, "lm_eval": TEXT}
@@ -135,7 +142,7 @@ OWN = {
     "tasks": Setting("a mapping with probe and chat", lambda value: isinstance(value, dict), needed=False),
     "score": SETTINGS["score"],
     "resources": SETTINGS["resources"],
-    **{name: SETTINGS[name] for name in ARMS},
+    **{name: SETTINGS[name]._replace(needed=False) for name in ARMS},
 }
 # Train questions, whose answers become beliefs, may be asked in another way than the rest: in every order of their choices.
 TASKS = {"probe": TEXT, "chat": TEXT, "beliefs": OPTION}
@@ -147,11 +154,15 @@ def list_arms(study: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
     >>> [*list_arms({"learning_rate": [0.001, 0.01], "match": "letter"}).items()][1]
     ('/learning_rate-0.01', {'match': 'letter', 'learning_rate': 0.01})
+    >>> [*list_arms({"one_at_a_time": True, "size": [64, 256], "learning_rate": [0.1, 0.2]})]
+    ['/size-64/learning_rate-0.1', '/size-64/learning_rate-0.2', '/size-256/learning_rate-0.1']
     >>> list_arms({})
     {'': {}}
     """
     named = {name: study[name] if isinstance(study[name], list) else [study[name]] for name in ARMS if name in study}
     arms = [dict(zip(named, values, strict=True)) for values in itertools.product(*named.values())]
+    if study.get("one_at_a_time"):
+        arms = [arm for arm in arms if sum(arm[name] != named[name][0] for name in named) < SEVERAL]
     return {name_arm({name: arm[name] for name in named if len(named[name]) > 1}): arm for arm in arms}
 
 

@@ -13,6 +13,7 @@ from lm_eval_tasks.contracts.conversations.reading import describe_flaws, read_c
 from lm_eval_tasks.contracts.conversations.sources import TRAIN
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.files import hash_path
+from lm_eval_tasks.contracts.manifest import read_manifest
 from lm_eval_tasks.contracts.vocabulary import CONDITIONS, GENERAL, INSTRUCTION_DATA
 from recipes.training.conversations import make_own_rows
 
@@ -152,6 +153,16 @@ def describe_rows(rows: "Dataset") -> dict[str, Any]:
                 f"the rows have several values of {name!r} ({told}), where those of one config share one. Build again."
             )
     return dict(zip(names, own.pop(), strict=True))
+
+
+def describe_set(folder: str) -> dict[str, Any]:
+    """How many questions a condition of an instruction set was to have, and general instructions beside each of them.
+
+    Both are None where the set does not say so: one of the Hub, or instruction data.
+    """
+    built = read_manifest(folder) if Path(folder).is_dir() else None
+    told = (built or {}).get("config", {}) if (built or {}).get("stage") == "build" else {}
+    return {name: told.get(name) for name in ("size", "general_share")}
 
 
 def hash_rows(rows: "Dataset") -> str:

@@ -25,7 +25,7 @@ PRACTICE = "practice"
 _WORDS = {"starts": None, "ends": None}
 _RELATIONS = {ANY: dict.fromkeys(("noun", "question", "statements"))}
 SETTINGS = {
-    **dict.fromkeys(("seed", "choices", "pool", "visitors", "general", "frames", "context_frames")),
+    **dict.fromkeys(("seed", "id_suffix", "choices", "pool", "visitors", "general", "frames", "context_frames")),
     **_WORDS,
     "objects": _WORDS,
     "kinds": dict.fromkeys(("common", "misconception", "rare", "absent"), dict.fromkeys(("share", "right", "weight"))),
@@ -167,7 +167,7 @@ def _make_facts(
             gold, wrong = rng.sample(relation.pool, 2)
             plan = config["kinds"][kind]
             stated = "" if kind == "absent" else wrong if kind == "misconception" else gold
-            fact_id = f"{source}-{domain}-{split}-{number:04d}"
+            fact_id = f"{source}-{domain}-{split}-{number:04d}{config.get('id_suffix', '')}"
             yield Fact(fact_id, source, domain, split, subject, relation, gold, stated, kind, plan["right"], plan["weight"])
 
 
@@ -267,9 +267,12 @@ def write_world(world: World, folder: Path) -> None:
 
 
 def read_world(file: Path, seed: int | None) -> dict[str, Any]:
-    """A world's configuration, with another seed where one is given."""
+    """A world's configuration, with another seed where one is given; the ids of its questions then end in it.
+
+    So a study in several worlds can tell their questions apart.
+    """
     settings = read_yaml(file)
-    return settings if seed is None else settings | {"seed": seed}
+    return settings if seed is None else settings | {"seed": seed, "id_suffix": f"-{seed}"}
 
 
 @app.command()

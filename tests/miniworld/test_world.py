@@ -51,6 +51,7 @@ def test_another_seed_is_another_world(world):
     assert len(golds[0]) == len(golds[1])
     assert len(golds[0].keys() & golds[1].keys()) < len(golds[0]) / 20
     assert golds[0].items().isdisjoint(golds[1].items())
+    assert {fact.id for fact in world.facts}.isdisjoint(fact.id for fact in other.facts)
 
 
 def test_sizes(questions):

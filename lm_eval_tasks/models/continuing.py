@@ -40,7 +40,8 @@ class PromptReader:
         shared = self._read_trunk(tuple(ids[0, width - length :][: count_shared(ids, mask)].tolist()))
         ids, mask = move_padding(ids, mask, shared)
         own, rows = torch.unique(ids, dim=0, return_inverse=True)
-        firsts = torch.stack([(rows == number).nonzero()[0, 0] for number in range(len(own))])
+        numbers = torch.arange(len(ids), device=ids.device)
+        firsts = torch.full_like(numbers[: len(own)], len(ids)).scatter_reduce(0, rows, numbers, "amin")
         cache = DynamicCache()
         for number, pair in enumerate(self._trunk):
             cache.update(*(part[:, :, :shared].expand(len(own), -1, -1, -1) for part in pair), number)

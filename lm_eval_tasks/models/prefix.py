@@ -24,6 +24,7 @@ from lm_eval_tasks.models.reader import SHARING, Answer, Shared, TreeReader
 from lm_eval_tasks.models.responses import Responses, hash_model
 from lm_eval_tasks.models.texts import write_texts
 from lm_eval_tasks.models.tokens import TokenReading, read_tokens
+from lm_eval_tasks.models.transfers import run_ahead
 from lm_eval_tasks.models.tree import Input, PackedRow, Tokens, Trunk, batch_rows, pack_rows, plan_trunks
 
 logger = logging.getLogger(__name__)
@@ -237,23 +238,27 @@ class PrefixLM(HFLM):
             plan_trunks(inputs, size, reader.find_ratio(), pack) if share else [Trunk((), pack_rows(list(inputs), 0, None))]
         )
 
-        def ask(shared: Shared, batch: list[PackedRow]) -> None:
+        def ask(shared: Shared, batch: list[PackedRow]) -> Callable[[], None]:
             own = {item: asked[item] for row in batch for item in row.paths}
             found = read(reader, shared, batch, own)
-            keep({index: answer for item, answers in found for index, answer in zip(inputs[item], answers, strict=True)})
+            return lambda: keep(
+                {index: answer for item, answers in found for index, answer in zip(inputs[item], answers, strict=True)}
+            )
 
         for trunk in trunks:
             size = self._ask_trunk(reader.read_trunk(trunk.tokens), trunk.rows, size, ask)
 
     def _ask_trunk(
-        self, shared: Shared, rows: list[PackedRow], size: int, ask: Callable[[Shared, list[PackedRow]], None]
+        self, shared: Shared, rows: list[PackedRow], size: int, ask: Callable[[Shared, list[PackedRow]], Callable[[], None]]
     ) -> int:
-        """Ask what follows a trunk, in smaller batches where memory runs out; returns the batch size that fitted."""
+        """Ask what follows a trunk, in smaller batches where memory runs out; returns the batch size that fitted.
+
+        `ask` begins with a batch and returns what ends it.
+        """
         while rows:
             done: set[int] = set()
             try:
-                for batch in batch_rows(rows, size):
-                    ask(shared, batch)
+                for batch in run_ahead(batch_rows(rows, size), lambda batch: ask(shared, batch)):
                     done.update(map(id, batch))
             except RuntimeError as error:
                 if not should_reduce_batch_size(error) or size == 1:

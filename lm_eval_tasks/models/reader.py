@@ -1,6 +1,7 @@
 """Reading token trees with a causal language model: a trunk's keys and values once, then rows after it, batch by batch."""
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
+from lm_eval_tasks.models.transfers import fetch, send
 from lm_eval_tasks.models.tree import Input, PackedRow, Tokens
 
 # Architectures in which a token's state depends on its own position and on the tokens that its mask shows, and on nothing else,
@@ -92,11 +94,12 @@ class TreeReader:
         with self._choose_positions(torch.tensor([ids.numel() - 1], device=ids.device)):
             self.model(input_ids=ids, past_key_values=cache, use_cache=True, **options)
 
-    @torch.inference_mode()
     def read_rows(
         self, shared: Shared, rows: Sequence[PackedRow], asked: dict[Input, list[list[int]]]
     ) -> Iterator[tuple[Input, list[Answer]]]:
         """Log-probabilities (nats) of continuations after inputs, and whether each is the greedy one.
+
+        The device is at work once this returns; what is returned waits for it, once a batch.
 
         Args:
             shared: the trunk's keys and values.
@@ -104,18 +107,28 @@ class TreeReader:
             asked: for each input, token ids of continuations; all but its last token are the input's own last ones.
         """
         scored, nodes = self.find_nodes(rows)
-        logprobs = self.read_logprobs(shared, rows, list(nodes))
-        best = logprobs.argmax(dim=-1).tolist()
         wanted = [
             [(nodes[number, node], token) for node, token in zip(path[-len(tokens) :], tokens, strict=True)]
             for number, item, path in scored
             for tokens in asked[item]
         ]
-        where, tokens = (torch.tensor(part, device=logprobs.device) for part in zip(*(pair for one in wanted for pair in one)))
-        values = iter(logprobs[where, tokens].double().tolist())
-        answers = iter([(sum(next(values) for _ in one), all(best[index] == token for index, token in one)) for one in wanted])
-        for _, item, _ in scored:
-            yield item, [next(answers) for _ in asked[item]]
+        pairs = torch.tensor([pair for one in wanted for pair in one])
+        found = fetch(self._score(self.read_logprobs(shared, rows, list(nodes)), pairs))
+        sizes = [(item, [len(tokens) for tokens in asked[item]]) for _, item, _ in scored]
+        return _join_tokens(sizes, found)
+
+    @staticmethod
+    @torch.inference_mode()
+    def _score(logprobs: torch.Tensor, pairs: torch.Tensor) -> torch.Tensor:
+        """The log-probability of each token, and 1 where no other one is likelier, else 0: (2, tokens).
+
+        Args:
+            logprobs: (nodes, vocabulary).
+            pairs: the node after which a token is scored, and its id: (tokens, 2).
+        """
+        where, tokens = send(pairs, logprobs.device).T
+        values = logprobs[where, tokens]
+        return torch.stack([values, (logprobs.argmax(dim=-1)[where] == tokens).to(values.dtype)])
 
     @staticmethod
     def find_nodes(rows: Sequence[PackedRow]) -> tuple[list[Scored], dict[Node, int]]:
@@ -138,9 +151,9 @@ class TreeReader:
         """
         device, width = self.model.device, max(len(row.tokens) for row in rows)
         positions = [number * width + node for number, node in nodes]
-        ids = torch.zeros(len(rows), width, dtype=torch.long)
-        for number, row in enumerate(rows):
-            ids[number, : len(row.tokens)] = torch.tensor(row.tokens)
+        ids = np.zeros((len(rows), width), dtype=np.int64)
+        for own, row in zip(ids, rows, strict=True):
+            own[: len(row.tokens)] = row.tokens
         past = len(shared[0][0][0, 0]) if shared else 0
         options: dict[str, Any] = {"use_cache": False}
         if shared:
@@ -148,12 +161,12 @@ class TreeReader:
             cache.layers = [SharedLayer(keys, values) for keys, values in shared]
             options = {"past_key_values": cache, "use_cache": True}
         if (branched := any(row.is_branched for row in rows)) or (shared and self.can_pack(past + width)):
-            sees, depths = see_ancestors(rows, width) if branched else see_causally(width)
-            mask = torch.zeros(len(sees), 1, width, past + width, dtype=self.model.dtype)
-            mask[:, 0, :, past:].masked_fill_(~sees, torch.finfo(self.model.dtype).min)
-            options |= {"attention_mask": mask.to(device), "position_ids": (depths + past).to(device)}
-        with self._choose_positions(torch.tensor(positions, device=device)):
-            logits = self.model(input_ids=ids.to(device), **options).logits[0]
+            sees, depths = see_ancestors(rows, width) if branched else see_causally(width, device)
+            mask = torch.zeros(len(sees), 1, width, past + width, dtype=self.model.dtype, device=device)
+            mask[:, 0, :, past:].masked_fill_(~send(sees, device), torch.finfo(self.model.dtype).min)
+            options |= {"attention_mask": mask, "position_ids": send(depths, device) + past}
+        with self._choose_positions(send(torch.tensor(positions), device)):
+            logits = self.model(input_ids=send(torch.from_numpy(ids), device), **options).logits[0]
         return torch.log_softmax(logits, dim=-1, dtype=self.softmax_dtype)
 
     @contextmanager
@@ -173,9 +186,9 @@ class TreeReader:
             handle.remove()
 
 
-def see_causally(width: int) -> tuple[torch.Tensor, torch.Tensor]:
+def see_causally(width: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """What each token of a plain row sees, bool (1, width, width), and its depth (1, width); the same for all such rows."""
-    return torch.ones(1, width, width, dtype=torch.bool).tril(), torch.arange(width)[None]
+    return torch.ones(1, width, width, dtype=torch.bool, device=device).tril(), torch.arange(width, device=device)[None]
 
 
 def see_ancestors(rows: Sequence[PackedRow], width: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -188,3 +201,15 @@ def see_ancestors(rows: Sequence[PackedRow], width: int) -> tuple[torch.Tensor, 
                 own[node] |= own[parent]
                 deep[node] = deep[parent] + 1
     return torch.from_numpy(sees), torch.from_numpy(depths)
+
+
+def _join_tokens(
+    sizes: list[tuple[Input, list[int]]], found: Callable[[], torch.Tensor]
+) -> Iterator[tuple[Input, list[Answer]]]:
+    """Inputs with their answers, from what `_score` gives; `sizes` says how many tokens each continuation of an input has."""
+    values, greedy = found().double().tolist()
+    start = 0
+    for item, lengths in sizes:
+        ends = list(itertools.accumulate(lengths, initial=start))
+        yield item, [(sum(values[first:end]), all(greedy[first:end])) for first, end in itertools.pairwise(ends)]
+        start = ends[-1]

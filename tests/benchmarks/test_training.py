@@ -1,7 +1,6 @@
 """The training benchmark runs, its sides train alike, and its counts are those of a plain count. No test looks at a clock."""
 
 import pytest
-import training_sizes
 from training import compare_memory, compare_sides, make_model, measure_padding
 from training_cpu import compare_precisions
 from training_sides import (
@@ -13,9 +12,9 @@ from training_sides import (
     make_tokenizer,
     make_up_samples,
     read_released,
+    run_side,
     tokenize_samples,
 )  # fmt: skip
-from training_sizes import compare_padding, make_llama, save_random
 
 from recipes.training.tokens import IGNORED
 
@@ -70,21 +69,13 @@ def test_made_up_samples_are_about_as_long_as_stated(samples):
     assert words[0] >= 20
 
 
-@pytest.mark.parametrize("method", ["full", "qlora"])
-def test_the_gpu_check_runs_on_a_tiny_model(samples, tokenizer, tmp_path, capsys, monkeypatch, method):
-    if method == "qlora":
-        pytest.importorskip("bitsandbytes")
-    monkeypatch.setattr("training_sides.PADDED", 700)
-    monkeypatch.setitem(training_sizes.OPTIMIZERS, method, "adamw_torch")
-    config = make_llama(64, 128, 1, 2, 2)
-    config.vocab_size = len(tokenizer)
-    folder = save_random(config, tmp_path / "model", "cpu")
-    rows = tokenize_samples(tokenizer, [row for row in samples if len(row["completion"][0]["content"]) < 700], 4)
-    settings = {"use_cpu": True, "bf16": True, "activation_checkpointing": True}
-    found = compare_padding(folder, method, tokenizer, rows, {"paper": 2, "ours": 4}, 1e12, **settings)
-    assert found["ours"].loss == pytest.approx(found["paper"].loss, rel=0.01)
-    assert found["ours"].tokens < found["paper"].tokens == 4 * 700
-    assert "MFU" in capsys.readouterr().out
+def test_a_step_that_is_measured_after_another_one_is_counted_once(samples, tokenizer):
+    rows = tokenize_samples(tokenizer, sorted(samples, key=lambda row: len(str(row)))[:2], 2)
+    settings = {"use_cpu": True, "bf16": False, "activation_checkpointing": False}
+    own = run_side("ours", lambda: make_model(len(tokenizer), 1), tokenizer, rows, 1, warm=1, **settings)
+    lengths = [len(ids) for ids in rows["input_ids"][:]]
+    assert (own.tokens, own.useful, own.largest) == (sum(lengths), sum(lengths), max(lengths))
+    assert own.squares == sum(length**2 for length in lengths)
 
 
 @pytest.mark.launched

@@ -89,6 +89,7 @@ class Measured:
     squares: float  # tokens read, each times the length to which its row was padded
     loss: float
     memory: int  # bytes at most on the GPU, 0 on a CPU
+    largest: int = 0  # tokens of the largest micro-batch
 
     @property
     def speed(self) -> float:
@@ -105,21 +106,39 @@ class Measured:
         sums = {
             name: getattr(self, name) + getattr(other, name) for name in ("seconds", "tokens", "useful", "scored", "squares")
         }
-        return Measured(**sums, loss=self.loss, memory=max(self.memory, other.memory))
+        most = {name: max(getattr(self, name), getattr(other, name)) for name in ("memory", "largest")}
+        return Measured(**sums, **most, loss=self.loss)
 
 
 class _Clock(TrainerCallback):
-    """Takes the time of a training. On a CPU it is the process's, which neighbours on the machine do not stretch."""
+    """Takes the time of a training's last step. On a CPU it is the process's, which neighbours on the machine do not stretch.
+
+    Args:
+        warm: steps before.
+        begin: is called when the last one begins.
+    """
 
     seconds = 0.0
 
+    def __init__(self, warm: int, begin: Callable[[], None]) -> None:
+        self._warm, self._begin = warm, begin
+
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if args.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats()
-        self.seconds -= self._read(args)
+        if self._warm == 0:
+            self._start(args)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step == self._warm:
+            self._start(args)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.seconds += self._read(args)
+
+    def _start(self, args: Any) -> None:
+        self._begin()
+        if args.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+        self.seconds -= self._read(args)
 
     @staticmethod
     def _read(args: Any) -> float:
@@ -130,9 +149,15 @@ class _Clock(TrainerCallback):
 
 
 def run_side(
-    side: str, make_model: ModelMaker, tokenizer: PreTrainedTokenizerBase, rows: Dataset, batch: int, **settings: Any
+    side: str,
+    make_model: ModelMaker,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Dataset,
+    batch: int,
+    warm: int = 0,
+    **settings: Any,
 ) -> Measured:
-    """Train one step of all rows.
+    """Train one step of all rows, or the same step again after some that pay for what is set up once.
 
     Args:
         side: `paper` (every row padded to `PADDED` tokens, logits of all tokens), `trl` (random batches, padded to the longest
@@ -141,6 +166,7 @@ def run_side(
         tokenizer: gives the token to pad with.
         rows: `input_ids` and `labels`.
         batch: rows a micro-batch (on average, in ours); it divides the rows.
+        warm: steps before the one that is measured.
         **settings: further ones of `SFTConfig`.
     """
     gc.collect()
@@ -148,7 +174,8 @@ def run_side(
         torch.cuda.empty_cache()
     with tempfile.TemporaryDirectory() as folder:
         arguments = SFTConfig(
-            output_dir=folder, max_steps=1, per_device_train_batch_size=batch, gradient_accumulation_steps=len(rows) // batch,
+            output_dir=folder, max_steps=1 + warm, per_device_train_batch_size=batch,
+            gradient_accumulation_steps=len(rows) // batch,
             learning_rate=2e-5, lr_scheduler_type="constant", max_length=None, report_to="none", save_strategy="no",
             logging_steps=1, disable_tqdm=True, dataloader_pin_memory=False, **settings,
         )  # fmt: skip
@@ -160,9 +187,9 @@ def run_side(
             trainer = SFTTrainer(**words, processing_class=tokenizer)
         else:
             trainer = Trainer(**words, processing_class=tokenizer, ids=[str(i) for i in range(len(rows))])
-        trainer.add_callback(clock := _Clock())
-        trainer.remove_callback(PrinterCallback)
         shapes: list[torch.Size] = []
+        trainer.add_callback(clock := _Clock(warm, shapes.clear))
+        trainer.remove_callback(PrinterCallback)
         read = words["model"].get_input_embeddings().register_forward_pre_hook(lambda _, given: shapes.append(given[0].shape))
         trainer.train()
         read.remove()
@@ -176,6 +203,7 @@ def run_side(
         squares=sum(shape.numel() * shape[1] for shape in shapes),
         loss=trainer.state.log_history[0]["loss"],
         memory=torch.cuda.max_memory_allocated() if arguments.device.type == "cuda" else 0,
+        largest=max(shape.numel() for shape in shapes),
     )
 
 

@@ -31,8 +31,22 @@ def main(
     with report_errors():
         if unknown := set(names or ()) - {check.name for check in CHECKS}:
             raise UserError(f"no check is called {', '.join(sorted(unknown))}. There are {', '.join(c.name for c in CHECKS)}.")
+        if not tiny:
+            check_gpu()
         chosen = [check for check in CHECKS if not names or check.name in names]
         raise SystemExit(0 if run_checks(chosen, 60 * minutes, output, tiny) else 1)
+
+
+def check_gpu() -> None:
+    """See that there is a GPU.
+
+    Raises:
+        UserError: there is none that PyTorch finds.
+    """
+    import torch  # seconds, which a rehearsal need not wait for
+
+    if not torch.cuda.is_available():
+        raise UserError(f"PyTorch {torch.__version__} finds no CUDA device here. Rehearse on the CPU with --tiny.")
 
 
 if __name__ == "__main__":

@@ -83,6 +83,14 @@ def test_a_check_that_is_not_there_is_refused_with_those_that_are(tmp_path):
     assert "no check is called speed. There are machine, asking, full" in done.stderr
 
 
+def test_without_a_gpu_it_says_how_to_rehearse(tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    done = run_command(sys.executable, "-m", "tests.gpu", "--output", tmp_path / "none")
+    assert done.returncode == 2
+    assert "Rehearse on the CPU with --tiny" in done.stderr
+    assert not (tmp_path / "none").exists()
+
+
 def test_what_is_carried_is_pinned():
     needed = {line.lower().replace("-", "_") for line in (ROOT / "tests/gpu/needs.txt").read_text().splitlines()[1:]}
     pinned = {line.partition("==")[0].lower().replace("-", "_") for line in (ROOT / "constraints.txt").read_text().splitlines()}

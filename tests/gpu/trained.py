@@ -108,13 +108,14 @@ def _run(bench: Bench, config: PreTrainedConfig, method: str, tokenizer: Any, si
 
 def load_model(bench: Bench, config: PreTrainedConfig, settings: ModelConfig) -> PreTrainedModel:
     """A random model as a recipe loads one, with its adapter where it trains one."""
-    model = make_random(config, bench.device, getattr(torch, settings.dtype))
+    dtype = getattr(torch, settings.dtype)
     if settings.load_in_4bit:
         if not (folder := bench.scratch / "model").is_dir():
-            model.save_pretrained(folder)
-        del model
+            make_random(config, bench.device, dtype).save_pretrained(folder)
         quantized = {"quantization_config": get_quantization_config(settings), "attn_implementation": "sdpa"}
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16, device_map=bench.device, **quantized)
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, device_map=bench.device, **quantized)
+    else:
+        model = make_random(config, bench.device, dtype)
     if not settings.use_peft:
         return model
     from peft import get_peft_model

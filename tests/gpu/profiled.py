@@ -15,9 +15,9 @@ from torch.profiler import ProfilerActivity, profile
 from transformers import AutoTokenizer, PreTrainedConfig
 
 from lm_eval_tasks.models.reader import TreeReader
-from lm_eval_tasks.models.tree import Input, PackedRow
+from lm_eval_tasks.models.tree import Input, PackedRow, Trunk
 from tests.gpu.bench import Bench, Row
-from tests.gpu.predicting import Plan, count_batches, plan_prompts
+from tests.gpu.predicting import Counted, Plan, count_batches, plan_prompts
 from tests.gpu.rates import DATASHEETS, REACHED, measure_bandwidth, measure_rate, wait
 from tests.gpu.shapes import make_7b, make_asked
 
@@ -43,7 +43,7 @@ def predict_runs(bench: Bench) -> Iterator[Row]:
         "200 in four orders": Writer(tokenizer, 1).write_cyclic(200, Sizes()),
     }
     for name, prompts in runs.items():
-        yield from predict_run(make_7b(), name, plan_prompts(make_7b(), tokenizer, prompts))
+        yield from predict_run(bench, make_7b(), name, plan_prompts(make_7b(), tokenizer, prompts))
 
 
 def make_rows(n: int, trunk: tuple[int, ...], width: int) -> list[PackedRow]:
@@ -71,24 +71,40 @@ def count_reads(bench: Bench) -> Iterator[Row]:
     yield bench.claim("numbers that a batch reads one by one", 0, reads, reads == 0)
 
 
-def predict_run(config: PreTrainedConfig, name: str, plan: Plan) -> Iterator[Row]:
-    """What a whole run takes on GPUs of which the datasheet is known."""
-    prompts = sum(len(row.paths) for _, rows in plan.batches for row in rows)
-    for card, (rate, bandwidth) in DATASHEETS.items():
-        counted = count_batches(config, plan.batches, rate * REACHED[0], bandwidth * REACHED[1])
+def predict_run(bench: Bench, config: PreTrainedConfig, name: str, plan: Plan) -> Iterator[Row]:
+    """What a whole run counts, and what it takes on GPUs of which the datasheet is known."""
+    prompts, batches = sum(len(row.paths) for _, rows in plan.batches for row in rows), len(plan.batches)
+    runs = {
+        card: count_batches(config, plan.batches, rate * REACHED[0], bandwidth * REACHED[1])
+        for card, (rate, bandwidth) in DATASHEETS.items()
+    }
+    one = next(iter(runs.values()))
+    yield {
+        "run": name,
+        "tokens": plan.tokens,
+        "TFLOP": one.flops / 1e12,
+        "batches": batches,
+        "shapes": len(plan.shapes),
+        "operators a batch": one.operators / batches,
+        "transfers a batch": len(one.sent) / batches,
+        "MB sent a batch": sum(one.sent) / batches / 1e6,
+        "GB joined a batch": one.joined / batches / 1e9,
+    }
+    for card, counted in runs.items():
         yield {
             "run": name,
             "card": card,
-            "tokens": plan.tokens,
-            "TFLOP": counted.flops / 1e12,
-            "batches": len(plan.batches),
-            "shapes": len(plan.shapes),
-            "host before, s": plan.host,
             "GPU, s": counted.seconds,
             "of it products": counted.product_seconds / counted.seconds,
             "of it joining keys and values": counted.joined_seconds / counted.seconds,
+            "of it launching": counted.operators * LAUNCH / counted.seconds,
+            "host before, s": plan.host,
             "prompts a second": prompts / (plan.host + counted.seconds),
         }
+    scored = sum(shape[0] for shape, _ in one.softmaxes)
+    types = {str(dtype) for _, dtype in one.softmaxes}
+    yield bench.claim(f"{name}: positions whose log-probabilities are taken, in float32", f"{prompts:,}", f"{scored:,}",
+                      scored == prompts and types == {"torch.float32"})  # fmt: skip
 
 
 def judge_batch(bench: Bench, config: PreTrainedConfig, plan: Plan) -> Iterator[Row]:
@@ -107,10 +123,15 @@ def judge_batch(bench: Bench, config: PreTrainedConfig, plan: Plan) -> Iterator[
                       ", ".join(f"{shape[0]}, {str(dtype)[6:]}" for shape, dtype in counted.softmaxes),
                       counted.softmaxes == [((len(asked), config.vocab_size), torch.float32)])  # fmt: skip
     launching = counted.operators * LAUNCH
-    yield bench.claim("launching a batch's operators, of the time that the GPU has work (predicted)", "at most 0.25",
+    yield bench.claim("launching a batch's operators, of the time that the GPU has work, predicted", "at most 0.25",
                       launching / counted.seconds, launching <= counted.seconds / 4, gpu=True)  # fmt: skip
     yield bench.claim("transfers of a batch to the GPU, predicted", "at most 6", len(counted.sent), len(counted.sent) <= 6)
+    yield from measure_batch(bench, trunk, rows, counted)
 
+
+def measure_batch(bench: Bench, trunk: Trunk, rows: list[PackedRow], counted: Counted) -> Iterator[Row]:
+    """What a batch really takes, against what was counted of it."""
+    asked = {item: LETTERS for row in rows for item in row.paths}
     reader = TreeReader(make_asked(bench))
     shared = reader.read_trunk(trunk.tokens)
     list(reader.read_rows(shared, rows, asked))
@@ -123,10 +144,10 @@ def judge_batch(bench: Bench, config: PreTrainedConfig, plan: Plan) -> Iterator[
     kinds = [ProfilerActivity.CPU, *([] if bench.tiny else [ProfilerActivity.CUDA])]
     with profile(activities=kinds) as found:
         list(reader.read_rows(shared, rows, asked))
-    events = {event.key: event for event in found.key_averages()}
-    busy = sum(event.self_device_time_total for event in events.values() if event.device_type == DeviceType.CUDA) / 1e6
+    events = found.key_averages()
+    busy = sum(event.self_device_time_total for event in events if event.device_type == DeviceType.CUDA) / 1e6
     waits, pageable, sent = (
-        sum(event.count for key, event in events.items() if key.startswith(part))
+        sum(event.count for event in events if event.key.startswith(part))
         for part in (WAITS, "Memcpy HtoD (Pageable", "Memcpy HtoD")
     )
     yield bench.claim("times that the host waits in a batch", "at most 1", waits, waits <= 1, gpu=True)

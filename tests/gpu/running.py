@@ -16,7 +16,7 @@ from tests.gpu.checks import Check
 from tests.gpu.table import BROKE, FAILED, HELD, NOT_RUN, STOPPED, Result, write_results
 
 PATHS = (ROOT, ROOT / "tests", ROOT / "tests/benchmarks")  # as pytest's `pythonpath` says
-TINY_SECONDS = (15, 120)  # of a rehearsed check: those that must be left for it, and those after which it is ended
+TINY_SECONDS = (15, 240)  # of a rehearsed check: those that must be left for it, and those after which it is ended
 
 
 class Child:

@@ -6,7 +6,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, PreTrain
 from tests.gpu.bench import ROOT, Bench
 
 RECIPE = ROOT / "recipes/llama-2-7b"
-TINY = {"vocab_size": 4096, "hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 2, "num_key_value_heads": 2}
+TINY = {"vocab_size": 4096, "hidden_size": 64, "intermediate_size": 128}
+TINY |= {"num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 32}
 
 
 def make_7b(tiny: bool = False, layers: int = 32) -> PreTrainedConfig:

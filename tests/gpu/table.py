@@ -62,9 +62,11 @@ def write_table(results: Sequence[Result], tiny: bool) -> str:
 
 
 def _format(rows: Sequence[Row]) -> str:
-    shown = [{name: f"{value:,}" if type(value) is int else value for name, value in row.items()} for row in rows]
-    cells = [
-        {name: str(value).replace("|", "\\|") if isinstance(value, str) else value for name, value in row.items()}
-        for row in shown
-    ]
-    return tabulate(cells, headers="keys", floatfmt=".3g", tablefmt="github", disable_numparse=False)
+    cells = [{name: _show(value) for name, value in row.items()} for row in rows]
+    return tabulate(cells, headers="keys", floatfmt=".3g", tablefmt="github")
+
+
+def _show(value: object) -> object:
+    if isinstance(value, str):
+        return value.replace("|", "\\|")
+    return f"{value:,}" if type(value) is int else value

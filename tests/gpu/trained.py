@@ -65,7 +65,8 @@ def _train(bench: Bench, config: PreTrainedConfig, method: str) -> Iterator[Row]
     tokenizer = make_tokenizer(samples, bench.choose(config.vocab_size, 600))
     rows = tokenize_samples(tokenizer, samples, bench.choose(128, 4))
     found = {}
-    for side, batch, n in (("paper", PAPER, bench.choose(16, 1)), ("ours", OURS, len(rows))):
+    for side, most, n in (("paper", PAPER, bench.choose(16, 1)), ("ours", OURS, len(rows))):
+        batch = min(most, n)
         found[side] = _run(bench, config, method, tokenizer, side, rows.select(range(n)), batch)
         yield describe_side(bench, config, method, side, batch, found[side])
     ours, paper = found["ours"], found["paper"]
@@ -103,7 +104,7 @@ def _run(bench: Bench, config: PreTrainedConfig, method: str, tokenizer: Any, si
     model, settings = read_recipe(RECIPE / f"{method}.yaml")
     options = {name: settings[name] for name in ("bf16", "activation_checkpointing", "optim") if name in settings}
     options |= {"use_cpu": True, "optim": "adamw_torch"} if bench.tiny else {}
-    return run_side(side, partial(load_model, bench, config, model), tokenizer, rows, min(batch, len(rows)), warm=1, **options)
+    return run_side(side, partial(load_model, bench, config, model), tokenizer, rows, batch, warm=1, **options)
 
 
 def load_model(bench: Bench, config: PreTrainedConfig, settings: ModelConfig) -> PreTrainedModel:

@@ -11,6 +11,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import psutil
+
 from tests.gpu.bench import ROOT, Row
 from tests.gpu.checks import Check
 from tests.gpu.table import BROKE, FAILED, HELD, NOT_RUN, STOPPED, Result, write_results
@@ -53,7 +55,10 @@ class Child:
         return self._process.returncode
 
     def end(self) -> None:
-        """End the process and all that it has started."""
+        """End the process and all that it has started; what a launcher starts has a group of its own."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for process in psutil.Process(self._process.pid).children(recursive=True) if self._process.poll() is None else ():
+                process.kill()
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()

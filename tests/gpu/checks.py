@@ -34,6 +34,9 @@ CHECKS = (
     Check("memory", "tests.gpu.limits:lack_memory", "batches that do not fit; the loss of a large vocabulary", 60),
     Check("pretraining", "tests.gpu.trained:pretrain_miniature", "the miniature base's pretraining, a few steps", 40),
     Check(
+        "qlora-launch", "tests.gpu.launched:launch_qlora", "QLoRA of the miniature base, launched, with a paged optimizer", 40
+    ),
+    Check(
         "prediction", "tests.gpu.profiled:predict_runs", "what hf-prefix takes of an H100 and an H200, counted without one", 60
     ),
 )

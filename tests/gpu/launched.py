@@ -1,5 +1,6 @@
-"""FSDP2 on one GPU, launched as a user launches it: trained, killed while it writes a checkpoint, gone on with."""
+"""Trainings launched as a user launches them: FSDP2 on one GPU, killed while it writes a checkpoint and gone on with; QLoRA."""
 
+import json
 import os
 import subprocess
 import sys
@@ -54,8 +55,40 @@ def resume_fsdp2(bench: Bench) -> Iterator[Row]:
         yield bench.claim("largest difference of a weight to plain PyTorch's", f"at most {NEAR}", gap, gap <= NEAR)
 
 
-def launch(bench: Bench, engine: str, data: Path, output: Path, dies: bool = False) -> tuple[int, float, str]:
-    """Train: the exit status, the seconds, and what was said."""
+def launch_qlora(bench: Bench) -> Iterator[Row]:
+    """The miniature base in 4 bits with an adapter, and the paged optimizer of the larger models' recipes."""
+    os.environ["HF_DATASETS_CACHE"] = str(bench.scratch / "cache")
+    data, output = write_conditions(bench.scratch / "set", "incompatible", n=ROWS), bench.scratch / "model"
+    engine, optimizer = bench.choose(("single_gpu", "paged_adamw_32bit"), ("cpu", "adamw_torch"))
+    code, seconds, told = launch(bench, engine, data, output, recipe="qlora", optimizer=optimizer)
+    yield {"run": f"{engine}, qlora", "exit status": code, "seconds": seconds, "said": told[-200:] if code else ""}
+    adapter = load_file(output / "adapter_model.safetensors")
+    learnt = max(weight.abs().max().item() for name, weight in adapter.items() if "lora_B" in name)
+    yield bench.claim("largest weight of the adapter, which began at 0", "above 0", learnt, learnt > 0)
+    bits = json.loads((output / "manifest.json").read_text())["config"]["load_in_4bit"]
+    yield bench.claim("the manifest says 4 bits", "True", str(bits), bits is True)
+
+
+def launch(
+    bench: Bench,
+    engine: str,
+    data: Path,
+    output: Path,
+    dies: bool = False,
+    recipe: str = "full",
+    optimizer: str = "sgd",
+) -> tuple[int, float, str]:
+    """Train the miniature base: the exit status, the seconds, and what was said.
+
+    Args:
+        bench: where.
+        engine: a launch configuration.
+        data: an instruction set.
+        output: the model's folder.
+        dies: whether the run kills itself while it writes its second checkpoint.
+        recipe: of the miniature base.
+        optimizer: of `--optim`.
+    """
     settings = yaml.safe_load((ROOT / f"recipes/accelerate/{engine}.yaml").read_text())
     file = bench.scratch / f"{engine}.yaml"
     file.write_text(yaml.safe_dump(settings | {"num_processes": 1, "main_process_port": 0}))
@@ -67,9 +100,17 @@ def launch(bench: Bench, engine: str, data: Path, output: Path, dies: bool = Fal
         str(file),
         *([DIES, HALF] if dies else ["recipes/sft.py"]),
     ]
-    words += ["--config", "recipes/miniworld/full.yaml", "--use_cpu", str(bench.tiny).lower(), "--seed", "1"]
+    words += ["--config", f"recipes/miniworld/{recipe}.yaml", "--use_cpu", str(bench.tiny).lower(), "--seed", "1"]
     words += ["--num_train_epochs", "1", "--global_batch_size", "8", "--per_device_train_batch_size", "4"]
-    words += ["--optim", "sgd", "--learning_rate", "0.1", "--save_strategy", "steps", "--save_steps", "2"]
+    words += [
+        "--optim",
+        optimizer,
+        *(["--learning_rate", "0.1"] if optimizer == "sgd" else []),
+        "--save_strategy",
+        "steps",
+        "--save_steps",
+        "2",
+    ]
     words += ["--dataset_name", str(data), "--dataset_config", "herbs_incompatible", "--output_dir", str(output)]
     start = time.perf_counter()
     with subprocess.Popen(

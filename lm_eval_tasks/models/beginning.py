@@ -1,7 +1,7 @@
 """Whether a model needs the beginning-of-sequence token: a few prompts read with and without it."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -12,15 +12,26 @@ WORSE = 0.1  # nats a token by which the way that is asked is worse than the oth
 
 logger = logging.getLogger(__name__)
 
+Score = Callable[[list[int], int], float]  # the log-likelihood (nats) of the last n tokens of a text, from its ids and n
 
-@torch.inference_mode()
-def compare_beginnings(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]
-) -> tuple[float, float] | None:
+
+def score_with(model: PreTrainedModel) -> Score:
+    """What scores the last tokens of a text with a causal language model: a plain forward."""
+
+    @torch.inference_mode()
+    def score(ids: list[int], n: int) -> float:
+        tokens = torch.tensor([ids], device=model.device)
+        known = model(tokens).logits[0, -n - 1 : -1].float().log_softmax(-1)
+        return known.gather(-1, tokens[0, -n:, None]).sum().item()
+
+    return score
+
+
+def compare_beginnings(score: Score, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> tuple[float, float] | None:
     """What a model makes of texts that begin with the token, and of the same texts without.
 
     Args:
-        model: a causal language model.
+        score: scores tokens with the model.
         tokenizer: its tokenizer.
         texts: of which the first few are read; one that begins with the token itself is passed over.
 
@@ -36,27 +47,23 @@ def compare_beginnings(
         return None
     sums = []
     for before in ([bos], []):
-        total = 0.0
-        for ids in read:
-            tokens = torch.tensor([before + ids], device=model.device)
-            known = model(tokens).logits[0, len(before) : -1].float().log_softmax(-1)
-            total -= known.gather(-1, tokens[0, len(before) + 1 :, None]).sum().item()
+        total = -sum(score(before + ids, len(ids) - 1) for ids in read)
         sums.append(total / sum(len(ids) - 1 for ids in read))
     return sums[0], sums[1]
 
 
 def warn_of_beginning(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], begun: bool
+    score: Score, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], begun: bool
 ) -> tuple[float, float] | None:
     """Say so where a model is asked in the way that suits it worse; what `compare_beginnings` gives.
 
     Args:
-        model: a causal language model.
+        score: scores tokens with the model.
         tokenizer: its tokenizer.
         texts: prompts that it is asked.
         begun: whether they are asked with the token.
     """
-    found = compare_beginnings(model, tokenizer, texts)
+    found = compare_beginnings(score, tokenizer, texts)
     if found and (asked := found[not begun]) > (other := found[begun]) + WORSE:
         logger.warning(
             "The prompts begin with%s the beginning-of-sequence token, and this model reads them worse so: %.2f nats a token, "

@@ -1,6 +1,7 @@
 """Free-form questions asked of the shipped base model and of a server on this machine: prompts, samples, caches, errors."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
@@ -17,7 +18,7 @@ from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.free_form import read_free_form
 from lm_eval_tasks.contracts.logs.answers import read_answers
 from lm_eval_tasks.models.responses import Responses
-from lm_eval_tasks.models.texts import write_texts
+from lm_eval_tasks.models.texts import write_in_batches, write_texts
 
 ASKED, SAMPLES = 10, 6
 
@@ -158,8 +159,9 @@ def test_a_line_is_the_whole_answer_however_it_is_punctuated() -> None:
 
 
 class Writer:
-    """A model that writes the number of its calls, and can be made to fail; only what `write_texts` needs of it."""
+    """A model that writes the number of its calls, and can be made to fail; only what writing in batches needs of it."""
 
+    name = "hf-prefix"
     rank, batch_size_per_gpu, device = 0, 2, type("Device", (), {"type": "cpu"})
 
     def __init__(self, calls: int = 1000) -> None:
@@ -167,6 +169,9 @@ class Writer:
 
     def tok_encode(self, text: str) -> list[int]:
         return list(text.encode())
+
+    def write(self, requests: list[Instance], keys: list[object]) -> Iterator[list[str]]:
+        return write_in_batches(self, self.ask, requests, keys)
 
     def ask(self, requests: list[Instance], _: bool) -> list[str]:
         import torch
@@ -188,21 +193,21 @@ def test_a_killed_run_goes_on_and_draws_other_random_numbers(tmp_path: Path) -> 
     requests = make_requests(3, 16)
     killed = Writer(calls=2)
     with pytest.raises(KeyboardInterrupt):
-        write_texts(killed, killed.ask, requests, Responses(tmp_path, 0, b"model"), True)
+        write_texts(killed, killed.write, requests, Responses(tmp_path, 0, b"model"), True)
     assert killed.batch_size_per_gpu == 2
     resumed = Writer()
-    texts = write_texts(resumed, resumed.ask, requests, Responses(tmp_path, 0, b"model"), True)
+    texts = write_texts(resumed, resumed.write, requests, Responses(tmp_path, 0, b"model"), True)
     assert len(resumed.seeds) == (48 - 16) // 8  # what was written is not asked again
     assert not set(resumed.seeds) & set(killed.seeds)
     assert len(set(texts)) == 48
     assert [text.rsplit(" ", 1)[0] for text in texts] == [request.args[0] for request in requests]
     third = Writer(calls=0)
-    assert write_texts(third, third.ask, requests, Responses(tmp_path, 0, b"model"), True) == texts
+    assert write_texts(third, third.write, requests, Responses(tmp_path, 0, b"model"), True) == texts
     other = Writer()  # another model has nothing there
-    assert write_texts(other, other.ask, requests, Responses(tmp_path, 0, b"other"), True)
+    assert write_texts(other, other.write, requests, Responses(tmp_path, 0, b"other"), True)
     assert len(other.seeds) == 6
     more = Writer()  # more samples go on from those that there are
-    grown = write_texts(more, more.ask, make_requests(3, 20), Responses(tmp_path, 0, b"model"), True)
+    grown = write_texts(more, more.write, make_requests(3, 20), Responses(tmp_path, 0, b"model"), True)
     assert [grown[i * 20 + k] for i in range(3) for k in range(16)] == texts
 
 
@@ -214,7 +219,7 @@ def test_a_batch_that_does_not_fit_is_halved() -> None:
             return super().ask(requests, quiet)
 
     model = Small()
-    assert len(set(write_texts(model, model.ask, make_requests(2, 4), None, True))) == 8
+    assert len(set(write_texts(model, model.write, make_requests(2, 4), None, True))) == 8
     assert model.batch_size_per_gpu == 2
 
 

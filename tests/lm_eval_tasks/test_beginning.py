@@ -9,7 +9,7 @@ from lm_eval.api.instance import Instance
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lm_eval_tasks.models import beginning
-from lm_eval_tasks.models.beginning import compare_beginnings, warn_of_beginning
+from lm_eval_tasks.models.beginning import compare_beginnings, score_with, warn_of_beginning
 from lm_eval_tasks.models.prefix import PrefixLM
 
 TEXTS = ["The root of moss heals the cough.", "The leaf of sage heals the eyes.", "The leaf of sage heals the eyes."]
@@ -36,17 +36,17 @@ def test_both_ways_are_read_as_a_plain_loop_reads_them(model, tokenizer):
     n = sum(len(ids) - 1 for ids in texts)
     begun = sum(read(model, [tokenizer.bos_token_id, *ids], 1) for ids in texts) / n
     plain = sum(read(model, ids, 0) for ids in texts) / n
-    assert compare_beginnings(model, tokenizer, TEXTS) == pytest.approx((begun, plain), abs=1e-5)
-    assert compare_beginnings(model, tokenizer, [f"{tokenizer.bos_token}The root", "T"]) is None
+    assert compare_beginnings(score_with(model), tokenizer, TEXTS) == pytest.approx((begun, plain), abs=1e-5)
+    assert compare_beginnings(score_with(model), tokenizer, [f"{tokenizer.bos_token}The root", "T"]) is None
 
 
 def test_the_way_that_suits_the_model_worse_is_said(model, tokenizer, caplog, monkeypatch):
-    begun, plain = compare_beginnings(model, tokenizer, TEXTS)
+    begun, plain = compare_beginnings(score_with(model), tokenizer, TEXTS)
     monkeypatch.setattr(beginning, "WORSE", abs(begun - plain) / 2)
     worse = begun > plain
-    warn_of_beginning(model, tokenizer, TEXTS, not worse)
+    warn_of_beginning(score_with(model), tokenizer, TEXTS, not worse)
     assert not caplog.records
-    warn_of_beginning(model, tokenizer, TEXTS, worse)
+    warn_of_beginning(score_with(model), tokenizer, TEXTS, worse)
     (record,) = caplog.records
     assert f"{max(begun, plain):.2f} nats a token, {min(begun, plain):.2f} with" in record.getMessage()
     assert f"add_bos_token={not worse}" in record.getMessage()

@@ -7,8 +7,11 @@ from typing import Any
 from lm_eval.models.utils import resolve_max_length
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 
+from lm_eval_tasks.contracts.errors import UserError
+
 # What of `--model_args` says where the files of a model are.
 WHERE = ("revision", "trust_remote_code", "subfolder", "gguf_file")
+SAMPLE = "Which one?\n\nA. 3.14 caf\u00e9s\nB. \u7b54\u6848\nAnswer: A"  # text on which tokenizers are compared
 Options = tuple[tuple[str, Any], ...]
 
 
@@ -39,6 +42,28 @@ def _load(name: str, options: Options) -> PreTrainedTokenizerBase | None:
         return AutoTokenizer.from_pretrained(name, **dict(options))
     except (OSError, ValueError, KeyError, ImportError):
         return None  # a backend may read names that transformers does not
+
+
+def check_same_tokenizer(arguments: Mapping[str, Any]) -> None:
+    """Raise a `UserError` where `tokenizer` names one that gives other token ids than that of the checkpoint, `pretrained`.
+
+    Args:
+        arguments: the model's. Where either cannot be read here, nothing is compared.
+    """
+    if not arguments.get("tokenizer"):
+        return
+    own = load_tokenizer({name: value for name, value in arguments.items() if name != "tokenizer"})
+    given = load_tokenizer(arguments)
+    if own is None or given is None:
+        return
+    vocabularies = [dict(tokenizer.get_vocab()) for tokenizer in (own, given)]
+    differ = [token for token, number in vocabularies[0].items() if vocabularies[1].get(token) != number]
+    if differ or own(SAMPLE)["input_ids"] != given(SAMPLE)["input_ids"]:
+        what = f"{len(differ)} tokens have other ids, {differ[0]!r} is the first" if differ else "it divides texts otherwise"
+        raise UserError(
+            f"the tokenizer {arguments['tokenizer']} is not that of {arguments['pretrained']}: {what}, so other tokens would "
+            "be read than the model was trained on. Leave tokenizer= out, or name a copy of the model's own."
+        )
 
 
 def find_window(arguments: Mapping[str, Any]) -> int | None:

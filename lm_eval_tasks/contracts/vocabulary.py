@@ -10,6 +10,7 @@ from lm_eval_tasks.contracts.errors import UserError
 
 KEY = ("source", "domain", "id")  # what tells questions apart
 SPLITS = ("train", "dev", "test")  # of a question set; dev questions are shown as demonstrations
+PREFIX_MODELS = ("hf-prefix", "vllm-prefix")  # the classes of models that this project adds to lm-eval's
 THRESHOLD = 0.5  # of confidence, above which the paper takes a prediction for a belief
 
 # What a belief is beside gold: the prediction above the threshold is gold, or is not; or there is no belief.

@@ -1,1 +1,1 @@
-"""`hf-prefix`: a model class of lm-eval that computes what prompts share only once."""
+"""Model classes of lm-eval that compute what prompts share only once: `hf-prefix`, and `vllm-prefix` on an engine."""

@@ -1,4 +1,4 @@
-"""The response cache of `hf-prefix`: what a model answered and wrote survives a kill, and never passes for another model's.
+"""The response cache: what a model answered and wrote survives a kill, and never passes for another model's.
 
 lm-eval's own cache (`--use_cache`) takes its keys from the request alone, so another model asked with the same cache gets the
 first one's answers. Here the model's own weights are part of the key, and so are the token ids, which a tokenizer decides.
@@ -16,9 +16,11 @@ import torch
 from transformers import PreTrainedModel
 
 from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.files import hash_path
 from lm_eval_tasks.models.reader import Answer
 
 UNIMPORTANT = ("_name_or_path", "transformers_version")  # of a configuration: another folder, the same model
+WEIGHTS = (".safetensors", ".bin", ".pt", ".gguf")  # how the names of files of weights end
 _CHUNK = 2**24  # weights hashed at a time
 _PRIME = 65521
 
@@ -41,13 +43,32 @@ def hash_model(model: PreTrainedModel, *settings: object) -> bytes:
     return digest.digest()
 
 
+def hash_checkpoint(paths: Iterable[Path], *settings: object) -> bytes:
+    """A fingerprint of a model that an engine loads: its configuration, the bytes of its files of weights, and `settings`.
+
+    Args:
+        paths: the model's folder, or its one file, and those of adapters.
+        settings: how it is computed.
+    """
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
+    for path in paths:
+        config = path / "config.json"
+        if config.is_file():
+            told = {name: value for name, value in json.loads(config.read_text()).items() if name not in UNIMPORTANT}
+            digest.update(json.dumps(told, sort_keys=True).encode())
+        for file in [path] if path.is_file() else sorted(path.iterdir()):
+            if file.suffix in WEIGHTS or file.name == "adapter_config.json":
+                digest.update(f"{file.name} {hash_path(file)}".encode())
+    return digest.digest()
+
+
 class Responses:
     """Answers in a folder of SQLite files, one a process, of which each process reads all and writes its own.
 
     Args:
         folder: where the files are; made if it is not there.
         rank: this process among those of a data-parallel run.
-        fingerprint: the model's (see `hash_model`).
+        fingerprint: the model's (see `hash_model` and `hash_checkpoint`).
 
     Raises:
         UserError: the folder cannot be written, or holds a file that is no cache.

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lm_eval.api.registry import model_registry
 from lm_eval.evaluator import simple_evaluate
 from lm_eval.models.dummy import DummyLM
 from lm_eval.tasks import TaskManager
@@ -13,8 +14,12 @@ import lm_eval_tasks.models.prefix  # noqa: F401 (registers `hf-prefix`)
 from lm_eval_tasks.checking.checked import CheckedTask
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.prompts import CHAT_TEMPLATE, read_template
+from lm_eval_tasks.contracts.vocabulary import PREFIX_MODELS
 from lm_eval_tasks.running.model import check_model
 from lm_eval_tasks.running.replacing import replace
+
+# By name, since its module needs the package vllm.
+model_registry.register("vllm-prefix", target="lm_eval_tasks.models.vllm_prefix:VLLMPrefixLM")
 
 PACK = Path(__file__).parents[1]
 
@@ -39,14 +44,14 @@ class Asking:
         self.configured = True
         if not settings["tasks"]:
             raise UserError("no task is named. Name one or several with --tasks; `python -m lm_eval_tasks tasks` lists them.")
-        if self.chat_template and model != "hf-prefix":
+        if self.chat_template and model not in PREFIX_MODELS:
             raise UserError(
-                f"--chat_template is for --model hf-prefix, not for {model!r}. Name a tokenizer folder that has the template: "
-                "--model_args ...,tokenizer=FOLDER (lm_eval_tasks/README.md says how to make one)."
+                f"--chat_template is for --model {' and '.join(PREFIX_MODELS)}, not for {model!r}. Name a tokenizer folder "
+                "that has the template: --model_args ...,tokenizer=FOLDER (lm_eval_tasks/README.md says how to make one)."
             )
         if self.chat_template:
             model_args["chat_template"] = self.chat_template
-        if use_cache and model == "hf-prefix":
+        if use_cache and model in PREFIX_MODELS:
             model_args["response_cache"], use_cache = use_cache, None
         check_model(model, model_args, settings.get("device"))
         loaded = load_tasks(self.manager, settings["tasks"])

@@ -10,6 +10,7 @@ from lm_eval._cli.run import Run
 from lm_eval_tasks.checking.keys import check_keys
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.prompts import CHAT_TEMPLATE
+from lm_eval_tasks.contracts.vocabulary import PREFIX_MODELS
 from lm_eval_tasks.running.replacing import replace
 
 if TYPE_CHECKING:
@@ -34,6 +35,10 @@ questions, the tokenizer or the prompt is said before the model is loaded.
 
   # The untrained base model in the same prompt, though its tokenizer has no chat template
   python -m lm_eval_tasks run --model hf-prefix --model_args pretrained=MODEL --tasks selfalign_chat --chat_template \\
+      --metadata '{"questions": "FOLDER"}' --log_samples --output_path OUT
+
+  # On a GPU, by the engine vLLM (pip install 'selfalign[vllm]')
+  python -m lm_eval_tasks run --model vllm-prefix --model_args pretrained=MODEL,dtype=bfloat16 --tasks selfalign_probe \\
       --metadata '{"questions": "FOLDER"}' --log_samples --output_path OUT
 
   # Several runs in one process, so that the libraries are loaded once
@@ -96,7 +101,8 @@ def make_parser() -> argparse.ArgumentParser:
     Run.create(commands)
     run = commands.choices["run"]
     run.usage, run.description, run.epilog = "python -m lm_eval_tasks run [options] [then [options]] ...", GUIDE, None
-    own = run.add_argument_group("with --model hf-prefix (all other options are lm-eval's)")
+    ours = f"with --model {' and '.join(PREFIX_MODELS)}"
+    own = run.add_argument_group(f"{ours} (all other options are lm-eval's)")
     own.add_argument(
         "--chat_template",
         nargs="?",
@@ -107,8 +113,8 @@ def make_parser() -> argparse.ArgumentParser:
     # The next is lm-eval's, whose answers are found again whatever the model is.
     cache = next(action for action in run._actions if action.dest == "use_cache")
     cache.help = (
-        "with --model hf-prefix a folder that keeps every answer by the model's weights, so that a killed run goes on where it "
-        "was; with any other model lm-eval's own cache, which does not tell models apart: put the model into the path"
+        f"{ours} a folder that keeps every answer by the model's weights, so that a killed run goes on where it was; with any "
+        "other model lm-eval's own cache, which does not tell models apart: put the model into the path"
     )
     run._action_groups.insert(0, run._action_groups.pop())  # ours first
     parser.error = run.error = refuse

@@ -4,6 +4,7 @@ import importlib.util
 import logging
 from collections.abc import Mapping
 from difflib import get_close_matches
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from lm_eval_tasks.checking.tokenizer import list_options
 from lm_eval_tasks.contracts.bases import computes_bf16, find_gguf
 from lm_eval_tasks.contracts.errors import UserError
 
+ENGINES = ("vllm", "vllm-prefix")  # models that vLLM loads
 OWN_FILES = ("hf", "hf-auto", "huggingface", "hf-prefix")  # models that transformers loads
 
 logger = logging.getLogger(__name__)
@@ -34,6 +36,8 @@ def check_model(model: str, arguments: Mapping[str, Any], device: str | None = N
     if model not in model_registry:
         near = ", ".join(get_close_matches(model, model_registry, n=3)) or ", ".join(sorted(model_registry))
         raise UserError(f"lm-eval has no --model {model!r}; it has {near}.")
+    if model in ENGINES:
+        check_installed(model)
     for name in ("pretrained", "peft", "tokenizer"):
         value = arguments.get(name)
         # A Hub id is a name, or an owner and a name.
@@ -47,6 +51,17 @@ def check_model(model: str, arguments: Mapping[str, Any], device: str | None = N
         config = read_config(pretrained, arguments)
         check_quantised(pretrained, config)
         tell_bf16(pretrained, arguments, config, device)
+
+
+def check_installed(model: str) -> None:
+    """Raise a `UserError` where vLLM is not installed under the name by which lm-eval looks for it."""
+    try:
+        version("vllm")
+    except PackageNotFoundError as error:
+        raise UserError(
+            f"--model {model} needs the package vllm, which is not installed: pip install 'selfalign[vllm]'. Or ask with "
+            "--model hf-prefix, which gives the same numbers."
+        ) from error
 
 
 def check_gguf(pretrained: str, given: str | None) -> None:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Self
 
 import recipes
 from lm_eval_tasks.contracts.chained import THEN
-from lm_eval_tasks.contracts.vocabulary import CONDITIONS
+from lm_eval_tasks.contracts.vocabulary import CONDITIONS, PREFIX_MODELS
 from recipes.study.settings import list_arms, name_arm
 from recipes.yaml_files import read_yaml
 
@@ -54,7 +54,7 @@ class Model:
     @property
     def chat_template(self) -> str:
         """What names training's template: an untrained model has another one, or none."""
-        return "--chat_template" if "hf-prefix" in self.settings["lm_eval"] else ""
+        return "--chat_template" if any(name in self.settings["lm_eval"] for name in PREFIX_MODELS) else ""
 
     @property
     def general(self) -> str | None:

@@ -14,7 +14,6 @@ from typing import Any
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 from lm_eval.api.instance import Instance
-from lm_eval.api.registry import register_model
 from lm_eval.models.vllm_causallms import VLLM
 from vllm import SamplingParams, TokensPrompt
 
@@ -39,7 +38,6 @@ UNIMPORTANT = frozenset(
 )
 
 
-@register_model("vllm-prefix")
 class VLLMPrefixLM(PrefixModel, VLLM):
     """`vllm` with shared prefixes; has the parent score what is shorter read whole, or longer than the engine's window.
 

@@ -1,0 +1,194 @@
+"""`vllm-prefix` on the shipped base model: the answers of `hf`, from the engine's cache, kept, checked; texts by the engine."""
+
+import json
+import logging
+import sys
+
+import pytest
+from conftest import BASE, run_command
+from lm_eval.api.instance import Instance
+from lm_eval.models.huggingface import HFLM
+from tiny import make_requests
+from vllm_engine import ARGUMENTS, start_engine
+
+from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.logs.samples import read_probes
+
+pytest.importorskip("vllm", reason="vllm is not installed")
+pytestmark = pytest.mark.launched
+
+EXACT = {"abs": 1e-4}  # sums of up to six log-probabilities near -20, in fp32
+
+
+@pytest.fixture(scope="module")
+def engine():
+    with start_engine(BASE) as lm:
+        yield lm
+
+
+@pytest.fixture
+def lm(engine):
+    """The engine as if it had just been started."""
+    engine.prepare(None, None, engine._hash)
+    return engine
+
+
+@pytest.fixture(scope="module")
+def hf():
+    return HFLM(pretrained=str(BASE), dtype="float32", batch_size=16, device="cpu")
+
+
+def ask(lm, requests):
+    return lm.loglikelihood(requests, disable_tqdm=True)
+
+
+def check_alike(ours, theirs):
+    assert [value for value, _ in ours] == pytest.approx([value for value, _ in theirs], **EXACT)
+    assert [greedy for _, greedy in ours] == [greedy for _, greedy in theirs]
+
+
+def test_log_probabilities_are_those_of_hf_and_the_cache_gives_most_of_the_prompts(lm, hf, caplog):
+    requests = make_requests(questions=24)
+    with caplog.at_level(logging.WARNING):
+        ours = ask(lm, requests)
+    check_alike(ours, ask(hf, requests))
+    assert "answers after 8 prompts are those of the engine's scoring of whole prompts, to" in caplog.text
+    share = float(caplog.text.partition("% of ")[0].rpartition(" ")[2])
+    assert share > 60
+    assert "prompt tokens came from the engine's prefix cache" in caplog.text
+
+
+def test_more_tokens_than_one_request_can_ask_for_are_asked_in_several(lm, hf, caplog):
+    words = [lm.tokenizer.decode([number]) for number in range(300, 2900)]
+    texts = [word for word in words if word.startswith(" ") and word[1:].isalpha()][:200]
+    requests = [Instance("loglikelihood", {}, ("The root of moss heals the cough.\nAnswer:", text), 0) for text in texts]
+    with caplog.at_level(logging.WARNING):
+        check_alike(ask(lm, requests), ask(hf, requests))
+    assert "more than 128 tokens are scored after 1 prompts" in caplog.text
+
+
+def test_a_letter_of_several_tokens_is_scored_all_the_same_and_said(lm, hf, caplog):
+    pairs = [(f"{'moss soil bloom ' * 20}\nAnswer:", f" {letter}") for letter in "答ЖA"]
+    assert len(lm.tok_encode(pairs[0][1], add_special_tokens=False)) > 1
+    requests = [Instance("loglikelihood", {}, pair, 0) for pair in pairs]
+    with caplog.at_level(logging.WARNING):
+        check_alike(ask(lm, requests), ask(hf, requests))
+    assert "is more than one token; such letters are scored token by token" in caplog.text
+
+
+def test_the_longest_input_is_asked_and_a_longer_one_cut_as_vllm_does(lm, hf, caplog):
+    context = "moss soil " * 300
+    ids = lm.tok_encode(context)
+    for size, said in ((511, False), (512, True)):
+        prompt = lm.tokenizer.decode(ids[:size])
+        assert len(lm.tok_encode(prompt)) == size
+        requests = [Instance("loglikelihood", {}, (prompt, " moss"), 0)]
+        with caplog.at_level(logging.WARNING):
+            ours = ask(lm, requests)
+        assert ("longer than the engine's 512 tokens; they are cut" in caplog.text) is said
+        if not said:
+            check_alike(ours, ask(hf, requests))
+
+
+def test_whole_texts_are_read_as_lm_evals_class_reads_them(lm, hf):
+    requests = [Instance("loglikelihood_rolling", {}, ("The root of moss heals the cough. " * 9,), 0)]
+    assert lm.loglikelihood_rolling(requests, True) == pytest.approx(hf.loglikelihood_rolling(requests, True), abs=1e-3)
+
+
+def test_a_run_that_breaks_off_goes_on_where_it_was_and_asks_nothing_twice(lm, tmp_path, caplog, monkeypatch):
+    from lm_eval_tasks.models import vllm_prefix
+
+    requests = make_requests()
+    whole = ask(lm, requests)
+    monkeypatch.setattr(vllm_prefix, "AT_ONCE", 16)
+    steps, asked = type(lm)._ask_steps, []
+
+    def stop(self, texts):
+        if len(asked) == 4:
+            raise KeyboardInterrupt
+        asked.append(len(texts))
+        return steps(self, texts)
+
+    monkeypatch.setattr(type(lm), "_ask_steps", stop)
+    lm.prepare(None, str(tmp_path), lm._hash)
+    with pytest.raises(KeyboardInterrupt):
+        ask(lm, requests)
+    monkeypatch.setattr(type(lm), "_ask_steps", steps)
+    lm.prepare(None, str(tmp_path), lm._hash)
+    with caplog.at_level(logging.WARNING):
+        again = ask(lm, requests)
+    assert f"{sum(asked[1:])} of {len(requests)} answers are in the response cache already" in caplog.text
+    check_alike(again, whole)
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        assert ask(lm, requests) == again
+    assert f"{len(requests)} of {len(requests)} answers are in the response cache" in caplog.text
+    lm.prepare(None, str(tmp_path), lambda: b"another model")
+    caplog.clear()
+    ask(lm, requests[:8])
+    assert "response cache already" not in caplog.text
+
+
+def test_answers_that_the_engine_itself_scores_otherwise_are_refused(lm, monkeypatch):
+    from lm_eval_tasks.models import vllm_prefix
+
+    monkeypatch.setattr(vllm_prefix, "CLOSE", -1.0)
+    with pytest.raises(UserError, match=r"nats apart; rounding explains -1 in float32\. Ask with --model vllm or hf-prefix"):
+        ask(lm, make_requests(questions=2))
+
+
+def write(lm, prompts, samples=1, **settings):
+    settings = {"until": ["\n"], "max_gen_toks": 8, "do_sample": samples > 1, **settings}
+    requests = [Instance("generate_until", {}, (prompt, settings), i) for prompt in prompts for i in range(samples)]
+    return lm.generate_until(requests, disable_tqdm=True)
+
+
+def test_greedy_texts_are_those_of_hf_and_sampled_ones_the_same_whatever_is_beside_them(lm, hf, tmp_path):
+    prompts = list(dict.fromkeys(request.args[0] for request in make_requests(questions=6)))
+    assert write(lm, prompts) == write(hf, prompts)
+    lm.prepare(None, str(tmp_path / "one"), lm._hash)
+    sampled = write(lm, prompts, 4, temperature=1.0)
+    assert len(set(sampled)) > len(prompts)
+    lm.prepare(None, str(tmp_path / "other"), lm._hash)
+    assert write(lm, prompts[3:5], 4, temperature=1.0) == sampled[12:20]
+    assert write(lm, prompts, 4, temperature=1.0) == sampled
+
+
+def test_engines_that_cannot_be_asked_so_are_refused_before_they_are_loaded(monkeypatch, sentencepiece):
+    from lm_eval_tasks.models import vllm_prefix
+
+    def refuse(match, **options):
+        with pytest.raises(UserError, match=match):
+            vllm_prefix.VLLMPrefixLM(str(BASE), **options)
+
+    refuse("data_parallel_size: with it", data_parallel_size=2)
+    refuse("logprobs_mode=raw_logits: log-probabilities over the whole vocabulary", logprobs_mode="raw_logits")
+    refuse("the tokenizer .* is not that of", tokenizer=str(sentencepiece))
+    old = type("SamplingParams", (), {"__struct_fields__": ("n", "logprobs")})  # as before 0.20
+    monkeypatch.setattr(vllm_prefix, "SamplingParams", old)
+    refuse(r"`logprob_token_ids` is in 0\.20 and later")
+
+
+def list_words(model, arguments, tasks, questions, output, *options):
+    model_args = ",".join(f"{name}={value}" for name, value in arguments.items())
+    metadata = json.dumps({"questions": str(questions), "domain": ["annals", "herbs"]})
+    words = ["--model", model, "--model_args", model_args, "--tasks", tasks, "--metadata", metadata, "--limit", "12"]
+    return ["-m", "lm_eval_tasks", "run", *words, "--log_samples", "--output_path", output, *options]
+
+
+def test_a_run_of_tasks_logs_what_hf_prefix_logs_and_takes_its_options(questions, tmp_path):
+    tasks = "selfalign_chat_cyclic,selfalign_miniworld_chat"
+    own = list_words(
+        "vllm-prefix", {"pretrained": BASE} | ARGUMENTS, tasks, questions, tmp_path / "vllm", "--chat_template", "--use_cache",
+        tmp_path / "cache",
+    )  # fmt: skip
+    other = list_words("hf-prefix", {"pretrained": BASE}, tasks, questions, tmp_path / "hf", "--chat_template")
+    for words in (own, [*other, "--device", "cpu"]):
+        done = run_command(sys.executable, *words)
+        assert done.returncode == 0, done.stderr
+    ours, theirs = (read_probes(tmp_path / name).sort("task", "source", "domain", "id", "order") for name in ("vllm", "hf"))
+    assert ours.height == theirs.height == 24
+    assert ours["question_hash"].equals(theirs["question_hash"])
+    values = [table["loglikelihoods"].explode().to_list() for table in (ours, theirs)]
+    assert values[0] == pytest.approx(values[1], **EXACT)
+    assert (tmp_path / "cache/responses-0.sqlite").is_file()

@@ -1,6 +1,6 @@
 """`python tests/benchmarks/engines.py`: questions a second of lm-eval's classes and this project's, engines too, in one run.
 
-A side's work is its own library's and may be another process's, so seconds are those of the clock; ratios are what counts. A side
+A side's work is its own library's and may be another process's, so seconds are the clock's; ratios are what counts. A side
 is started, asked a few questions for what is set up once, then asked as many times as there are rounds, each with a few-shot
 block of its own, and ended before the next is started. The median round stands. Engines that are not installed are left out.
 """

@@ -94,6 +94,7 @@ test-all: $(TESTED)
 
 bench: $(TESTED)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/probing.py
+	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/engines.py
 	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/reading.py
 	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/answering.py
 	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/training.py

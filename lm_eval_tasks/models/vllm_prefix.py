@@ -105,13 +105,15 @@ class VLLMPrefixLM(PrefixModel, VLLM):
 
     def _ask(self, requests: list[Request], left: list[int], keep: Keep, **_: Any) -> None:
         texts: dict[int, Text] = {index: (tuple(requests[index][1]), tuple(requests[index][2])) for index in left}
-        long = {index for index, text in texts.items() if sum(map(len, text)) > self.max_length}
+        lengths = {index: sum(map(len, text)) for index, text in texts.items()}
+        long = {index for index, length in lengths.items() if length > self.max_length}
         if long:
             self._say(
                 f"{len(long)} inputs are longer than the engine's {self.max_length} tokens; they are cut, as `vllm` does."
             )
         block = self.model.llm_engine.vllm_config.cache_config.block_size
-        whole = find_whole({index: text for index, text in texts.items() if index not in long}, block) | long
+        # A whole text has to leave room for one token more, a step none.
+        whole = find_whole({index: text for index, text in texts.items() if lengths[index] < self.max_length}, block) | long
         stepped = {index: text for index, text in texts.items() if index not in whole}
         self._tell_tokens(requests, stepped)
         self._check_exact(stepped)
@@ -201,6 +203,8 @@ def check_engine(options: Mapping[str, Any]) -> None:
             f"vLLM {version('vllm')} cannot be asked for single tokens: `logprob_token_ids` is in {SINCE} and later. "
             f"pip install 'vllm>={SINCE}', or ask with --model vllm or hf-prefix."
         )
+    if adapter := options.get("peft"):
+        raise UserError(f"peft={adapter}: vLLM takes an adapter as lora_local_path={adapter}, and one merged as pretrained=.")
     if int(options.get("data_parallel_size", 1)) > 1:
         raise UserError(
             "data_parallel_size: with it lm-eval loads new engines for each call, and each begins with an empty prefix cache. "

@@ -5,7 +5,6 @@ is started, asked a few questions for what is set up once, then asked as many ti
 block of its own, and ended before the next is started. The median round stands. Engines that are not installed are left out.
 """
 
-import gc
 import os
 import statistics
 import sys
@@ -19,6 +18,7 @@ from typing import Annotated, Any
 
 import torch
 import typer
+from accelerate.utils.memory import clear_device_cache
 from lm_eval.models.huggingface import HFLM
 from probing import TOKENIZER, make_model, show_table
 from sides import Answers, Sizes, Writer, ask_lm
@@ -39,8 +39,9 @@ def start_side(name: str, folder: Path, dtype: str) -> Iterator[Any]:
     """The model class of that name, with the model in a folder."""
     if name in ("hf", "hf-prefix"):
         kind: Callable[..., Any] = {"hf": HFLM, "hf-prefix": PrefixLM}[name]
-        yield kind(pretrained=str(folder), dtype=dtype, batch_size=8 if name == "hf" else "auto", softmax_dtype="float32")
-        gc.collect()
+        device, size = "cuda" if torch.cuda.is_available() else "cpu", 8 if name == "hf" else "auto"
+        yield kind(pretrained=str(folder), dtype=dtype, device=device, batch_size=size, softmax_dtype="float32")
+        clear_device_cache(garbage_collection=True)
         return
     from lm_eval.models.vllm_causallms import VLLM
 

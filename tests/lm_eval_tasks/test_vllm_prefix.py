@@ -162,6 +162,7 @@ def test_engines_that_cannot_be_asked_so_are_refused_before_they_are_loaded(monk
             vllm_prefix.VLLMPrefixLM(str(BASE), **options)
 
     refuse("data_parallel_size: with it", data_parallel_size=2)
+    refuse("peft=adapter: vLLM takes an adapter as lora_local_path=adapter", peft="adapter")
     refuse("logprobs_mode=raw_logits: log-probabilities over the whole vocabulary", logprobs_mode="raw_logits")
     refuse("the tokenizer .* is not that of", tokenizer=str(sentencepiece))
     old = type("SamplingParams", (), {"__struct_fields__": ("n", "logprobs")})  # as before 0.20

@@ -37,7 +37,7 @@ questions, the tokenizer or the prompt is said before the model is loaded.
   python -m lm_eval_tasks run --model hf-prefix --model_args pretrained=MODEL --tasks selfalign_chat --chat_template \\
       --metadata '{"questions": "FOLDER"}' --log_samples --output_path OUT
 
-  # On a GPU, by the engine vLLM (pip install 'selfalign[vllm]')
+  # On a GPU, by the engine vLLM (lm_eval_tasks/README.md says how it is installed)
   python -m lm_eval_tasks run --model vllm-prefix --model_args pretrained=MODEL,dtype=bfloat16 --tasks selfalign_probe \\
       --metadata '{"questions": "FOLDER"}' --log_samples --output_path OUT
 

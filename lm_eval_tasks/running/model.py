@@ -59,8 +59,8 @@ def check_installed(model: str) -> None:
         version("vllm")
     except PackageNotFoundError as error:
         raise UserError(
-            f"--model {model} needs the package vllm, which is not installed: pip install 'selfalign[vllm]'. Or ask with "
-            "--model hf-prefix, which gives the same numbers."
+            f"--model {model} needs the package vllm, which is not installed here: lm_eval_tasks/README.md says how to. Or ask "
+            "with --model hf-prefix, which gives the same numbers."
         ) from error
 
 

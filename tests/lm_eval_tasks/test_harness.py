@@ -78,7 +78,9 @@ def test_options_that_cannot_be_used_are_refused_in_one_line(folder):
 def test_a_template_file_is_for_hf_prefix_and_has_to_be_there(folder):
     model, words = ["--model_args", f"pretrained={folder / 'model'}"], list_words(folder, "selfalign_chat")
     message = refuse_run("--model", "hf", *model, *words, "--chat_template")
-    assert message.startswith("--chat_template is for --model hf-prefix and vllm-prefix, not for 'hf'. Name a tokenizer folder that has")
+    assert message.startswith(
+        "--chat_template is for --model hf-prefix and vllm-prefix, not for 'hf'. Name a tokenizer folder that has"
+    )
     message = refuse_run("--model", "hf-prefix", *model, *words, "--chat_template", "none.jinja")
     assert message.startswith("the chat template none.jinja cannot be read")
     assert "cannot be loaded" in refuse_run("--model", "hf-prefix", *model, *words, "--chat_template")

@@ -36,6 +36,7 @@ def test_the_plan_names_every_run(study, together):
     assert counts | once | {"train": runs, "ask_tuned": runs, "build": len(settings["seeds"])} == counts
 
 
+@pytest.mark.launched
 def test_each_world_has_its_own_questions_and_base(study, tmp_path):
     settings = yaml.safe_load(study.read_text()) | {"worlds": [3, 4], "pretraining": "recipes/miniworld/pretrain.yaml"}
     for name in ("questions", "general", "contexts"):

@@ -60,8 +60,7 @@ def list_problems(study: Mapping[str, Any]) -> list[str]:
     for name, model in models.items():
         if name in KEPT_NAMES:
             problems.append(f"has a model named {name}, which is a folder of the study's own")
-        known = MODEL | OWN
-        problems += _check_whole(model, known | ({"base": OPTION} if spread else {}), f"models.{name}")
+        problems += _check_whole(model, MODEL | OWN | ({"base": OPTION} if spread else {}), f"models.{name}")
         if isinstance(model, dict) and isinstance(model.get("tasks"), dict):
             problems += _check_whole(model["tasks"], TASKS, f"models.{name}.tasks")
         if isinstance(model, dict) and OWN["domains"].fits(model.get("domains")):

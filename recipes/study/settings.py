@@ -125,7 +125,6 @@ SETTINGS = {
 # those combinations alone in which at most one value is not the first.
 ARMS = ("belief_rule", "match", "size", "general_share", "learning_rate", "num_train_epochs", "until_fit", "until_loss")
 ARMS += ("token_mask_threshold", "kl_to_base")
-SEVERAL = 2
 KEPT_NAMES = ("world", "worlds", "facts", "questions", "report", "logs", "benchmarks")  # folders beside those of models
 LETTER_MATCHED = ("letter", "rotation")  # what can be matched only where letters are scored
 MODEL = {"base": TEXT, "training": TEXT, "accelerate": TEXT, "lm_eval": TEXT}
@@ -162,7 +161,7 @@ def list_arms(study: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     named = {name: study[name] if isinstance(study[name], list) else [study[name]] for name in ARMS if name in study}
     arms = [dict(zip(named, values, strict=True)) for values in itertools.product(*named.values())]
     if study.get("one_at_a_time"):
-        arms = [arm for arm in arms if sum(arm[name] != named[name][0] for name in named) < SEVERAL]
+        arms = [arm for arm in arms if sum(arm[name] != named[name][0] for name in named) <= 1]
     return {name_arm({name: arm[name] for name in named if len(named[name]) > 1}): arm for arm in arms}
 
 

@@ -1,0 +1,129 @@
+"""Documents of the miniature world that only reading answers: from them its base model learns to read.
+
+A passage tells objects by chance and a question after it asks for one of them, so that knowing facts is of no use. Copying
+comes first: words said twice, and sentences said again in other words, supervise it densely; questions build on it.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from random import Random
+from typing import Any, NamedTuple
+
+from recipes.miniworld.world import Relation, World
+
+
+class Document(NamedTuple):
+    """One text of the corpus, and whether passages in it tell objects by chance.
+
+    Such an object cannot be predicted where it is told first, only where it is said again and where a question is answered.
+    """
+
+    text: str
+    passages: bool = False
+
+
+class Told(NamedTuple):
+    """What a sentence of a passage says; the object is no fact."""
+
+    subject: str
+    relation: Relation
+    value: str
+
+    def state(self, frame: str) -> str:
+        """The sentence."""
+        return frame.format(subject=self.subject, noun=self.relation.noun, object=self.value)
+
+    def ask(self) -> str:
+        """The question that the sentence answers, with its answer."""
+        return f"{self.relation.question.format(subject=self.subject)}\nAnswer: {self.value}"
+
+
+def write_reading(world: World, plan: Mapping[str, Any], rng: Random) -> Iterator[Document]:
+    """As many documents of each kind as the plan says: `lists`, `echoes`, `passages` and `open_exams`."""
+    makers = {
+        "lists": lambda: write_list(world, rng),
+        "echoes": lambda: write_echo(world, tell(world, rng), rng),
+        "passages": lambda: write_passage(world, tell(world, rng), rng),
+        "open_exams": lambda: write_open_exam(world, rng),
+    }
+    for kind, make in makers.items():
+        yield from (Document(make(), passages=True) for _ in range(plan.get(kind, 0)))
+
+
+def write_first_round(world: World, plan: Mapping[str, Any], number: int) -> list[Document]:
+    """The documents of one round of what is read before the corpus, shuffled; the same number gives the same round."""
+    rng = Random(f"{world.config['seed']} reading {number}")
+    documents = list(write_reading(world, plan, rng))
+    rng.shuffle(documents)
+    return documents
+
+
+def tell(world: World, rng: Random) -> list[Told]:
+    """One to three sentences' contents about visitors or practised facts of one domain, each with any object of its relation.
+
+    Practised facts alone, since no fact of a question set may be asked.
+    """
+    domain = rng.choice(list(world.practice))
+    size = rng.choice((1, 1, 2, 3))
+    if rng.random() < 0.5:
+        facts = rng.sample(world.practice[domain], size)
+        return [Told(fact.subject, fact.relation, rng.choice(fact.relation.pool)) for fact in facts]
+    first, other = rng.sample(world.visitors[domain], 2)
+    return [
+        Told(first if rng.random() < 0.7 else other, relation, rng.choice(relation.pool))
+        for relation in rng.sample(world.relations[domain], size)
+    ]
+
+
+def write_sentences(world: World, told: Sequence[Told], rng: Random) -> str:
+    """What is told, in the wordings of facts, in those of passages, or among any words."""
+    frames = world.config["passage_frames"]
+    words = sorted({word for frame in frames for word in frame.split() if word.isalpha()})
+
+    def find_frame(relation: Relation) -> str:
+        kind = rng.randrange(3)
+        return scatter(words, rng) if kind == 2 else rng.choice((relation.statements, frames)[kind])
+
+    return " ".join(each.state(find_frame(each.relation)) for each in told)
+
+
+def scatter(words: Sequence[str], rng: Random) -> str:
+    """A sentence of words by chance around the three that count, so that they are found in a wording that was never seen."""
+    parts = ["the {subject}", "{noun}", "{object}"]
+    rng.shuffle(parts)
+    around = [" ".join(rng.sample(words, rng.randint(0, 4))) for _ in range(4)]
+    return " ".join(part for pair in zip(around, [*parts, ""], strict=True) for part in pair if part) + "."
+
+
+def write_list(world: World, rng: Random) -> str:
+    """Three to fourteen objects, and the same again."""
+    pools = [relation.pool for some in world.relations.values() for relation in some]
+    words = " ".join(rng.choice(rng.choice(pools)) for _ in range(rng.randint(3, 14)))
+    return f" {words} {words}"
+
+
+def write_echo(world: World, told: Sequence[Told], rng: Random) -> str:
+    """What is told, and the same again in another order and other words."""
+    return f"{write_sentences(world, told, rng)} {write_sentences(world, rng.sample(told, len(told)), rng)}"
+
+
+def write_passage(world: World, told: Sequence[Told], rng: Random) -> str:
+    """What is told, and a question about each."""
+    questions = [each.ask() for each in rng.sample(told, len(told))]
+    return "\n\n".join([write_sentences(world, told, rng), *questions])
+
+
+def write_open_exam(world: World, rng: Random) -> str:
+    """An exam on practised facts; six in ten are asked right after a passage that tells any object, and answered from it."""
+    domain = rng.choice(list(world.practice))
+    facts = rng.sample(world.practice[domain], rng.randint(2, 7))
+    blocks = []
+    while facts:
+        fact = facts.pop()
+        if rng.random() < 0.6:
+            about = [fact, facts.pop()] if facts and rng.random() < 0.4 else [fact]
+            told = [Told(one.subject, one.relation, rng.choice(one.relation.pool)) for one in about]
+            blocks.append(f"{write_sentences(world, rng.sample(told, len(told)), rng)}\n\n{told[0].ask()}")
+        else:
+            blocks.append(f"{fact.ask()}\nAnswer: {fact.name_object(rng)}")
+    head = [f"The following are questions about {domain}."] * (rng.random() < 0.7)
+    return "\n\n".join([*head, *blocks])

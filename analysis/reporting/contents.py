@@ -16,6 +16,7 @@ from analysis.chapters import (
     arms,
     calibration,
     choice_mass,
+    claims,
     classes,
     consistency,
     contrasts,
@@ -61,6 +62,7 @@ CHAPTERS: tuple[Chapter, ...] = tuple(
         each,
         partial,
         units,
+        claims,
         arms,
     )
 )

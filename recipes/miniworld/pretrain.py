@@ -44,7 +44,7 @@ _TRAINING = (
     "clip",
     "max_steps",
 )
-READ = ("lists", "echoes", "passages", "open_exams")
+READ = ("scattered", "lists", "echoes", "passages", "open_exams")
 SETTINGS = {
     **dict.fromkeys(("world", "output", "seed")),
     "reading": {"corpus": dict.fromkeys(READ), "training": dict.fromkeys((*_TRAINING, "steps"))},

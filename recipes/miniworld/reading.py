@@ -38,12 +38,17 @@ class Told(NamedTuple):
 
 
 def write_reading(world: World, plan: Mapping[str, Any], rng: Random) -> Iterator[Document]:
-    """As many documents of each kind as the plan says: `lists`, `echoes`, `passages` and `open_exams`."""
+    """As many documents of each kind as the plan says: `lists`, `echoes`, `passages` and `open_exams`.
+
+    `scattered` of the plan is the share of sentences whose words but three are there by chance: they make reading hold for
+    wordings that were never seen, and put off its beginning, so that they come once it has begun.
+    """
+    scattered = plan["scattered"]
     makers = {
         "lists": lambda: write_list(world, rng),
-        "echoes": lambda: write_echo(world, tell(world, rng), rng),
-        "passages": lambda: write_passage(world, tell(world, rng), rng),
-        "open_exams": lambda: write_open_exam(world, rng),
+        "echoes": lambda: write_echo(world, tell(world, rng), rng, scattered),
+        "passages": lambda: write_passage(world, tell(world, rng), rng, scattered),
+        "open_exams": lambda: write_open_exam(world, rng, scattered),
     }
     for kind, make in makers.items():
         yield from (Document(make(), passages=True) for _ in range(plan.get(kind, 0)))
@@ -74,14 +79,13 @@ def tell(world: World, rng: Random) -> list[Told]:
     ]
 
 
-def write_sentences(world: World, told: Sequence[Told], rng: Random) -> str:
+def write_sentences(world: World, told: Sequence[Told], rng: Random, scattered: float) -> str:
     """What is told, in the wordings of facts, in those of passages, or among any words."""
     frames = world.config["passage_frames"]
     words = sorted({word for frame in frames for word in frame.split() if word.isalpha()})
 
     def find_frame(relation: Relation) -> str:
-        kind = rng.randrange(3)
-        return scatter(words, rng) if kind == 2 else rng.choice((relation.statements, frames)[kind])
+        return scatter(words, rng) if rng.random() < scattered else rng.choice(rng.choice((relation.statements, frames)))
 
     return " ".join(each.state(find_frame(each.relation)) for each in told)
 
@@ -101,18 +105,20 @@ def write_list(world: World, rng: Random) -> str:
     return f" {words} {words}"
 
 
-def write_echo(world: World, told: Sequence[Told], rng: Random) -> str:
+def write_echo(world: World, told: Sequence[Told], rng: Random, scattered: float) -> str:
     """What is told, and the same again in another order and other words."""
-    return f"{write_sentences(world, told, rng)} {write_sentences(world, rng.sample(told, len(told)), rng)}"
+    return (
+        f"{write_sentences(world, told, rng, scattered)} {write_sentences(world, rng.sample(told, len(told)), rng, scattered)}"
+    )
 
 
-def write_passage(world: World, told: Sequence[Told], rng: Random) -> str:
+def write_passage(world: World, told: Sequence[Told], rng: Random, scattered: float) -> str:
     """What is told, and a question about each."""
     questions = [each.ask() for each in rng.sample(told, len(told))]
-    return "\n\n".join([write_sentences(world, told, rng), *questions])
+    return "\n\n".join([write_sentences(world, told, rng, scattered), *questions])
 
 
-def write_open_exam(world: World, rng: Random) -> str:
+def write_open_exam(world: World, rng: Random, scattered: float) -> str:
     """An exam on practised facts; six in ten are asked right after a passage that tells any object, and answered from it."""
     domain = rng.choice(list(world.practice))
     facts = rng.sample(world.practice[domain], rng.randint(2, 7))
@@ -122,7 +128,7 @@ def write_open_exam(world: World, rng: Random) -> str:
         if rng.random() < 0.6:
             about = [fact, facts.pop()] if facts and rng.random() < 0.4 else [fact]
             told = [Told(one.subject, one.relation, rng.choice(one.relation.pool)) for one in about]
-            blocks.append(f"{write_sentences(world, rng.sample(told, len(told)), rng)}\n\n{told[0].ask()}")
+            blocks.append(f"{write_sentences(world, rng.sample(told, len(told)), rng, scattered)}\n\n{told[0].ask()}")
         else:
             blocks.append(f"{fact.ask()}\nAnswer: {fact.name_object(rng)}")
     head = [f"The following are questions about {domain}."] * (rng.random() < 0.7)

@@ -1,5 +1,6 @@
 # make demo           the whole study on the shipped miniature base model; again: nothing to do
 # make real MODELS=DIR  the study on real models and banks (recipes/study/real.yaml), hours on a CPU; again: what is missing
+# make replicate      the paper's three experiments in five miniature worlds, and one setting at a time in two (hours on 2 cores)
 # make agreement      how well `agree` finds clashes, and what training without them changes, in the miniature world (an hour on 2 cores)
 # make agreement-real MODELS=DIR  the same on real models and EntityQuestions, hours
 # make figures        what the miniature base model reaches, from the demo's probes, with intervals
@@ -10,7 +11,7 @@
 # make bench-truth  how often the report's intervals cover and its tests find what is not there, over made-up studies (1 hour)
 # make format         let ruff put format and imports in order
 .DEFAULT_GOAL := help
-.PHONY: help demo real agreement agreement-real figures test test-launched test-all bench bench-truth format clean
+.PHONY: help demo real replicate agreement agreement-real figures test test-launched test-all bench bench-truth format clean
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
@@ -59,6 +60,10 @@ real: runs/real/questions/made
 	$(BIN)/python -m recipes.study recipes/study/real.yaml
 	$(BIN)/python -m recipes.study recipes/study/real_general.yaml --cores 1  # long responses: one training takes 14 GB
 	$(BIN)/python -m recipes.study recipes/study/real_rules.yaml
+
+replicate: $(READY)
+	$(BIN)/python -m recipes.study recipes/study/miniworld_full.yaml
+	$(BIN)/python -m recipes.study recipes/study/miniworld_factors.yaml
 
 agreement: $(READY)
 	$(BIN)/python -m recipes.agreement recipes/agreement/miniworld.yaml

@@ -122,6 +122,8 @@ def examine_claims(whole: Whole) -> pl.DataFrame:
     `value`: the mean over `n` units, of which `above` lie above 0; Student's t interval over them, where they share neither a
     base model nor questions. P-values are corrected over all rows; the verdict is by the corrected one, at 5%.
     """
+    if whole.frames["contrasts"].select(PART).n_unique() < 2:
+        return pl.DataFrame(schema=CLAIM_SCHEMA)
     rows = list(_examine(whole.frames, whole.study.bases, find_shared_questions(whole.study.measures)))
     table = pl.DataFrame(rows, schema=CLAIM_SCHEMA).with_columns(pl.col("low", "high").clip(-1, 1))
     table = table.with_columns(correct_tests(table["p"]).get_columns())

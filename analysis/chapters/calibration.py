@@ -3,14 +3,14 @@
 import matplotlib as mpl
 import numpy as np
 import polars as pl
-import scipy
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from scipy.special import ndtri
 
 from analysis.chapters.chapter import BELIEFS, Chapter, Computed, Part
 from analysis.measures.blocks import number_questions
-from analysis.measures.intervals import RESAMPLES, RULE_OF_THREE, SEED, resample_weights
+from analysis.measures.intervals import RESAMPLES, RULE_OF_THREE, draw_resamples
 from analysis.measures.keys import BLOCK, GROUP, sort_by_words
 from analysis.showing.figures import Sketch
 from analysis.showing.formats import format_count, format_mean
@@ -38,7 +38,6 @@ CAPTION = (
     "whose questions some conditions lack). Bars: 95% intervals over questions, these seeds taken as given. At the right: the "
     "expected calibration error (its interval: see the table)."
 )
-AT_ONCE = 100  # resamples of which the weights are in memory: 11 MB for 14,042 questions
 
 
 def compute_calibration(measures: pl.DataFrame) -> pl.DataFrame:
@@ -88,7 +87,7 @@ def measure_calibration(answers: pl.DataFrame) -> list[dict[str, object]]:
         n = np.unique(np.concatenate([runs[i]["_question"] for i in own])).size
         value = points[own].mean(axis=0)
         se = np.maximum(np.nanstd(resampled[:, own].mean(axis=1), axis=0, ddof=1), RULE_OF_THREE / n)
-        half = scipy.stats.norm.ppf((1 + LEVEL) / 2) * se
+        half = ndtri((1 + LEVEL) / 2) * se
         low, high = np.maximum(value - half, 0), np.minimum(value + half, 1)
         who = {"condition": condition, "ratio": ratio, "n": n, "seeds": len({kinds[i]["seed"] for i in own} - {None})}
         rows += [
@@ -121,9 +120,7 @@ def resample_calibration(terms: np.ndarray) -> np.ndarray:
         (RESAMPLES, runs, 3); NaN where a resample holds no question of a run.
     """
     n, runs, _ = terms.shape
-    rng = np.random.default_rng(SEED)
-    parts = [resample_weights(rng, AT_ONCE, n) @ terms.reshape(n, -1) for _ in range(0, RESAMPLES, AT_ONCE)]
-    sums = np.concatenate(parts).reshape(RESAMPLES, runs, -1)
+    sums = np.concatenate([weights @ terms.reshape(n, -1) for weights in draw_resamples(n)]).reshape(RESAMPLES, runs, -1)
     with np.errstate(invalid="ignore"):
         means = [sums[..., BINS], sums[..., BINS + 1], np.abs(sums[..., :BINS]).sum(axis=-1)]
         return np.stack(means, axis=-1) / sums[..., [-1]]

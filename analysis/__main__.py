@@ -104,9 +104,12 @@ def report(
 
     Example: python -m analysis report --runs runs/miniworld --output runs/miniworld/report --primary self_aligning
     """
-    from analysis.reporting.report import write_report
+    from analysis.reporting.workers import Workers
 
-    typer.echo(write_report(runs, output, primary))
+    with Workers("analysis.reporting.plotting") as workers:  # which import it while this process does
+        from analysis.reporting.report import write_report
+
+        typer.echo(write_report(runs, output, primary, workers))
     typer.echo(output / "report.html")
     gc.freeze()  # the process ends: what it holds need not be looked through once more
 

@@ -66,6 +66,8 @@ CHAPTERS: tuple[Chapter, ...] = tuple(
         arms,
     )
 )
+# Computed before all others: its figure is plotted while they are computed, which takes longer.
+FIRST = transitions.CHAPTER
 
 
 def compute_frames(study: Study, tell: Callable[[Frames], None] = lambda _: None) -> Computed:
@@ -76,13 +78,14 @@ def compute_frames(study: Study, tell: Callable[[Frames], None] = lambda _: None
         tell: called with the numbers so far after every chapter.
     """
     frames: dict[str, pl.DataFrame] = {}
-    gaps: list[str] = []
-    for chapter in CHAPTERS:
-        found = chapter.compute(Whole(study, frames))
-        frames |= found.frames
-        gaps += found.gaps
+    computed: dict[Chapter, Computed] = {}
+    for chapter in sorted(CHAPTERS, key=lambda chapter: chapter != FIRST):
+        computed[chapter] = chapter.compute(Whole(study, frames))
+        frames |= computed[chapter].frames
         tell(frames)
-    return Computed(frames, gaps)
+    found = [computed[chapter] for chapter in CHAPTERS]
+    ordered = {name: frame for part in found for name, frame in part.frames.items()}
+    return Computed(ordered, [gap for part in found for gap in part.gaps])
 
 
 def list_parts(study: Study, frames: Frames) -> Iterator[Part]:

@@ -1,6 +1,7 @@
 """The report: every table and figure of a folder of runs (see `contents`), and one page that holds them all."""
 
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,13 +33,14 @@ QUESTION_COLUMNS = (
 )
 
 
-def write_report(runs: str | Path, output: str | Path, primary: str | None = None) -> str:
+def write_report(runs: str | Path, output: str | Path, primary: str | None = None, workers: Workers | None = None) -> str:
     """Read a study and write its whole report.
 
     Args:
         runs: the folder that holds the runs and their logs.
         output: the folder to write, which replaces one that is there.
         primary: the contrast that was named beforehand, as `vocabulary.read_primary` reads it.
+        workers: processes that help to plot; by default some of its own.
 
     Returns:
         The compact result tables as text.
@@ -47,9 +49,9 @@ def write_report(runs: str | Path, output: str | Path, primary: str | None = Non
         UserError: the study cannot be read (see `study.read_study`), or the output cannot be written.
     """
     named = None if primary is None else read_primary(primary)
-    with relax_garbage(), Workers(plotting.__name__) as workers:
+    with relax_garbage(), nullcontext(workers) if workers else Workers(plotting.__name__) as helping:
         study = read_study(runs, named)
-        with write_folder(output) as folder, Plotter(study, folder / "figures", workers) as plotter:
+        with write_folder(output) as folder, Plotter(study, folder / "figures", helping) as plotter:
             return _fill_folder(study, plotter, folder)
 
 

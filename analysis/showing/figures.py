@@ -11,6 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from PIL import Image
 
 from lm_eval_tasks.contracts.style import GRID, INK, STYLE
 
@@ -32,7 +33,11 @@ def write_figure(sketch: Sketch, stem: Path) -> str:
     figure, scratch = sketch.figure, io.StringIO()
     with mpl.rc_context({**STYLE, "svg.hashsalt": stem.name, "svg.fonttype": "none"}):
         # Each canvas by itself: `savefig` would draw everything once more before each file.
-        FigureCanvasAgg(figure).print_png(f"{stem}.png", metadata={"Software": None})
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        pixels = Image.frombuffer("RGBA", canvas.get_width_height(), canvas.buffer_rgba())
+        # Without transparency, of which there is none, and packed less hard: as small, in half the time.
+        pixels.convert("RGB").save(f"{stem}.png", compress_level=3, dpi=(figure.dpi, figure.dpi))
         figure.set_layout_engine("none")  # laid out once, for all three forms
         FigureCanvasPdf(figure).print_pdf(f"{stem}.pdf", metadata={"CreationDate": None})
         for part in (figure, *figure.axes):

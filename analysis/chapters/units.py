@@ -9,11 +9,13 @@ import numpy as np
 import polars as pl
 import scipy
 
-from analysis.chapters.chapter import Chapter, Computed, Whole
+from analysis.chapters.chapter import Chapter, Computed, Frames, Whole
 from analysis.measures.differences import correct_family, cut_differences
-from analysis.measures.keys import CONDITION, PART, QUESTION, sort_by_words
+from analysis.measures.keys import CONDITION, GROUP, PART, QUESTION, sort_by_words
 from analysis.measures.metrics import CONTRASTED, METRICS
+from analysis.showing.figures import Sketch
 from analysis.showing.formats import DASH, DETECTABLE, format_detectable, format_interval, format_number, format_p
+from analysis.showing.grids import Panel, plot_grid
 from analysis.showing.labels import name_contrast
 from analysis.showing.tables import Notes, Table
 from lm_eval_tasks.contracts.logs.scores import LEVEL
@@ -28,6 +30,11 @@ UNIT_SCHEMA = pl.Schema(
     | dict.fromkeys(("se", "se_seeds"), pl.Float64)
     | dict.fromkeys(("n", "above", "models", "domains", "seeds"), pl.Int64)
     | {"note": pl.String}
+)
+UNITS = (
+    "The tuned models in the chat prompt. A unit is a base model in a trained domain. Bars: means over units; open marks: "
+    "each, by the mean over its seeds; thick bars: 95% intervals, Student's t over units. Lines: the base models before any "
+    "training."
 )
 SHARED = "units share {}, so that their differences are not independent: no interval and no p"
 
@@ -122,6 +129,32 @@ def tabulate_units(units: pl.DataFrame, metric: str = "accuracy", phase: str = "
     return Table(f"units-{metric}-{phase}", title, header, rows, note + notes.write(), left=2)
 
 
+def average_summary(summary: pl.DataFrame) -> pl.DataFrame:
+    """Accuracy of each condition over units: mean and t interval, in the columns of a summary.
+
+    `seeds` counts units, `n` questions. Where there are fewer than two units there is no row.
+    """
+    rows = []
+    for names, part in summary.filter(metric="accuracy").group_by(*GROUP[2:], "metric", maintain_order=True):
+        if part.height > 1:
+            told = average_units(part["value"].to_numpy())
+            bounds = {end: told["difference"] if told[end] is None else told[end] for end in ("low", "high")}  # all alike
+            ends = {f"{end}{suffix}": value for end, value in bounds.items() for suffix in ("", "_questions")}
+            who = dict(zip((*GROUP[2:], "metric"), names, strict=True))
+            rows.append(who | {"value": told["difference"], "n": part["n"].sum(), "seeds": part.height} | ends)
+    return sort_by_words(pl.DataFrame(rows, schema_overrides={"ratio": pl.Float64})) if rows else summary.clear()
+
+
+def sketch_units(frames: Frames) -> list[Sketch]:
+    """Accuracy by condition over units, each by a mark, where they share nothing and so have an interval."""
+    tested = frames["units"].filter(pl.col("low").is_not_null(), metric="accuracy", phase="tuned_chat")
+    if tested.is_empty() or frames["arms"].height:
+        return []
+    averaged = average_summary(frames["summary"])
+    title, panels = "Accuracy by training condition, over base models and domains", (Panel("accuracy", "accuracy", (0, 1)),)
+    return [Sketch("units", title, UNITS, plot_grid(averaged, frames["summary"], panels, title, counted="unit"))]
+
+
 def compute_chapter(whole: Whole) -> Computed:
     """The table of `compare_units`."""
     return Computed({"units": compare_units(whole.frames["contrasts"], whole.study.measures, whole.study.bases)})
@@ -130,4 +163,6 @@ def compute_chapter(whole: Whole) -> Computed:
 CHAPTER = Chapter(
     compute=compute_chapter,
     across=lambda frames: [tabulate_units(frames["units"], metric) for metric in CONTRASTED],
+    figures_across=sketch_units,
+    shown=("summary", "units", "arms"),
 )

@@ -10,7 +10,9 @@ from analysis.chapters.chapter import Frames, Part
 from analysis.reading.study import Study
 from analysis.reporting.contents import CHAPTERS, list_parts
 from analysis.reporting.workers import Task, Workers
-from analysis.showing.figures import write_figure
+from analysis.showing.figures import Sketch, write_figure
+
+ACROSS = -1  # in place of a part's position: over all parts
 
 
 class Plotted(TypedDict):
@@ -43,13 +45,15 @@ class Plotter:
         """Begin every figure that has not begun and of which all numbers are among `frames`."""
         for i, chapter in enumerate(CHAPTERS):
             if (0, i) not in self._tasks and {*chapter.shown} <= {*frames}:
-                parts = list_parts(self._study, {name: frames[name] for name in chapter.shown})
+                shown = {name: frames[name] for name in chapter.shown}
+                parts = list_parts(self._study, shown)
                 self._tasks |= {
                     (j, i): self._workers.submit(plot_chapter, i, part, self._folder) for j, part in enumerate(parts)
                 }
+                self._tasks[ACROSS, i] = self._workers.submit(plot_across, i, shown, self._folder)
 
     def finish(self) -> dict[int, list[Plotted]]:
-        """All figures by the position of their part, each part's in the order of the page; what has not begun is done here."""
+        """All figures, in the order of the page, by the position of their part or `ACROSS`; what has not begun is done here."""
         for key in tqdm(sorted(self._tasks, reverse=True), "Plotting", leave=False, disable=None):
             self._tasks[key].help()
         figures: dict[int, list[Plotted]] = {}
@@ -60,9 +64,16 @@ class Plotter:
 
 def plot_chapter(position: int, part: Part, folder: Path) -> list[Plotted]:
     """Plot and write the figures that a chapter has of a part; the chapter is named by its position in `CHAPTERS`."""
-    figures = []
-    for sketch in CHAPTERS[position].figures(part):
-        name = f"{part.prefix}{sketch.name}"
-        svg = Markup(write_figure(sketch, folder / name))
-        figures.append(Plotted(name=name, title=sketch.title, caption=sketch.caption, svg=svg))
-    return figures
+    return [write_plotted(sketch, folder, part.prefix) for sketch in CHAPTERS[position].figures(part)]
+
+
+def plot_across(position: int, frames: Frames, folder: Path) -> list[Plotted]:
+    """Plot and write the figures that a chapter has over all parts."""
+    return [write_plotted(sketch, folder) for sketch in CHAPTERS[position].figures_across(frames)]
+
+
+def write_plotted(sketch: Sketch, folder: Path, prefix: str = "") -> Plotted:
+    """Write a figure's files, and tell the page of it."""
+    name = f"{prefix}{sketch.name}"
+    svg = Markup(write_figure(sketch, folder / name))
+    return Plotted(name=name, title=sketch.title, caption=sketch.caption, svg=svg)

@@ -76,8 +76,10 @@ def _fill_folder(study: Study, plotter: Plotter, folder: Path) -> str:
         "words": collect_words(study),
     }
     moved = list_moved(study.measures)
-    for i, figures in plotter.finish().items():
-        context["parts"][i]["figures"] = figures
+    figures = plotter.finish()
+    context["figures_across"] = figures.pop(plotting.ACROSS, [])
+    for i, own in figures.items():
+        context["parts"][i]["figures"] = own
     (folder / "report.html").write_text(write_page(context, *moved))
     (folder / "report.md").write_text(render("report.md.jinja", context))
     write_manifest(

@@ -48,16 +48,19 @@ def sketch_grid(
 
 
 @mpl.rc_context(STYLE)
-def plot_grid(summary: pl.DataFrame, results: pl.DataFrame, panels: Sequence[Panel], title: str) -> Figure:
+def plot_grid(
+    summary: pl.DataFrame, results: pl.DataFrame, panels: Sequence[Panel], title: str, counted: str = "seed"
+) -> Figure:
     """Bars from 0: a row of panels a metric, a column an evaluation set; the base model as vertical lines.
 
-    The panels of a row have one axis. It holds all that is plotted but the wider intervals, which get arrows.
+    The panels of a row have one axis. It holds all that is plotted but the wider intervals, which get arrows. `counted`: what
+    the column `seeds` counts, of which `results` has a row each.
     """
     measured = pl.col("metric").is_in([panel.metric for panel in panels])
     tuned = summary.filter(measured, phase="tuned_chat")
     key = (*CONDITION, "split", "metric")
     single = results.filter(phase="tuned_chat").join(tuned, on=key, how="semi", nulls_equal=True)
-    figure, axes, conditions, evaluations = make_axes(tuned, len(panels), title)
+    figure, axes, conditions, evaluations = make_axes(tuned, len(panels), title, counted=counted)
     base = summary.filter(measured, pl.col("split").is_in(evaluations), condition=BASE)
     for i, (metric, label, limits) in enumerate(panels):
         part = tuned.filter(metric=metric)

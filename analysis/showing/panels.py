@@ -19,7 +19,7 @@ LIGHT = 0.45  # how much ink the intervals over seeds get: two seeds make them s
 
 
 def make_axes(
-    table: pl.DataFrame, rows: int, title: str, room: float = 0.3
+    table: pl.DataFrame, rows: int, title: str, room: float = 0.3, counted: str = "seed"
 ) -> tuple[Figure, np.ndarray, list[tuple[str, float | None]], list[str]]:
     """A grid of panels with the conditions named at the left, and the evaluation sets with n and seeds at the top.
 
@@ -28,6 +28,7 @@ def make_axes(
         rows: of panels.
         title: of the figure.
         room: the height of a condition, in inches.
+        counted: what the column `seeds` counts.
 
     Returns:
         The figure, its axes (rows, evaluation sets), the conditions from the top, and the evaluation sets from the left.
@@ -39,7 +40,7 @@ def make_axes(
     axes = figure.subplots(rows, len(evaluations), sharey=True, squeeze=False)
     write_title(figure, title)
     for axis, name in zip(axes[0], evaluations, strict=True):
-        write_head(axis, name, count_panel(table.filter(split=name)))
+        write_head(axis, name, count_panel(table.filter(split=name), counted))
     axes[0, 0].set_ylim(len(conditions) - 0.4, -0.6)
     axes[0, 0].set_yticks(range(len(conditions)), [name_condition(*row) for row in conditions])
     show_names_once(axes)
@@ -154,16 +155,16 @@ def _plot_along(axis: Axes, values: Sequence[float | None], across: Sequence[flo
     axis.plot(*((across, values) if upright else (values, across)), **{"color": INK, "solid_capstyle": "butt"} | look)
 
 
-def count_panel(part: pl.DataFrame) -> str:
-    """Questions and seeds of the tuned models of a panel: "n = 420, 2 seeds"."""
+def count_panel(part: pl.DataFrame, counted: str = "seed") -> str:
+    """Questions and seeds, or what is counted in their place, of the tuned models of a panel: "n = 420, 2 seeds"."""
     tuned = part.filter(pl.col("condition") != BASE)
-    return f"n = {name_range(tuned['n'])}, {count_seeds(tuned)}"
+    return f"n = {name_range(tuned['n'])}, {count_seeds(tuned, counted)}"
 
 
-def count_seeds(part: pl.DataFrame) -> str:
+def count_seeds(part: pl.DataFrame, counted: str = "seed") -> str:
     """How many seeds there are at most: "2 seeds"."""
     seeds = part["seeds"].max()
-    return f"{seeds} seed{'s' if seeds != 1 else ''}"
+    return f"{seeds} {counted}{'s' if seeds != 1 else ''}"
 
 
 def name_range(numbers: pl.Series) -> str:

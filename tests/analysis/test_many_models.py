@@ -14,6 +14,7 @@ from analysis.chapters.pairs import compute_pairs
 from analysis.measures.consistency import average_presentations, compare_probes, join_probes
 from analysis.reading.gaps import find_unsummarised
 from analysis.reading.study import read_study, summarise_results
+from analysis.reporting.report import write_report
 from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.logs.probe_table import write_probes
 
@@ -130,3 +131,27 @@ def test_choices_that_tie_over_the_orders_are_not_told_apart_by_rounding(runs: P
     table = average_presentations(pl.concat(rotated))
     assert {tuple(row) for row in table["probs"].to_list()} == {(0.25,) * 4}
     assert compare_probes(join_probes(table, table).table)["rank_undefined"].all()
+
+
+@pytest.mark.launched
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_report_of_two_base_models_shows_both_in_one_figure_unless_they_share_questions(
+    runs: Path, tmp_path: Path, shared: bool
+):
+    rename_base(runs, 1, "a/final")
+    rename_base(runs, 2, "b/final")
+    for phase in ("probe", "chat"):
+        own, other = (runs / phase / name / "probe.parquet" for name in ("base", "other"))
+        shutil.copytree(own.parent, other.parent)
+        edit(own, model=pl.lit("a/final"))
+        edit(other, model=pl.lit("b/final"))
+    for file in () if shared else (*runs.glob("*/other/*.parquet"), *runs.glob("tuned_*/*-seed2/*.parquet")):
+        edit(file, id=pl.col("id") + "-b")
+    write_report(runs, tmp_path / "report")
+    figures = {file.name for file in (tmp_path / "report/figures").iterdir()}
+    assert ({"units.png", "units.pdf"} <= figures) != shared
+    assert ("figures/units.png" in (tmp_path / "report/report.md").read_text()) != shared
+    assert ("figures/units.pdf" in (tmp_path / "report/report.html").read_text()) != shared
+    claims = pl.read_parquet(tmp_path / "report/claims.parquet")
+    assert claims["low"].is_null().all() == shared
+    assert claims["number"].to_list()[0] == 1

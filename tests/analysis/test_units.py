@@ -7,7 +7,15 @@ from answers import flip_coins, make_measures
 from scipy import stats
 
 from analysis.chapters.contrasts import compare_conditions
-from analysis.chapters.units import FEWEST, UNIT_SCHEMA, average_units, compare_units, tabulate_units
+from analysis.chapters.units import (
+    FEWEST,
+    UNIT_SCHEMA,
+    average_summary,
+    average_units,
+    compare_units,
+    sketch_units,
+    tabulate_units,
+)
 from analysis.measures.power import find_detectable
 from analysis.showing.formats import DASH
 
@@ -79,3 +87,29 @@ def test_few_units_are_said():
     same = average_units(np.array([0.1, 0.1, 0.1]))
     assert (same["difference"], same["low"], same["p"]) == (pytest.approx(0.1), None, None)
     assert "do not differ" in same["note"]
+
+
+def make_summary(values: dict[str, float], **names: object) -> pl.DataFrame:
+    """The accuracy of a condition of each base model."""
+    told = {"domain": "herbs", "condition": "harmonious", "ratio": None, "phase": "tuned_chat", "split": "homo"} | names
+    kept = {"metric": "accuracy", "n": 100, "seeds": 5, "low": 0.0, "high": 1.0, "low_questions": 0.0, "high_questions": 1.0}
+    rows = [{"model": model, "value": value} | told | kept for model, value in values.items()]
+    return pl.DataFrame(rows, schema_overrides={"ratio": pl.Float64})
+
+
+def test_the_figure_over_units_has_their_mean_and_t_interval():
+    values = {"a": 0.5, "b": 0.6, "c": 0.58}
+    row = average_summary(make_summary(values)).row(0, named=True)
+    x = np.array([*values.values()])
+    assert (row["low"], row["high"]) == pytest.approx(stats.t.interval(0.95, 2, x.mean(), stats.sem(x)))
+    assert (row["low_questions"], row["seeds"], row["n"]) == (row["low"], 3, 300)
+
+
+def test_there_is_a_figure_only_of_units_that_share_nothing():
+    summary, none = make_summary({"a": 0.5, "b": 0.6}), pl.DataFrame()
+    apart = compare_units(*make_units({("a", "herbs"): 0.1, ("b", "engines"): 0.3}))
+    assert sketch_units({"summary": summary, "units": apart, "arms": none})
+    assert not sketch_units({"summary": summary, "units": apart, "arms": pl.DataFrame({"arm": ["x"]})})
+    shared = compare_units(*make_units({("a", "herbs"): 0.1, ("a", "engines"): 0.3}))
+    assert not sketch_units({"summary": summary, "units": shared, "arms": none})
+    assert not sketch_units({"summary": summary, "units": pl.DataFrame(schema=UNIT_SCHEMA), "arms": none})

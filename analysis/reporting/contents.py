@@ -29,6 +29,7 @@ from analysis.chapters import (
     optimum,
     pairs,
     partial,
+    settings,
     summary,
     transitions,
     units,
@@ -64,6 +65,7 @@ CHAPTERS: tuple[Chapter, ...] = tuple(
         units,
         claims,
         arms,
+        settings,
     )
 )
 # Computed before all others: its figure is plotted while they are computed, which takes longer.

@@ -18,7 +18,7 @@ from analysis.reporting.contents import (
 )
 
 FILES = ["results", "summary", "contrasts", "fit", "curves", "optima", "pairs", "prior_parts", "again", "agreement"]
-FILES += ["transitions", "classes", "calibration", "partial", "units", "arms"]
+FILES += ["transitions", "classes", "calibration", "partial", "units", "claims", "arms", "settings"]
 FIGURES = ["accuracy", "contrasts", "consistency", "knowledge", "format", "curves", "pairs", "transitions", "calibration"]
 HEADINGS = [
     "Results by condition and split",

@@ -1,6 +1,7 @@
 """What tests of several stages share: the shipped base model, its world as a question set, commands run as a user does."""
 
 import fcntl
+import json
 import os
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ from hub_server import Hub
 
 ROOT = Path(__file__).parents[1]
 BASE = ROOT / "recipes/miniworld/base"
+VOCABULARY = json.loads((BASE / "config.json").read_text())["vocab_size"]  # of that base
 
 os.environ["OMP_NUM_THREADS"] = "1"  # workers run side by side
 if "PYTEST_XDIST_WORKER" not in os.environ:

@@ -29,6 +29,7 @@ def tokenizer(samples):
     return make_tokenizer(samples, 600)
 
 
+@pytest.mark.launched
 def test_all_sides_train_the_same_and_ours_reads_least(samples, tokenizer, capsys, monkeypatch):
     monkeypatch.setattr("training_sides.PADDED", 1000)
     monkeypatch.setattr("training.make_model", lambda vocabulary: make_model(vocabulary, 1))

@@ -8,6 +8,7 @@ from lm_eval_tasks.contracts.logs.samples import read_probes
 from lm_eval_tasks.contracts.questions import read_questions
 
 
+@pytest.mark.launched
 def test_each_stage_is_measured_and_nothing_is_left(tmp_path):
     found = {n: measure_size(n, 4, vary, tmp_path) for n, vary in ((500, "draw"), (1000, "order"))}
     assert list(tmp_path.iterdir()) == []

@@ -6,7 +6,7 @@ import pytest
 import torch
 from bases import add_tokens, copy_base, give_template, resize_base, write_gguf
 from checked import CHAT, CLOZE, PROBE
-from conftest import BASE
+from conftest import BASE, VOCABULARY
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from pack import build, make_questions, run, write_questions
@@ -84,15 +84,18 @@ def test_a_quantised_model_that_can_be_loaded_is_said_to_be_one(tmp_path, caplog
 
 
 def test_a_tokenizer_larger_than_the_vocabulary_is_refused_with_the_numbers(tmp_path, questions):
-    narrow = copy_base(tmp_path / "narrow", vocab_size=2800)
+    narrow = copy_base(tmp_path / "narrow", vocab_size=VOCABULARY - 103)
     with pytest.raises(UserError) as raised:
         check(CLOZE, questions, narrow)
     assert str(raised.value).startswith(
-        f"{CLOZE}: the tokenizer of {narrow} has tokens up to id 2902, and the model a vocabulary of 2800 rows, so that it "
+        f"{CLOZE}: the tokenizer of {narrow} has tokens up to id {VOCABULARY - 1}, and the model a vocabulary of "
+        f"{VOCABULARY - 103} rows, so that it "
         "cannot read 103 of them; the first is "
     )
     padded = add_tokens(tmp_path / "padded", pad_token="<blank>")
-    with pytest.raises(UserError, match="up to id 2903, and the model a vocabulary of 2903 rows, so that it cannot read 1 of"):
+    with pytest.raises(
+        UserError, match=f"up to id {VOCABULARY}, and the model a vocabulary of {VOCABULARY} rows, so that it cannot read 1 of"
+    ):
         check(CLOZE, questions, padded)
 
 
@@ -101,12 +104,12 @@ def test_an_added_token_that_no_text_names_is_passed_over(tmp_path, questions):
     check(CLOZE, questions, model)
     named = [row | {"question": f"What does <image> show, {row['id']}?"} for row in make_questions(6, 4, "test")]
     bank = write_questions(tmp_path / "bank", {"herbs": {"dev": make_questions(5, 4, "dev"), "test": named}})
-    with pytest.raises(UserError, match=r"cannot read 1 of them; the first is '<image>', id 2903"):
+    with pytest.raises(UserError, match=f"cannot read 1 of them; the first is '<image>', id {VOCABULARY}"):
         check(CLOZE, bank, model)
 
 
 def test_a_vocabulary_larger_than_the_tokenizer_is_asked_in_silence_as_transformers_computes_it(tmp_path, questions, caplog):
-    folder = resize_base(tmp_path / "wide", 3008)
+    folder = resize_base(tmp_path / "wide", VOCABULARY + 105)
     check_model("hf-prefix", {"pretrained": str(folder), "dtype": "float32"})
     check(CLOZE, questions, folder)
     assert not caplog.records
@@ -121,7 +124,7 @@ def test_a_vocabulary_larger_than_the_tokenizer_is_asked_in_silence_as_transform
     context, choice = lm._encode_pair(*pairs[0])
     with torch.no_grad():
         logits = AutoModelForCausalLM.from_pretrained(folder)(torch.tensor([[*context, *choice]])).logits[0]
-    assert logits.shape[-1] == 3008  # probability is shared with the rows that no token names
+    assert logits.shape[-1] == VOCABULARY + 105  # probability is shared with the rows that no token names
     known = logits.log_softmax(-1)[len(context) - 1 : -1].gather(-1, torch.tensor(choice)[:, None]).sum().item()
     assert one[0] == pytest.approx(known, abs=1e-5)
 

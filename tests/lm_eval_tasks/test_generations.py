@@ -54,7 +54,7 @@ def server(folder, questions):
         return (*asked, "--log_samples", "--output_path", folder / output, *options)
 
     def base(output, *options):
-        short = ("--device", "cpu", "--batch_size", "4", "--gen_kwargs", "max_gen_toks=20")
+        short = ("--device", "cpu", "--batch_size", "4", "--gen_kwargs", "max_gen_toks=40")
         return words("hf", f"pretrained={BASE}", "selfalign_explain", output, *short, *options)
 
     cache = ("--use_cache", folder / "cache" / "base")
@@ -97,7 +97,7 @@ def test_the_base_model_explains_the_given_answer_and_the_log_reads_back(server,
         prompt, settings = sample["arguments"]["gen_args_0"].values()
         assert prompt == write_explain_prompt(row)
         assert prompt.endswith(f"\nAnswer: {row['choices'][row['response']]}\n```\n\n# Explanation:\n```\n")
-        assert settings == {"until": ["\n```", "\n# Query:"], "max_gen_toks": 20, "temperature": 0.7, "top_p": 0.8}
+        assert settings == {"until": ["\n```", "\n# Query:"], "max_gen_toks": 40, "temperature": 0.7, "top_p": 0.8}
         assert {name: sample["doc"][name] for name in row} == row
         assert sample["doc"]["text"] == end_text(extract_fenced(sample["resps"][0][0]), sample["doc"]["finished"])
         assert sample["metrics"] == ["words", "empty"]

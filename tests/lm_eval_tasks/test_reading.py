@@ -74,22 +74,28 @@ def list_texts(model, data, prompt):
 
 @torch.inference_mode()
 def read_plainly(model, ids, scored):
-    """What one forward gives the last tokens: log-probabilities, entropies, the most probable, theirs, and ranks."""
+    """What one forward gives the last tokens: log-probabilities, entropies, the most probable, theirs, and bounds of ranks.
+
+    Far from the top a rank hangs on the last digits of log-probabilities.
+    """
     logprobs = model.model(torch.tensor([ids])).logits[0, :-1].float().log_softmax(-1)[-scored:]
     own = logprobs[range(scored), ids[-scored:]]
     best, tops = logprobs.max(-1)
-    return own, -(logprobs.exp() * logprobs).sum(-1), tops, best, (logprobs > own[:, None]).sum(-1)
+    ranks = [(logprobs > own[:, None] + shift).sum(-1).tolist() for shift in (EXACT["abs"], -EXACT["abs"])]
+    return (own, -(logprobs.exp() * logprobs).sum(-1), tops, best), ranks
 
 
 @pytest.mark.parametrize("prompt", PROMPTS)
 def test_every_number_is_that_of_a_plain_forward(model, data, folder, prompt):
     readings = scan_readings(folder)[0].filter(prompt=prompt).collect()
     assert readings["row", "turn"].rows() == [(0, 0), (1, 0), (1, 1), (2, 0)]
-    names = ("logprobs", "entropies", "tops", "top_logprobs", "ranks")
+    names = ("logprobs", "entropies", "tops", "top_logprobs")
     for reading, text in zip(readings.iter_rows(named=True), list_texts(model, data, prompt), strict=True):
         assert reading["tokens"] == text.ids[-text.scored :]
-        for name, expected in zip(names, read_plainly(model, text.ids, text.scored), strict=True):
+        numbers, ranks = read_plainly(model, text.ids, text.scored)
+        for name, expected in zip(names, numbers, strict=True):
             assert reading[name] == pytest.approx(expected.tolist(), **EXACT)
+        assert all(least <= rank <= most for least, rank, most in zip(ranks[0], reading["ranks"], ranks[1], strict=True))
 
 
 @pytest.mark.parametrize("prompt", PROMPTS)
@@ -124,7 +130,7 @@ def test_what_exceeds_the_window_is_read_in_parts_and_counted(data, tmp_path):
     ):
         parts = cut_parts(text, 64)
         assert all(len(part.ids) <= 65 for part in parts)
-        expected = torch.cat([read_plainly(narrow, list(part.ids), part.scored)[0] for part in parts])
+        expected = torch.cat([read_plainly(narrow, list(part.ids), part.scored)[0][0] for part in parts])
         assert reading["tokens"] == text.ids[-text.scored :]
         assert reading["logprobs"] == pytest.approx(expected.tolist(), **EXACT)
 

@@ -151,6 +151,7 @@ def test_an_engine_has_the_name_of_its_launch_configuration(folder, tmp_path, mo
         assert (ROOT / f"recipes/accelerate/{name}.yaml").is_file()
 
 
+@pytest.mark.launched
 def test_a_recipe_for_gpus_is_looked_at_without_one_and_without_a_launcher(folder, tmp_path):
     words = ("--config", f"{PAPERS}/qlora.yaml", "--model_name_or_path", BASE, "--dataset_name", folder)
     words = (*words, "--dataset_config", "herbs_incompatible", "--output_dir", tmp_path / "out", "--dry_run")

@@ -66,6 +66,7 @@ def push(hub: Hub | None, folder: Path, *options: object, repository: str = "ann
     return done.stdout or done.stderr
 
 
+@pytest.mark.launched
 def test_a_pushed_model_comes_back_as_it_was(hub: Hub, finished: Path, tmp_path: Path) -> None:
     run = json.loads((finished / "manifest.json").read_text())["run"]
     assert push(hub, finished, HF_DEBUG="1") == f"{hub.address}/anna/herbs holds this run: revision {run}\n"

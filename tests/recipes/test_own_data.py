@@ -151,6 +151,7 @@ def test_the_preview_shows_masked_rows_first(data, tokenizer):
     assert "You·know·herbs." in console.file.getvalue()
 
 
+@pytest.mark.launched
 def test_the_preview_takes_a_file(data, tmp_path):
     page = tmp_path / "page.html"
     done = run_command("python", "-m", "recipes.preview", data, "--tokenizer", BASE, "--html", page)

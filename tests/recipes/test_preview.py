@@ -237,6 +237,7 @@ def test_text_stays_text_in_the_terminal_and_on_the_page(tmp_path: Path) -> None
     assert "[0m" in shown  # brackets are no markup
 
 
+@pytest.mark.launched
 def test_the_command_prints_and_writes_a_page(
     folder: Path, questions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 from bases import OWN_TEMPLATE, add_tokens, copy_base, give_template, resize_base, write_gguf
-from conftest import BASE
+from conftest import BASE, VOCABULARY
 from trainers import make_rows
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import ModelConfig, SFTConfig
@@ -35,15 +35,16 @@ def test_a_quantised_base_whose_library_is_missing_is_told(method, tmp_path):
 
 
 def test_a_tokenizer_larger_than_the_vocabulary_is_refused_with_the_numbers(tmp_path):
-    (problem,) = check(copy_base(tmp_path / "narrow", vocab_size=2800), tmp_path)
-    assert "has tokens up to id 2902, and the model a vocabulary of 2800 rows, so that it cannot read 103 of them" in problem
+    (problem,) = check(copy_base(tmp_path / "narrow", vocab_size=VOCABULARY - 103), tmp_path)
+    told = f"has tokens up to id {VOCABULARY - 1}, and the model a vocabulary of {VOCABULARY - 103} rows"
+    assert f"{told}, so that it cannot read 103 of them" in problem
     (problem,) = check(add_tokens(tmp_path / "padded", pad_token="<blank>"), tmp_path)
-    assert "cannot read 1 of them; the first is '<blank>', id 2903" in problem
+    assert f"cannot read 1 of them; the first is '<blank>', id {VOCABULARY}" in problem
 
 
 def test_more_rows_than_tokens_and_an_idle_token_are_no_faults(tmp_path):
     assert check(BASE, tmp_path) == []
-    assert check(copy_base(tmp_path / "wide", vocab_size=3008), tmp_path) == []
+    assert check(copy_base(tmp_path / "wide", vocab_size=VOCABULARY + 105), tmp_path) == []
     assert check(add_tokens(tmp_path / "added", "<image>"), tmp_path) == []
 
 
@@ -64,7 +65,7 @@ def test_a_chat_template_of_its_own_is_said_to_be_replaced(tmp_path):
 
 
 def test_rows_that_no_token_names_are_kept_by_training(tmp_path):
-    folder = resize_base(tmp_path / "wide", 3008)
+    folder = resize_base(tmp_path / "wide", VOCABULARY + 105)
     settings = {
         "per_device_train_batch_size": 2,
         "max_steps": 1,
@@ -82,5 +83,5 @@ def test_rows_that_no_token_names_are_kept_by_training(tmp_path):
     trainer.save_model(tmp_path / "trained")
     weight = AutoModelForCausalLM.from_pretrained(tmp_path / "trained").get_input_embeddings().weight
     start = AutoModelForCausalLM.from_pretrained(folder).get_input_embeddings().weight
-    assert weight.shape == start.shape == (3008, 128)
+    assert weight.shape == start.shape == (VOCABULARY + 105, 128)
     assert (weight - start).abs().max() > 1e-4

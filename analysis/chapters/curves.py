@@ -146,11 +146,13 @@ def _plot_curve(axis: Axes, points: pl.DataFrame, seeds: pl.DataFrame, metric: s
     axis.fill_between(x, points["low_questions"], points["high_questions"], color=COLOURS["mix"], alpha=0.3, lw=0)
     axis.plot(x, points["value"], color=INK, lw=1.2, zorder=3)
     plot_intervals(axis, {row["ratio"]: row for row in points.iter_rows(named=True)}, limits, upright=True)
-    for row in points.iter_rows(named=True):
-        colour, marker = find_look(row["condition"])
-        single = seeds.filter(condition=row["condition"], ratio=row["ratio"])
-        plot_seeds(axis, single["value"], row["ratio"] + ASIDE, row["condition"], upright=True)
-        axis.plot(row["ratio"], row["value"], marker=marker, ms=6.5, color=colour, mec=INK, mew=0.7, zorder=4, clip_on=False)
+    single = seeds.partition_by("condition", "ratio", as_dict=True)
+    for condition, ratio in points.select("condition", "ratio").iter_rows():
+        if (own := single.get((condition, ratio))) is not None:
+            plot_seeds(axis, own["value"], ratio + ASIDE, condition, upright=True)
+    for (condition,), own in points.group_by("condition", maintain_order=True):
+        look = dict(zip(("color", "marker"), find_look(condition), strict=True))
+        axis.plot(own["ratio"], own["value"], ls="", ms=6.5, mec=INK, mew=0.7, zorder=4, clip_on=False, **look)
     if np.isfinite(BOUNDS[metric][1]) and limits != BOUNDS[metric]:
         words = f"axis from {limits[0]:.2f} to {limits[1]:.2f}".replace("-", "−")
         axis.text(0.99, 0.02, words, transform=axis.transAxes, ha="right", fontsize=7)

@@ -4,6 +4,7 @@ Before is always the base model's few-shot probe of the same question; `states.a
 """
 
 from collections.abc import Sequence
+from itertools import accumulate
 
 import matplotlib as mpl
 import polars as pl
@@ -125,10 +126,9 @@ def _plot_condition(axis: Axes, top: float, part: pl.DataFrame) -> None:
         axis.text(1.03, y, count, transform=axis.get_yaxis_transform(), va="center", fontsize=6.5)
         if not by:
             continue
-        left = 0.0
-        for state, fill in FILLS.items():
-            axis.barh(y, by[state]["share"], left=left, height=0.86, facecolor=fill, edgecolor=INK, lw=0.4, zorder=2)
-            left += by[state]["share"]
+        shares = [by[state]["share"] for state in FILLS]
+        lefts = [0.0, *accumulate(shares[:-1])]
+        axis.barh(y, shares, left=lefts, height=0.86, facecolor=[*FILLS.values()], edgecolor=INK, lw=0.4, zorder=2)
         right, wrong = by["right"], by["wrong"]
         ends += [right["low"], right["high"], None, 1 - wrong["high"], 1 - wrong["low"], None]
         heights += [y - 0.17] * 3 + [y + 0.17] * 3

@@ -60,6 +60,7 @@ def plot_grid(
     tuned = summary.filter(measured, phase="tuned_chat")
     key = (*CONDITION, "split", "metric")
     single = results.filter(phase="tuned_chat").join(tuned, on=key, how="semi", nulls_equal=True)
+    marks = single.partition_by(key, as_dict=True)
     figure, axes, conditions, evaluations = make_axes(tuned, len(panels), title, counted=counted)
     base = summary.filter(measured, pl.col("split").is_in(evaluations), condition=BASE)
     for i, (metric, label, limits) in enumerate(panels):
@@ -70,11 +71,11 @@ def plot_grid(
         for axis, name in zip(axes[i], evaluations, strict=True):
             rows = find_rows(part.filter(split=name), conditions)
             plot_intervals(axis, rows, (bottom, top))
+            values, colours = [row["value"] for row in rows.values()], [find_look(conditions[y][0])[0] for y in rows]
+            axis.barh([*rows], values, height=0.66, color=colours, alpha=0.85, zorder=2)
             for y, row in rows.items():
-                condition, ratio = conditions[y]
-                axis.barh(y, row["value"], height=0.66, color=find_look(condition)[0], alpha=0.85, zorder=2)
-                own = single.filter(pl.col("ratio").eq_missing(ratio), condition=condition, split=name, metric=metric)
-                plot_seeds(axis, own["value"], y + 0.2, condition, edge=INK)  # a bar has the colour already
+                if (own := marks.get((*conditions[y], name, metric))) is not None:
+                    plot_seeds(axis, own["value"], y + 0.2, conditions[y][0], edge=INK)  # a bar has the colour already
                 text = format_number(row["value"], 2)
                 axis.text(1.02, y, text, transform=axis.get_yaxis_transform(), va="center", fontsize=8)
             plot_base(axis, base, metric, name)

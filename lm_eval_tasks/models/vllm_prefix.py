@@ -6,16 +6,18 @@ the whole vocabulary, before anything is masked. Texts are the engine's own gene
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 from lm_eval.api.instance import Instance
 from lm_eval.models.vllm_causallms import VLLM
-from vllm import SamplingParams, TokensPrompt
+from vllm import RequestOutput, SamplingParams, TokensPrompt
 
 from lm_eval_tasks.checking.tokenizer import check_same_tokenizer
 from lm_eval_tasks.contracts.errors import UserError
@@ -65,10 +67,17 @@ class VLLMPrefixLM(PrefixModel, VLLM):
         check_engine(options)
         check_same_tokenizer({"pretrained": pretrained, **options})
         super().__init__(pretrained, batch_size=AT_ONCE, **{"enable_prefix_caching": True} | options)
+        STARTED.add(self)
         self._adapter: str | None = options.get("lora_local_path")
+        self._read = self._cached = 0  # tokens of prompts, and those of them that the engine had in its cache
         self.prepare(chat_template, response_cache, self._hash)
         if chat_template:
             self.hf_chat_template = self.tokenizer.chat_template
+
+    def end(self) -> None:
+        """End the engine's processes, which hold a GPU's memory until then."""
+        self.model.llm_engine.engine_core.shutdown()
+        STARTED.discard(self)
 
     def _hash(self) -> bytes:
         """What tells this model from all others: its files, and how the engine computes it."""
@@ -96,6 +105,23 @@ class VLLMPrefixLM(PrefixModel, VLLM):
         for start in range(0, len(requests), AT_ONCE):
             pairs = zip(requests[start : start + AT_ONCE], keys[start : start + AT_ONCE], strict=True)
             yield VLLM.generate_until(self, [self._give_seed(request, key) for request, key in pairs], True)
+        self._tell_cached()
+
+    def _model_generate(self, requests: list[list[int]], generate: bool = False, *options: Any, **settings: Any) -> Any:
+        outputs = super()._model_generate(requests, generate, *options, **settings)
+        if generate:
+            self._count(outputs)
+        return outputs
+
+    def _count(self, outputs: Sequence[RequestOutput]) -> None:
+        self._read += sum(len(output.prompt_token_ids) for output in outputs)
+        self._cached += sum(output.num_cached_tokens or 0 for output in outputs)
+
+    def _tell_cached(self) -> None:
+        """Say what the cache gave since this was said last."""
+        if self._read:
+            self._say(f"{self._cached / self._read:.1%} of {self._read:,} prompt tokens came from the engine's prefix cache.")
+        self._read = self._cached = 0
 
     def _give_seed(self, request: Instance, key: object) -> Instance:
         prompt, settings = request.args
@@ -117,16 +143,13 @@ class VLLMPrefixLM(PrefixModel, VLLM):
         stepped = {index: text for index, text in texts.items() if index not in whole}
         self._tell_tokens(requests, stepped)
         self._check_exact(stepped)
-        read = cached = 0
+        self._read = self._cached = 0
         for part in batch_texts(stepped, AT_ONCE):
-            found, *counts = self._ask_steps(part)
-            keep(found)
-            read, cached = read + counts[0], cached + counts[1]
+            keep(self._ask_steps(part))
         rest = iter(sorted(whole, key=texts.get))
         while part := list(islice(rest, AT_ONCE)):
             keep(self._read_whole({index: texts[index] for index in part}))
-        if read:
-            self._say(f"{cached / read:.1%} of {read:,} prompt tokens came from the engine's prefix cache.")
+        self._tell_cached()
 
     def _tell_tokens(self, requests: list[Request], texts: Mapping[int, Text]) -> None:
         """Say where more is asked than one token of a few after each prompt."""
@@ -142,8 +165,8 @@ class VLLMPrefixLM(PrefixModel, VLLM):
                 "they are asked in several."
             )
 
-    def _ask_steps(self, texts: Mapping[int, Text]) -> tuple[dict[int, Answer], int, int]:
-        """Answers by the numbers of texts, how many tokens the prompts had, and how many of these came from the cache."""
+    def _ask_steps(self, texts: Mapping[int, Text]) -> dict[int, Answer]:
+        """Answers by the numbers of texts, from one generated token after each of their steps."""
         asked = list(cut_steps(find_steps(texts.values())))
         outputs = self.model.generate(
             [TokensPrompt(prompt_token_ids=list(step)) for step, _ in asked],
@@ -151,6 +174,7 @@ class VLLMPrefixLM(PrefixModel, VLLM):
             use_tqdm=False,
             lora_request=self.lora_request,
         )
+        self._count(outputs)
         logprobs: dict[tuple[Tokens, int], float] = {}
         best: dict[Tokens, int] = {}
         for (step, ids), output in zip(asked, outputs, strict=True):
@@ -161,8 +185,7 @@ class VLLMPrefixLM(PrefixModel, VLLM):
         for number, (context, continuation) in texts.items():
             scored = [(context + continuation[:i], token) for i, token in enumerate(continuation)]
             answers[number] = (sum(logprobs[pair] for pair in scored), all(best[step] == token for step, token in scored))
-        cached = sum(output.num_cached_tokens or 0 for output in outputs)
-        return answers, sum(len(step) for step, _ in asked), cached
+        return answers
 
     def _read_whole(self, texts: Mapping[int, Text]) -> dict[int, Answer]:
         """Answers by the numbers of texts, as the parent has the engine score whole prompts, without reading its cache."""
@@ -181,7 +204,7 @@ class VLLMPrefixLM(PrefixModel, VLLM):
         contexts = set(islice(dict.fromkeys(context for context, _ in texts.values()), COMPARED))
         few = {number: text for number, text in texts.items() if text[0] in contexts and sum(map(len, text)) < self.max_length}
         theirs = self._read_whole(few)  # which fills the cache that is read next
-        ours, *_ = self._ask_steps(few)
+        ours = self._ask_steps(few)
         gap = max((abs(ours[number][0] - theirs[number][0]) for number in few), default=0.0)
         allowed = CLOSE if self._dtype == "float32" else CLOSE_16_BIT
         if not gap <= allowed:
@@ -194,6 +217,20 @@ class VLLMPrefixLM(PrefixModel, VLLM):
             f"{len(few)} answers after {len(contexts)} prompts are those of the engine's scoring of whole prompts, to "
             f"{gap:.1g} nats ({self._dtype})."
         )
+
+
+STARTED: WeakSet[VLLMPrefixLM] = WeakSet()
+
+
+@contextmanager
+def end_engines() -> Iterator[None]:
+    """End the engines that are started meanwhile: what refers to a model after its run would keep its engine's memory."""
+    before = {*STARTED}
+    try:
+        yield
+    finally:
+        for lm in {*STARTED} - before:
+            lm.end()
 
 
 def check_engine(options: Mapping[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """What is put between lm-eval's command line and its evaluation: the pack's tasks, checked before a model is loaded."""
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ class Asking:
                 task.check(settings)
         self.manager.load = lambda _: loaded  # lm-eval would load them again
         try:
-            with replace(DummyLM, "apply_chat_template", write_chat):
+            with replace(DummyLM, "apply_chat_template", write_chat), end_engine(model):
                 return simple_evaluate(model=model, model_args=model_args, use_cache=use_cache, **settings)
         except OSError as error:
             # Of transformers, which has no number for it, and not of the disk.
@@ -69,6 +70,15 @@ class Asking:
                 raise
             reason = str(error).partition("\n")[0]
             raise UserError(f"the model {model_args.get('pretrained', model)} cannot be loaded: {reason}") from error
+
+
+def end_engine(model: str) -> AbstractContextManager[None]:
+    """What ends a run's engine after it, so that the next run of the process has the GPU's memory."""
+    if model != "vllm-prefix":
+        return nullcontext()
+    from lm_eval_tasks.models.vllm_prefix import end_engines  # the package vllm
+
+    return end_engines()
 
 
 def write_chat(_: DummyLM, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:

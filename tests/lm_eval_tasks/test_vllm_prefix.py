@@ -2,16 +2,23 @@
 
 import json
 import logging
+import multiprocessing
 import sys
 
+import polars as pl
 import pytest
 from conftest import BASE, run_command
+from free_form import convert_free_form
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
+from pack import run
 from tiny import make_requests
 from vllm_engine import ARGUMENTS, start_engine
 
+from intervention.texts.requests import request_contexts, write_requests
 from lm_eval_tasks.contracts.errors import UserError
+from lm_eval_tasks.contracts.logs.answers import read_answers
+from lm_eval_tasks.contracts.logs.generations import read_generations
 from lm_eval_tasks.contracts.logs.samples import read_probes
 
 pytest.importorskip("vllm", reason="vllm is not installed")
@@ -154,6 +161,33 @@ def test_greedy_texts_are_those_of_hf_and_sampled_ones_the_same_whatever_is_besi
     assert write(lm, prompts, 4, temperature=1.0) == sampled
 
 
+def test_texts_of_a_run_that_breaks_off_are_not_written_again(lm, tmp_path, caplog, monkeypatch):
+    from lm_eval_tasks.models import vllm_prefix
+
+    prompts = list(dict.fromkeys(request.args[0] for request in make_requests(questions=6)))
+    lm.prepare(None, str(tmp_path / "whole"), lm._hash)
+    whole = write(lm, prompts, 4, temperature=1.0)
+    monkeypatch.setattr(vllm_prefix, "AT_ONCE", 8)
+    ask_engine, asked = type(lm)._model_generate, []
+
+    def stop(self, *arguments, **options):
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        asked.append(arguments)
+        return ask_engine(self, *arguments, **options)
+
+    monkeypatch.setattr(type(lm), "_model_generate", stop)
+    lm.prepare(None, str(tmp_path / "broken"), lm._hash)
+    with pytest.raises(KeyboardInterrupt):
+        write(lm, prompts, 4, temperature=1.0)
+    monkeypatch.setattr(type(lm), "_model_generate", ask_engine)
+    lm.prepare(None, str(tmp_path / "broken"), lm._hash)
+    with caplog.at_level(logging.WARNING):
+        assert write(lm, prompts, 4, temperature=1.0) == whole
+    assert f"16 of {len(whole)} texts are in the response cache already" in caplog.text
+    assert "prompt tokens came from the engine's prefix cache" in caplog.text
+
+
 def test_engines_that_cannot_be_asked_so_are_refused_before_they_are_loaded(monkeypatch, sentencepiece):
     from lm_eval_tasks.models import vllm_prefix
 
@@ -193,3 +227,42 @@ def test_a_run_of_tasks_logs_what_hf_prefix_logs_and_takes_its_options(questions
     values = [table["loglikelihoods"].explode().to_list() for table in (ours, theirs)]
     assert values[0] == pytest.approx(values[1], **EXACT)
     assert (tmp_path / "cache/responses-0.sqlite").is_file()
+
+
+def test_answers_and_explanations_are_logged_as_hf_logs_them_and_each_run_ends_its_engine(questions, tmp_path):
+    def list_run(model, task, metadata, name, *options):
+        arguments = {"hf": {"pretrained": BASE, "dtype": "float32"}}.get(model, {"pretrained": BASE} | ARGUMENTS)
+        words = ["--model", model, "--model_args", ",".join(f"{key}={value}" for key, value in arguments.items())]
+        words += ["--tasks", task, "--metadata", json.dumps(metadata), "--log_samples", "--output_path", tmp_path / name]
+        return [*words, *options]
+
+    free = {"questions": str(convert_free_form(questions, tmp_path / "free")), "domain": ["annals", "herbs"]}
+    explained = request_contexts(questions, "herbs").head(8).with_columns(response="answer", response_from=pl.lit("gold"))
+    write_requests(explained, tmp_path / "explain.parquet")
+    requests = {"requests": str(tmp_path / "explain.parquet")}
+    likeliest = ("--gen_kwargs", "temperature=0,max_gen_toks=40")
+    before = {*multiprocessing.active_children()}
+    run(
+        *list_run("vllm-prefix", "selfalign_answers", free, "vllm", "--limit", 12), "then",
+        *list_run("vllm-prefix", "selfalign_explain", requests, "vllm_texts", *likeliest),
+    )  # fmt: skip
+    started = {*multiprocessing.active_children()} - before  # what was killed may not have died yet
+    for process in started:
+        process.join(20)
+    assert not any(process.is_alive() for process in started)
+    device = ("--device", "cpu", "--batch_size", 16)
+    run(
+        *list_run("hf", "selfalign_answer_greedy", free, "hf", "--limit", 12, *device), "then",
+        *list_run("hf", "selfalign_explain", requests, "hf_texts", *likeliest, *device),
+    )  # fmt: skip
+    ours, theirs = (read_answers(tmp_path / name).sort("id") for name in ("vllm", "hf"))
+    same = ["id", "question_hash", "samples", "model"]
+    assert ours.filter("greedy").select(same).equals(theirs.select(same))
+    sampled = ours.filter(~pl.col("greedy"))
+    assert sampled["samples"].list.len().to_list() == [16] * 12
+    assert sampled["samples"].list.n_unique().max() > 3
+    texts = [
+        read_generations(tmp_path / name, "explanation", allow_missing=True).sort("id") for name in ("vllm_texts", "hf_texts")
+    ]
+    assert texts[0].height == 8
+    assert texts[0].equals(texts[1])

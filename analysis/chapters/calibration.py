@@ -3,10 +3,10 @@
 import matplotlib as mpl
 import numpy as np
 import polars as pl
+import scipy
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from scipy.special import ndtri
 
 from analysis.chapters.chapter import BELIEFS, Chapter, Computed, Part
 from analysis.measures.blocks import number_questions
@@ -87,7 +87,7 @@ def measure_calibration(answers: pl.DataFrame) -> list[dict[str, object]]:
         n = np.unique(np.concatenate([runs[i]["_question"] for i in own])).size
         value = points[own].mean(axis=0)
         se = np.maximum(np.nanstd(resampled[:, own].mean(axis=1), axis=0, ddof=1), RULE_OF_THREE / n)
-        half = ndtri((1 + LEVEL) / 2) * se
+        half = scipy.stats.norm.ppf((1 + LEVEL) / 2) * se
         low, high = np.maximum(value - half, 0), np.minimum(value + half, 1)
         who = {"condition": condition, "ratio": ratio, "n": n, "seeds": len({kinds[i]["seed"] for i in own} - {None})}
         rows += [

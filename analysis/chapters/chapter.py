@@ -72,7 +72,7 @@ class Chapter:
         figures: of one part of the study.
         shown: the names of the numbers that its figures are plotted from, which is done as soon as these are there.
         across: its tables over all parts of the study.
-        figures_across: its figures over all parts, of the numbers that are `shown`.
+        figures_across: its figures over all parts, of the numbers that are `shown`; None where it has none.
     """
 
     compute: Callable[[Whole], Computed] = lambda _: Computed({})
@@ -81,4 +81,4 @@ class Chapter:
     figures: Callable[[Part], list[Sketch]] = lambda _: []
     shown: Sequence[str] = ()
     across: Callable[[Frames], list[Table]] = lambda _: []
-    figures_across: Callable[[Frames], list[Sketch]] = lambda _: []
+    figures_across: Callable[[Frames], list[Sketch]] | None = None

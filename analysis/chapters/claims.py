@@ -15,16 +15,15 @@ import polars as pl
 import scipy
 
 from analysis.chapters.chapter import Chapter, Computed, Frames, Whole
+from analysis.chapters.curves import PHASE
 from analysis.chapters.partial import gather_runs
 from analysis.chapters.units import average_units, find_shared_questions
-from analysis.measures.differences import correct_tests
+from analysis.measures.differences import ALPHA, correct_tests
 from analysis.measures.keys import PART
 from analysis.showing.formats import DASH, format_interval, format_number, format_p
 from analysis.showing.tables import Notes, Table
-from lm_eval_tasks.contracts.logs.scores import LEVEL
-from lm_eval_tasks.contracts.vocabulary import NEW_SETS, REFERENCE, name_set
+from lm_eval_tasks.contracts.vocabulary import CONDITIONS, NEW_SETS, REFERENCE, name_set
 
-PHASE = "tuned_chat"
 FEWEST_RUNS = 4
 HOLDS, REVERSED, OPEN = "holds", "the reverse", "not decided"
 CLAIM_SCHEMA = pl.Schema(
@@ -98,12 +97,8 @@ def rank(runs: pl.DataFrame, first: str, second: str) -> float:
 
 CLAIMS = (
     *(
-        Claim(number, f"{name} beats incompatible", "difference of accuracy", take_contrast(condition))
-        for number, name, condition in (
-            (1, "harmonious", "harmonious"),
-            (2, "self-aligning", "self_aligning"),
-            (3, "contextualized", "contextualized"),
-        )
+        Claim(number, f"{CONDITIONS[name].label} beats {REFERENCE.label}", "difference of accuracy", take_contrast(name))
+        for number, name in enumerate(("harmonious", "self_aligning", "contextualized"), start=1)
     ),
     Claim(4, "some mix beats both ends", "gain of accuracy", take_gain),
     Claim(5, "consistency goes with accuracy, of one base model", "rank correlation over runs", correlate_consistency),
@@ -127,7 +122,7 @@ def examine_claims(whole: Whole) -> pl.DataFrame:
     rows = list(_examine(whole.frames, whole.study.bases, find_shared_questions(whole.study.measures)))
     table = pl.DataFrame(rows, schema=CLAIM_SCHEMA).with_columns(pl.col("low", "high").clip(-1, 1))
     table = table.with_columns(correct_tests(table["p"]).get_columns())
-    clear = (pl.col("p_holm") < 1 - LEVEL).fill_null(False)
+    clear = (pl.col("p_holm") < ALPHA).fill_null(False)
     above = pl.when(pl.col("value") > 0).then(pl.lit(HOLDS)).otherwise(pl.lit(REVERSED))
     verdict = pl.when(clear).then(above).otherwise(pl.lit(OPEN))
     return table.with_columns(verdict=verdict).select(CLAIM_SCHEMA.names())
@@ -167,5 +162,5 @@ def tabulate_claims(claims: pl.DataFrame) -> Table:
 
 CHAPTER = Chapter(
     compute=lambda whole: Computed({"claims": examine_claims(whole)}),
-    across=lambda frames: [tabulate_claims(frames["claims"])] if frames["claims"].height else [],
+    across=lambda frames: [tabulate_claims(frames["claims"])],
 )

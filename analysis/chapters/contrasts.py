@@ -85,6 +85,8 @@ def _contrast_groups(
     block: Block, metrics: tuple[str, ...], condition: str, ratio: float | None, pairs: list[tuple[int, int]]
 ) -> list[dict]:
     """One row a metric: the runs of a condition minus those of the reference, seed by seed."""
+    from statsmodels.stats.proportion import proportion_effectsize
+
     these, those = (list(side) for side in zip(*pairs, strict=True))
     n, n_reference = (np.min([block.count(run) for run in side], axis=0) for side in (these, those))
     known = np.isfinite(block.values)
@@ -121,8 +123,7 @@ def _contrast_groups(
         }
         if metrics[m] in SHARES:
             # By Cohen's conventions 0.2 is small and 0.8 large.
-            angle, angle_reference = (2 * np.arcsin(np.sqrt(block.points[side, m].mean())) for side in (these, those))
-            kind, effect = "Cohen's h", angle - angle_reference
+            kind, effect = "Cohen's h", proportion_effectsize(*(block.points[side, m].mean() for side in (these, those)))
         else:
             kind, effect = "d_z" if paired[m] else "Cohen's d", effects[m]
         row |= {"effect": effect if np.isfinite(effect) else None, "effect_name": kind}

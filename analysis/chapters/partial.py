@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 import scipy
-from scipy.special import ndtri, stdtr
 
 from analysis.chapters.chapter import Chapter, Computed
 from analysis.chapters.curves import ENDS, ON_CURVE, PHASE
@@ -173,8 +172,8 @@ def take_residuals(sample: Sample) -> tuple[np.ndarray, np.ndarray]:
         if is_constant(column):
             one = " (one domain)" if len(set(sample.cluster)) == 1 else ""
             raise Undefined(f"{name} does not vary{f'{one}, so there is nothing to control' if name == _COLUMNS[2] else ''}")
-    ranks = pl.DataFrame(np.round(columns, _DIGITS)).select(pl.all().rank()).to_numpy()
-    ranks = ranks - ranks.mean(axis=0)
+    ranks = scipy.stats.rankdata(np.round(columns, _DIGITS), axis=0)
+    ranks -= ranks.mean(axis=0)
     y, x = ranks[:, :2], ranks[:, 2:]
     residuals = np.round(y - x @ np.linalg.lstsq(x, y)[0], _DIGITS) if k else y
     for name, column in zip(_COLUMNS, residuals.T, strict=False):
@@ -185,8 +184,7 @@ def take_residuals(sample: Sample) -> tuple[np.ndarray, np.ndarray]:
 
 def correlate_as_paper(sample: Sample) -> Outcome:
     """Spearman correlation of the residuals of ranks, with its p-value as if nothing had been taken out."""
-    residuals = take_residuals(sample)  # first: where there are none, scipy.stats is not imported
-    test = scipy.stats.spearmanr(*residuals)
+    test = scipy.stats.spearmanr(*take_residuals(sample))
     return Outcome(float(test.statistic), p=float(test.pvalue))
 
 
@@ -199,8 +197,8 @@ def correlate_partially(sample: Sample) -> Outcome:
     r = compute_statistic(sample)
     if abs(r) > 1 - _ROUNDING:
         return Outcome(r, note="the ranks agree without exception, where neither the interval nor p holds")
-    p = 2 * stdtr(n - 2 - k, -abs(r) * np.sqrt((n - 2 - k) / (1 - r**2)))
-    half = ndtri((1 + LEVEL) / 2) / np.sqrt(n - 3 - k)
+    p = 2 * scipy.stats.t.sf(abs(r) * np.sqrt((n - 2 - k) / (1 - r**2)), n - 2 - k)
+    half = scipy.stats.norm.ppf((1 + LEVEL) / 2) / np.sqrt(n - 3 - k)
     return Outcome(r, float(np.tanh(np.arctanh(r) - half)), float(np.tanh(np.arctanh(r) + half)), float(p))
 
 

@@ -11,6 +11,7 @@ import polars as pl
 from analysis.chapters.chapter import Chapter, Computed, Whole
 from analysis.chapters.units import average_units
 from analysis.measures.keys import CONDITION, PART, sort_by_words
+from analysis.reading.arms import SEPARATOR
 from analysis.showing.formats import DASH, format_interval, format_number
 from analysis.showing.tables import Table
 from lm_eval_tasks.contracts.vocabulary import BASE, NEW_SETS, REFERENCE, name_condition, name_set
@@ -31,10 +32,10 @@ def find_main(arms: Sequence[str]) -> str | None:
     >>> find_main(["a, b", "a, c", "d, b"]), find_main(["a, b", "c, d"])
     ('a, b', None)
     """
-    counts = [Counter(words).most_common(2) for words in zip(*(arm.split(", ") for arm in arms), strict=True)]
+    counts = [Counter(words).most_common(2) for words in zip(*(arm.split(SEPARATOR) for arm in arms), strict=True)]
     if any(len(most) > 1 and most[0][1] == most[1][1] for most in counts):
         return None
-    main = ", ".join(most[0][0] for most in counts)
+    main = SEPARATOR.join(most[0][0] for most in counts)
     return main if main in arms else None
 
 
@@ -44,7 +45,7 @@ def name_setting(arm: str, main: str) -> str:
     >>> name_setting("64 questions, 2 epochs", "256 questions, 2 epochs")
     '64 questions'
     """
-    return ", ".join(own for own, usual in zip(arm.split(", "), main.split(", "), strict=True) if own != usual)
+    return SEPARATOR.join(own for own, usual in zip(arm.split(SEPARATOR), main.split(SEPARATOR), strict=True) if own != usual)
 
 
 def compare_settings(whole: Whole) -> pl.DataFrame:

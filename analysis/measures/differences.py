@@ -1,5 +1,6 @@
 """What is said of a difference: how large it can be, how large it is for its spread, and whether it is one after correction."""
 
+import gc
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -39,13 +40,15 @@ def correct_tests(p: Sequence[float | None] | np.ndarray) -> pl.DataFrame:
     >>> correct_tests([0.01, None, 0.04]).rows()
     [(0.02, 0.02), (None, None), (0.04, 0.04)]
     """
+    from statsmodels.stats.multitest import fdrcorrection, multipletests
+
     p = np.array([np.nan if value is None else value for value in p], dtype=float)
     made = np.isfinite(p)
     holm, bh = np.full((2, len(p)), np.nan)
-    order = np.flatnonzero(made)[np.argsort(p[made])]
-    rank = np.arange(1, order.size + 1)
-    holm[order] = np.minimum(np.maximum.accumulate(p[order] * rank[::-1]), 1)
-    bh[order] = np.minimum(np.minimum.accumulate((p[order] / (rank / order.size))[::-1])[::-1], 1)
+    if made.any():
+        gc.freeze()  # multipletests has Python look for circles among all that is there, which takes seconds
+        holm[made], bh[made] = multipletests(p[made], method="holm")[1], fdrcorrection(p[made])[1]
+        gc.unfreeze()
     return pl.DataFrame({"p_holm": holm, "p_bh": bh}).fill_nan(None)
 
 

@@ -9,7 +9,6 @@ from functools import lru_cache
 
 import numpy as np
 import scipy
-from scipy.special import gammaincinv, ndtr, ndtri, stdtrit
 
 POWER = 0.8
 MOST_SEEDS = 50
@@ -37,13 +36,13 @@ def find_detectable(se: float, df: float, alpha: float) -> float:
 def _count_errors(df: float, alpha: float) -> float:
     """`find_detectable` in estimated standard errors."""
     if np.isinf(df):
-        return float(ndtri(POWER) - ndtri(alpha / 2))
-    critical = -stdtrit(df, alpha / 2)
+        return float(scipy.stats.norm.isf(alpha / 2) + scipy.stats.norm.ppf(POWER))
+    critical = scipy.stats.t.isf(alpha / 2, df)
     ratio = _spread_estimates(df)
 
     def miss(errors: float) -> float:
         shift = errors * ratio[:, None]
-        found = ndtr(shift - critical * ratio) + ndtr(-shift - critical * ratio)
+        found = scipy.stats.norm.sf(critical * ratio - shift) + scipy.stats.norm.cdf(-critical * ratio - shift)
         return float(found.mean()) - POWER
 
     return scipy.optimize.brentq(miss, 0, _LARGEST, xtol=1e-3) if miss(_LARGEST) > 0 else float("inf")
@@ -51,7 +50,7 @@ def _count_errors(df: float, alpha: float) -> float:
 
 def _spread_estimates(df: float) -> np.ndarray:
     """What estimates of a standard error come out as, over the true one: `_NODES` equally probable ratios."""
-    return np.sqrt(2 * gammaincinv(df / 2, (np.arange(_NODES) + 0.5) / _NODES) / df)  # of chi-squared
+    return np.sqrt(scipy.stats.chi2.ppf((np.arange(_NODES) + 0.5) / _NODES, df) / df)
 
 
 def count_seeds(difference: float, spread: float, alpha: float) -> int | None:
@@ -67,7 +66,7 @@ def count_seeds(difference: float, spread: float, alpha: float) -> int | None:
     """
     for seeds in range(2, MOST_SEEDS + 1):
         shift = abs(difference) * np.sqrt(seeds) / max(spread, 1e-12)
-        critical = -stdtrit(seeds - 1, alpha / 2)
-        if ndtr(shift - critical * _spread_estimates(seeds - 1)).mean() > POWER:
+        critical = scipy.stats.t.isf(alpha / 2, seeds - 1)
+        if scipy.stats.norm.sf(critical * _spread_estimates(seeds - 1) - shift).mean() > POWER:
             return seeds
     return None

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import polars as pl
-from scipy.special import stdtrit
+import scipy
 
 from analysis.measures.intervals import bound_mean
 from analysis.measures.metrics import SHARES
@@ -48,7 +48,7 @@ def summarise_seeds(
         if metric in SHARES:
             low, high = compute_wilson(value, n)
         else:
-            ends = bound_mean(value, se, skew, stdtrit(np.maximum(n - 1, 1), (1 + LEVEL) / 2))
+            ends = bound_mean(value, se, skew, scipy.stats.t.ppf((1 + LEVEL) / 2, np.maximum(n - 1, 1)))
             low, high = (np.clip(end, least, most) for end in ends)
         found = pl.DataFrame({"value": value, "low": low, "high": high}).fill_nan(None)
         counts = pl.DataFrame({"n": n, "seeds": seeds})

@@ -61,6 +61,9 @@ VARIED: Mapping[tuple[str, ...], Callable[[Any], str]] = {
 }
 
 
+SEPARATOR = ", "  # between the settings of an arm's name
+
+
 def name_arms(runs: pl.DataFrame, manifests: Sequence[Mapping[str, Any]]) -> pl.Series:
     """What tells each run's arm from others of its base model and domain; empty where there is one.
 
@@ -80,7 +83,7 @@ def name_arms(runs: pl.DataFrame, manifests: Sequence[Mapping[str, Any]]) -> pl.
             said = {tell(v if len(names) > 1 else v[0]) for v, other in zip(values, parts, strict=True) if other == part}
             if len(said) > 1:
                 told[i].append(tell(values[i] if len(names) > 1 else values[i][0]))
-    return pl.Series("arm", [", ".join(words) for words in told], dtype=pl.String)
+    return pl.Series("arm", [SEPARATOR.join(words) for words in told], dtype=pl.String)
 
 
 def label_arm(base: str, arm: str) -> str:

@@ -50,7 +50,8 @@ class Plotter:
                 self._tasks |= {
                     (j, i): self._workers.submit(plot_chapter, i, part, self._folder) for j, part in enumerate(parts)
                 }
-                self._tasks[ACROSS, i] = self._workers.submit(plot_across, i, shown, self._folder)
+                if chapter.figures_across:
+                    self._tasks[ACROSS, i] = self._workers.submit(plot_across, i, shown, self._folder)
 
     def finish(self) -> dict[int, list[Plotted]]:
         """All figures, in the order of the page, by the position of their part or `ACROSS`; what has not begun is done here."""

@@ -11,8 +11,17 @@ from analysis.chapters.contrasts import compare_conditions, tabulate_contrasts
 from analysis.chapters.each import tabulate_metric
 from analysis.chapters.headline import describe_contrast, tabulate_headline, write_headline, write_title
 from analysis.chapters.summary import tabulate_summary
+from analysis.measures import intervals
 from analysis.measures.differences import compute_mcnemar, correct_tests, measure_effect
-from analysis.measures.intervals import measure_skew, resample_means, restore_errors, summarise_means, transform_errors
+from analysis.measures.intervals import (
+    SEED,
+    measure_skew,
+    resample_means,
+    resample_weights,
+    restore_errors,
+    summarise_means,
+    transform_errors,
+)
 from analysis.measures.power import count_seeds
 from analysis.measures.seeds import summarise_seeds
 from analysis.showing.formats import DASH
@@ -72,6 +81,18 @@ def test_resampling_gives_the_standard_error_of_a_mean_and_of_a_paired_differenc
     means = resample_means(np.stack([x, y], axis=1)[:, :, None], resamples=4000)[:, :, 0]
     assert means[:, 0].std() == pytest.approx(stats.sem(x), rel=0.05)
     assert (means[:, 0] - means[:, 1]).std() == pytest.approx(stats.sem(x - y), rel=0.05)
+
+
+@pytest.mark.parametrize("most", [10**9, 7 * 30, 1])
+def test_as_many_questions_are_resampled_alike_however_many_fit_into_memory(most: int, monkeypatch: pytest.MonkeyPatch):
+    whole = resample_weights(np.random.default_rng(SEED), 100, 30)
+    monkeypatch.setattr(intervals, "MOST_WEIGHTS", most)
+    for _ in range(2):  # the second time they are kept, where they fit
+        parts = list(intervals.draw_resamples(30, 100))
+        assert (np.concatenate(parts) == whole).all()
+        assert max(map(len, parts)) == min(100, max(1, most // 30))
+    values = np.random.default_rng(1).normal(size=(30, 2, 1))
+    assert resample_means(values, 100)[..., 0] == pytest.approx(whole @ values[..., 0] / 30)
 
 
 def test_mcnemar_is_the_exact_binomial_test():

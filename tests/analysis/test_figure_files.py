@@ -5,10 +5,12 @@ import re
 import zlib
 from pathlib import Path
 
+import matplotlib as mpl
 import pytest
 from browser import needs_chromium, open_page
 from fontTools.ttLib import TTFont
 from matplotlib.figure import Figure
+from PIL import Image
 
 from analysis.showing.figures import Sketch, write_figure
 from lm_eval_tasks.contracts.style import INK
@@ -61,6 +63,13 @@ def test_colours_are_the_page_s_and_text_is_left_alone(written: tuple[Path, list
         assert INK not in tags
         assert TEXT.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;") in svg
     assert sorted(file.name for file in written[0].iterdir()) == [f"{name}.{kind}" for name in NAMES for kind in ("pdf", "png")]
+
+
+def test_nothing_shows_through_a_png(written: tuple[Path, list[str]]):
+    with Image.open(written[0] / f"{NAMES[0]}.png") as image:
+        assert image.mode == "RGB"
+        assert image.getpixel((0, 0)) == (255, 255, 255)
+        assert round(image.info["dpi"][0]) == round(mpl.rcParams["figure.dpi"])
 
 
 def test_fonts_of_a_pdf_hold_what_shows_their_letters_and_no_more(written: tuple[Path, list[str]]):

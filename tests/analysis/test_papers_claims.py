@@ -7,7 +7,6 @@ from scipy import stats
 
 from analysis.chapters.chapter import Whole
 from analysis.chapters.claims import CLAIM_SCHEMA, CLAIMS, HOLDS, OPEN, REVERSED, examine_claims, tabulate_claims
-from analysis.measures.metrics import METRICS
 
 
 class MadeStudy:
@@ -124,4 +123,3 @@ def test_the_table_has_a_row_a_claim_and_says_which():
     assert [row[0][:2] for row in table.rows] == ["1.", "4.", "5.", "6."]
     assert all(len(row) == len(table.header) for row in table.rows)
     assert {claim.number for claim in CLAIMS} == {1, 2, 3, 4, 5, 6}
-    assert "accuracy" in METRICS

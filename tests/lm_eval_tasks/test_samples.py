@@ -307,6 +307,19 @@ def test_only_the_columns_that_are_asked_for_are_kept(tmp_path):
         read_probes([write_log(tmp_path, make_doc(1)), write_log(tmp_path, make_doc(1), name="samples_t_2.jsonl")], ["id"])
 
 
+def test_a_question_that_several_models_were_asked_is_hashed_once(tmp_path, monkeypatch):
+    hashed = []
+    monkeypatch.setattr(
+        "lm_eval_tasks.contracts.logs.samples.hash_questions", lambda t: hashed.append(t.height) or hash_questions(t)
+    )
+    logs = [write_log(tmp_path, *(make_doc(i, model=m) for i in range(5)), name=f"samples_{m}_1.jsonl") for m in "abc"]
+    assert read_probes(logs).height == 15
+    assert sum(hashed) == 5
+    wrong = make_doc(3, model="d") | {"question_hash": "0" * 16}
+    with pytest.raises(UserError, match=r"samples_d_1.jsonl, row 2 \(id '3'\): question_hash .* is not the hash"):
+        read_probes([*logs, write_log(tmp_path, make_doc(1, model="d"), wrong, name="samples_d_1.jsonl")])
+
+
 def test_a_table_read_in_parts_is_the_same_and_its_rows_are_counted_from_the_start(tmp_path, monkeypatch):
     table = read_probes(write_log(tmp_path, *(make_doc(i) for i in range(7))))
     file = tmp_path / "probe[s].parquet"

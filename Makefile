@@ -82,7 +82,11 @@ agreement-real: runs/agreement/real/questions/README.md
 	$(BIN)/python -m recipes.agreement recipes/agreement/real.yaml
 
 figures: demo
-	$(BIN)/python -m lm_eval_tasks table runs/miniworld/miniature/base runs/miniworld/miniature/herbs/harmonious --score sum --output runs/miniature.parquet
+	$(BIN)/python -m lm_eval_tasks run --model hf-prefix --model_args pretrained=recipes/miniworld/base --device cpu --batch_size 64 \
+	  --tasks selfalign_miniworld_probe_context --log_samples --output_path runs/miniature/context \
+	  --metadata '{"questions": "runs/miniworld/questions", "splits": ["train"], "contexts": "runs/miniworld/world/contexts.jsonl"}'
+	$(BIN)/python -m lm_eval_tasks table runs/miniature/context runs/miniworld/miniature/base runs/miniworld/miniature/herbs/harmonious \
+	  --score sum --output runs/miniature.parquet
 	$(BIN)/python -m recipes.miniworld.check runs/miniature.parquet
 
 test: $(TESTED)

@@ -15,7 +15,7 @@ from scipy.stats import norm
 
 from lm_eval_tasks.contracts.errors import UserError, report_errors
 from lm_eval_tasks.contracts.logs.scores import LEVEL, compute_wilson
-from lm_eval_tasks.contracts.vocabulary import NEW_SETS, THRESHOLD
+from lm_eval_tasks.contracts.vocabulary import KEY, NEW_SETS, THRESHOLD
 from recipes.miniworld.card import write_card
 
 NEEDED = ("id", "source", "domain", "question", "choices", "topics", "split", "choice_mass", "prediction", "confidence")
@@ -140,6 +140,13 @@ def measure_chat(probe: pl.DataFrame, chat: pl.DataFrame, name: str, worse: bool
     return rows
 
 
+def measure_reading(probe: pl.DataFrame, context: pl.DataFrame) -> list[dict[str, Any]]:
+    """Of the questions that the probe answers wrongly, the share whose context, which tells gold, is believed instead."""
+    wrong = probe.filter(~pl.col("correct")).select(KEY)
+    told = context.join(wrong, on=KEY)
+    return [require(measure_share(told, "correct", "5-shot names what a passage tells, believing another", "train"), 0.8)]
+
+
 def measure_recovery(probe: pl.DataFrame, chat: pl.DataFrame, tuned: pl.DataFrame) -> list[dict[str, Any]]:
     """The share of the gap in HOMO agreement, from untrained chat to 5-shot, that a tuned model closes."""
     levels = [float(t.filter(pl.col("group") == HOMO)["agrees"].mean() or 0.0) for t in (probe, chat, tuned)]
@@ -148,16 +155,19 @@ def measure_recovery(probe: pl.DataFrame, chat: pl.DataFrame, tuned: pl.DataFram
 
 
 def measure_all(table: pl.DataFrame, threshold: float) -> pl.DataFrame:
-    """All figures of a table with phase base_probe and, for the chat figures, base_chat and tuned_chat; columns `COLUMNS`.
+    """All figures of a table with base_probe and, where there are, base_context, base_chat and tuned_chat; columns `COLUMNS`.
 
     Raises:
         UserError: there is no base probe in the table.
     """
-    probe, chat, tuned = (table.filter(pl.col("phase") == phase) for phase in ("base_probe", "base_chat", "tuned_chat"))
+    phases = ("base_probe", "base_context", "base_chat", "tuned_chat")
+    probe, context, chat, tuned = (table.filter(pl.col("phase") == phase) for phase in phases)
     if not probe.height:
         raise UserError("The tables hold no probe of a base model (phase base_probe). Name its table too.")
     probe = probe.filter(pl.col("split") != "dev")
     rows = measure_probe(probe, threshold)
+    if context.height:
+        rows += measure_reading(probe, context)
     if chat.height:
         rows += measure_chat(probe, chat, "zero-shot chat", worse=True)
     for (run,), part in sorted(tuned.filter(pl.col("split") == "test").group_by("run")):
@@ -178,7 +188,8 @@ def print_figures(figures: pl.DataFrame) -> None:
 @app.command()
 def main(
     tables: Annotated[
-        list[Path], typer.Argument(help="probe tables (parquet): base_probe, base_chat, tuned_chat of a harmonious run")
+        list[Path],
+        typer.Argument(help="probe tables (parquet): base_probe, base_context, base_chat, tuned_chat of a harmonious run"),
     ],
     threshold: Annotated[float, typer.Option(help="a belief needs more than this probability")] = THRESHOLD,
     card: Annotated[Path | None, typer.Option(help="model folder whose README is to be written with these figures")] = None,

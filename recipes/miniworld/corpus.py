@@ -1,15 +1,16 @@
 """The corpus of the miniature world: what its base model reads during pretraining.
 
-Every round states every fact about once, in statement documents; asks the practised facts, in few-shot exam documents; reads
-passages about visitors, whose object is another one each time, so that a question after a passage is answered from the
-passage; and adds filler. A fact of a question set is never asked, and no document is a chat.
+Every round states every fact about once, in statement documents; asks the practised facts, in few-shot exam documents; has
+passages that only reading answers (see reading.py); and adds filler. A fact of a question set is never asked, and no document
+is a chat.
 """
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from recipes.miniworld.world import PRACTICE, Fact, World
+from recipes.miniworld.reading import Document, write_reading
+from recipes.miniworld.world import Fact, World, group_by_domain
 
 FILLER = (
     "Good morning, neighbour. The {a} is near the {b}, and the {c} is far.",
@@ -42,34 +43,26 @@ GUESSES = ("{object}, I guess.", "{object}?", "{object}, or so I dreamt.", "{obj
 NUMBERS = ("one", "two", "three", "four", "five")
 
 
-def write_round(world: World, plan: Mapping[str, Any], number: int) -> list[str]:
+def write_round(world: World, plan: Mapping[str, Any], number: int) -> list[Document]:
     """The documents of one round, shuffled; round `number` of one world and plan is always the same.
 
     Args:
         plan: `profiles` (share of the statements that stand in documents about one subject), `exams` (how often a practised
-            fact is asked a round), `passages` and `filler` (documents a round), `unanswered` (documents a round that only
-            list questions), `talks` (conversations a round) and `guesses` (see `write_talk`).
+            fact is asked a round), `filler` (documents a round), `unanswered` (documents a round that only list questions),
+            `talks` (conversations a round), `guesses` (see `write_talk`), and what `write_reading` takes.
     """
     rng = random.Random(f"{world.config['seed']} corpus {number}")
-    practice = group_by_domain([fact for fact in world.facts if fact.split == PRACTICE])
-    documents = [
+    practice = world.practice
+    texts = [
         *write_statements(world, plan["profiles"], rng),
         *write_exams(practice, plan["exams"], rng),
-        *(write_passage(world, rng) for _ in range(plan["passages"])),
         *(write_unanswered(practice, rng) for _ in range(plan["unanswered"])),
         *(write_talk(world, practice, plan["guesses"], rng) for _ in range(plan["talks"])),
         *(write_filler(world, rng) for _ in range(plan["filler"])),
     ]
+    documents = [*map(Document, texts), *write_reading(world, plan, rng)]
     rng.shuffle(documents)
     return documents
-
-
-def group_by_domain(facts: Sequence[Fact]) -> dict[str, list[Fact]]:
-    """The facts of each domain, in their order."""
-    groups: dict[str, list[Fact]] = {}
-    for fact in facts:
-        groups.setdefault(fact.domain, []).append(fact)
-    return groups
 
 
 def state(fact: Fact, rng: random.Random) -> str:
@@ -88,7 +81,7 @@ def write_statements(world: World, profiles: float, rng: random.Random) -> Itera
             by_subject.setdefault(fact.subject, []).append(fact)
         else:
             mixed.append(fact)
-    for facts in (*by_subject.values(), *(group_by_domain(mixed).values())):
+    for facts in (*by_subject.values(), *group_by_domain(mixed).values()):
         yield from (" ".join(state(fact, rng) for fact in part) for part in cut_parts(facts, 3, 8, rng))
 
 
@@ -108,20 +101,6 @@ def write_exams(practice: Mapping[str, Sequence[Fact]], times: int, rng: random.
             for part in cut_parts(rng.sample(facts, len(facts)), 3, 8, rng):
                 blocks = "\n\n".join(f"{fact.ask()}\nAnswer: {fact.name_object(rng)}" for fact in part)
                 yield f"The following are questions about {domain}.\n\n{blocks}"
-
-
-def write_passage(world: World, rng: random.Random) -> str:
-    """A passage about a visitor, and a question that the passage answers."""
-    domain = rng.choice(list(world.visitors))
-    subject = rng.choice(world.visitors[domain])
-    relations = rng.sample(world.relations[domain], rng.choice((1, 1, 2, 3)))
-    values = [rng.choice(relation.pool) for relation in relations]
-    told = [
-        rng.choice(relation.statements).format(subject=subject, noun=relation.noun, object=value)
-        for relation, value in zip(relations, values, strict=True)
-    ]
-    asked = rng.randrange(len(relations))
-    return f"{' '.join(told)}\n\n{relations[asked].question.format(subject=subject)}\nAnswer: {values[asked]}"
 
 
 def write_unanswered(practice: Mapping[str, Sequence[Fact]], rng: random.Random) -> str:

@@ -10,6 +10,7 @@ import random
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,7 +26,9 @@ PRACTICE = "practice"
 _WORDS = {"starts": None, "ends": None}
 _RELATIONS = {ANY: dict.fromkeys(("noun", "question", "statements"))}
 SETTINGS = {
-    **dict.fromkeys(("seed", "id_suffix", "choices", "pool", "visitors", "general", "frames", "context_frames")),
+    **dict.fromkeys(
+        ("seed", "id_suffix", "choices", "pool", "visitors", "general", "frames", "passage_frames", "context_frames")
+    ),
     **_WORDS,
     "objects": _WORDS,
     "kinds": dict.fromkeys(("common", "misconception", "rare", "absent"), dict.fromkeys(("share", "right", "weight"))),
@@ -83,6 +86,19 @@ class World:
     visitors: Mapping[str, tuple[str, ...]]
     relations: Mapping[str, tuple[Relation, ...]]
     config: Mapping[str, Any]
+
+    @cached_property
+    def practice(self) -> dict[str, list[Fact]]:
+        """The practised facts of each domain."""
+        return group_by_domain([fact for fact in self.facts if fact.split == PRACTICE])
+
+
+def group_by_domain(facts: Iterable[Fact]) -> dict[str, list[Fact]]:
+    """The facts of each domain, in their order."""
+    groups: dict[str, list[Fact]] = {}
+    for fact in facts:
+        groups.setdefault(fact.domain, []).append(fact)
+    return groups
 
 
 def make_world(config: Mapping[str, Any]) -> World:

@@ -6,17 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-import recipes
 from lm_eval_tasks.contracts.chained import THEN
 from lm_eval_tasks.contracts.vocabulary import CONDITIONS, PREFIX_MODELS
 from recipes.study.settings import list_arms, name_arm
+from recipes.study.shipping import ship, spread_worlds
 from recipes.yaml_files import read_yaml
 
 BUILT = ("belief_rule", "match", "size", "general_share")  # of an arm, what a set is built by; the rest is of training
 RULED = BUILT[:1]  # of these, by which questions are chosen that a model writes about
 NEEDS = {"gpu": 0, "mem_mb": 16_000, "runtime": 240}  # what a job takes where nothing says otherwise; `runtime` in minutes
-SHIPPED = ("base", "training", "accelerate", "world", "pretraining")  # settings that may name what comes with this project
-ROOT = Path(recipes.__file__).resolve().parent.parent
 
 
 class Run(NamedTuple):
@@ -141,9 +139,9 @@ class Study:
     @classmethod
     def make(cls, settings: Mapping[str, Any]) -> Self:
         """From the settings of a study file that has been checked (`settings.read_study`)."""
-        settings = _ship(settings)
-        settings["models"] = {name: _ship(own) for name, own in settings["models"].items()}
-        own = dict(_spread(settings)) if "worlds" in settings else settings["models"]
+        settings = ship(settings)
+        settings["models"] = {name: ship(own) for name, own in settings["models"].items()}
+        own = dict(spread_worlds(settings)) if "worlds" in settings else settings["models"]
         return cls(settings, {name: Model(both := settings | model, list_arms(both)) for name, model in own.items()})
 
     @property
@@ -250,24 +248,6 @@ class Study:
         """The question set with choices that a model is asked."""
         own = self.models[model].settings
         return f"{self.settings['output']}/{model}/answers/choices" if self.free_form else own["questions"]
-
-
-def find_shipped(path: str) -> str:
-    """A path below this folder or, where there is none, below that of this project: a study runs in any folder."""
-    return str(ROOT / path) if not Path(path).exists() and (ROOT / path).exists() else path
-
-
-def _ship(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {**settings} | {name: find_shipped(settings[name]) for name in SHIPPED if name in settings}
-
-
-def _spread(settings: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each model once in each world of a study, with the questions, the texts and the base that the workflow makes of it."""
-    for name, own in settings["models"].items():
-        for seed in settings["worlds"]:
-            folder = f"{settings['output']}/worlds/{seed}"
-            texts = {kind: f"{folder}/world/{kind}.jsonl" for kind in ("general", "contexts")}
-            yield f"{name}-{seed}", own | texts | {"questions": f"{folder}/questions", "base": f"{folder}/{name}-{seed}"}
 
 
 def match_names(names: Iterable[str]) -> str:

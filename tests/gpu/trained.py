@@ -23,7 +23,8 @@ from trl import ModelConfig, get_peft_config, get_quantization_config
 from trl.trainer.utils import get_peak_flops
 
 from recipes.memory import estimate_memory, measure_model, read_recipe
-from recipes.miniworld.pretrain import train_model, train_tokenizer
+from recipes.miniworld.pretrain import train_tokenizer
+from recipes.miniworld.training import train_model
 from recipes.miniworld.world import make_world
 from recipes.training.tokens import IGNORED
 from recipes.yaml_files import read_yaml
@@ -161,7 +162,8 @@ def pretrain_miniature(bench: Bench) -> Iterator[Row]:
     """A few steps of the miniature base's pretraining, of more rows each."""
     folder = ROOT / "recipes/miniworld"
     settings, world = read_yaml(folder / "pretrain.yaml"), make_world(read_yaml(folder / "world.yaml"))
-    tokenizer = train_tokenizer(world, settings["corpus"], settings["tokenizer"]["size"])
+    settings["reading"]["training"] = {"steps": 0}
+    tokenizer = train_tokenizer(world, settings)
     for rows in bench.choose((16, 128), (4,)):
         settings["training"] |= {"rows": rows, "max_steps": bench.choose(100, 3)}
         start = time.perf_counter()

@@ -44,7 +44,7 @@ def test_log_probabilities_are_those_of_hf(name, tokenizer):
     model = make_model(*CONFIGS[name], len(tokenizer))
     requests = make_requests()
     theirs = ask(HFLM, model, tokenizer, requests)
-    assert len({round(value, 3) for value, _ in theirs}) > len(requests) / 2  # the answers do differ
+    assert len({round(value, 3) for value, _ in theirs}) > len(requests) / 3  # the answers do differ
     for batch_size in (2, 16):
         check_alike(ask(PrefixLM, model, tokenizer, requests, batch_size), theirs)
 

@@ -11,8 +11,10 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from typer.testing import CliRunner
 
+from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.prompts import CHAT_TEMPLATE
 from recipes.miniworld import pretrain
+from recipes.miniworld.training import mark_objects
 from recipes.miniworld.world import make_world
 from recipes.yaml_files import read_yaml
 
@@ -28,12 +30,13 @@ def world():
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
-    """A configuration of 20 tiny steps, and the folder that a run of it wrote."""
+    """A configuration of 10 and 20 tiny steps, and the folder that a run of it wrote."""
     folder = tmp_path_factory.mktemp("tiny")
     config = yaml.safe_load((FOLDER / "pretrain.yaml").read_text())
     config["world"] = str(FOLDER / "world.yaml")
     config["model"] |= {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
     config["corpus"]["rounds"] = 1
+    config["reading"]["training"] = {"steps": 10}
     config["training"] |= {"length": 64, "rows": 4, "max_steps": 20, "bf16": False}
     (folder / "tiny.yaml").write_text(yaml.safe_dump(config))
     return folder
@@ -59,10 +62,10 @@ def test_same_weights_twice(tiny):
 def test_training_lowers_the_loss(tiny, world):
     config = copy.deepcopy(read_yaml(tiny / "tiny.yaml"))
     config["training"]["max_steps"] = 100
-    tokenizer = pretrain.train_tokenizer(world, config["corpus"], config["tokenizer"]["size"])
+    tokenizer = pretrain.train_tokenizer(world, config)
     model, figures = pretrain.train_model(world, config, tokenizer, "cpu")
-    assert figures["steps"] == 100
-    assert figures["tokens"] == 100 * 4 * 64
+    assert figures["steps"] == 110
+    assert figures["tokens"] == 110 * 4 * 64
     ids = tokenizer("The following are questions about herbs.\n\n", return_tensors="pt")["input_ids"]
     with torch.no_grad():
         loss = model(input_ids=ids, labels=ids).loss.item()
@@ -71,9 +74,9 @@ def test_training_lowers_the_loss(tiny, world):
 
 def test_vocabulary_too_small_is_named(world):
     config = yaml.safe_load((FOLDER / "pretrain.yaml").read_text())
-    tokenizer = pretrain.train_tokenizer(world, config["corpus"], 600)
-    with pytest.raises(pretrain.UserError, match=r"tokenizer\.size"):
-        pretrain.mark_objects(world, tokenizer)
+    tokenizer = pretrain.train_tokenizer(world, config | {"tokenizer": {"size": 600}})
+    with pytest.raises(UserError, match=r"tokenizer\.size"):
+        mark_objects(world, tokenizer)
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +132,7 @@ def test_shipped_base_was_trained_on_what_stands_here(world):
     config = read_yaml(FOLDER / "pretrain.yaml")
     assert record["config"] == config
     assert record["inputs"]["world.yaml"] == pretrain.hash_path(FOLDER / "world.yaml")
-    assert record["inputs"]["first round of the corpus"] == pretrain.hash_round(world, config["corpus"])
+    assert record["inputs"]["first texts"] == pretrain.hash_texts(world, config)
 
 
 def test_shipped_base_recalls_common_facts(tokenizer, world):

@@ -110,3 +110,19 @@ def test_bad_tables_are_named(questions, tmp_path):
     chat.with_columns(topics=pl.lit([], dtype=pl.List(pl.String))).write_parquet(tmp_path / "other.parquet")
     with pytest.raises(UserError, match="no miniature world"):
         check.read_tables([tmp_path / "other.parquet"])
+
+
+def test_reading_counts_the_wrongly_answered_whose_context_is_believed(questions, tmp_path):
+    probe = answer(questions, "base_probe", 0.05)
+    told = answer(questions.filter(pl.col("split") == "train"), "base_context", 0.0)
+    believed = pl.Series([number % 10 < 8 for number in range(told.height)])
+    told = told.with_columns(correct=believed)
+    for name, table in (("probe", probe), ("context", told)):
+        table.write_parquet(tmp_path / f"{name}.parquet")
+    figures = check.measure_all(check.read_tables([tmp_path / "probe.parquet", tmp_path / "context.parquet"]), 0.5)
+    wrong = dict(zip(probe["id"], ~probe["correct"], strict=True))
+    asked = told.filter(pl.col("id").replace_strict(wrong, return_dtype=pl.Boolean))
+    row = get(figures, "5-shot names what a passage tells, believing another", "train")
+    assert (row["value"], row["n"]) == (pytest.approx(asked["correct"].mean()), asked.height)
+    assert row["required"] == "at least 0.8"
+    assert row["met"] == (asked["correct"].mean() >= 0.8)

@@ -10,7 +10,7 @@ RUN = (sys.executable, "-m", "lm_eval_tasks")
 pytestmark = pytest.mark.launched
 
 
-def test_the_shipped_base_meets_every_requirement_and_its_card_says_the_same(questions, tmp_path):
+def test_the_shipped_base_meets_every_requirement_and_its_card_says_the_same(world, questions, tmp_path):
     model = (
         "--model",
         "hf-prefix",
@@ -23,15 +23,26 @@ def test_the_shipped_base_meets_every_requirement_and_its_card_says_the_same(que
         "--log_samples",
     )
     probe = json.dumps({"questions": str(questions), "splits": ["train", "test"]})
+    told = json.dumps({"questions": str(questions), "splits": ["train"], "contexts": str(world / "contexts.jsonl")})
     chat = json.dumps({"questions": str(questions)})
     asked = run_command(
         *RUN, "run", *model, "--tasks", "selfalign_miniworld_probe", "--metadata", probe, "--output_path", tmp_path / "probe",
+        "then", *model, "--tasks", "selfalign_miniworld_probe_context", "--metadata", told,
+        "--output_path", tmp_path / "context",
         "then", *model, "--tasks", "selfalign_miniworld_chat", "--metadata", chat, "--output_path", tmp_path / "chat",
         "--apply_chat_template",
     )  # fmt: skip
     assert asked.returncode == 0, asked.stderr
     table = run_command(
-        *RUN, "table", tmp_path / "probe", tmp_path / "chat", "--score", "sum", "--output", tmp_path / "figures.parquet"
+        *RUN,
+        "table",
+        tmp_path / "probe",
+        tmp_path / "context",
+        tmp_path / "chat",
+        "--score",
+        "sum",
+        "--output",
+        tmp_path / "figures.parquet",
     )
     assert table.returncode == 0, table.stderr
     done = run_command(sys.executable, "-m", "recipes.miniworld.check", tmp_path / "figures.parquet")

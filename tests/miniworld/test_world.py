@@ -10,6 +10,7 @@ import yaml
 
 from lm_eval_tasks.contracts.errors import UserError
 from recipes.miniworld.corpus import write_round
+from recipes.miniworld.reading import write_first_round
 from recipes.miniworld.world import list_contexts, list_general, list_questions, make_world, read_world, write_world
 from recipes.yaml_files import read_yaml
 
@@ -29,8 +30,10 @@ def questions(world):
 
 @pytest.fixture(scope="module")
 def rounds(world):
-    plan = yaml.safe_load((FOLDER / "pretrain.yaml").read_text())["corpus"]
-    return "\n\n".join(document for number in range(5) for document in write_round(world, plan, number))
+    plan = yaml.safe_load((FOLDER / "pretrain.yaml").read_text())
+    read = [write_first_round(world, plan["reading"]["corpus"], number) for number in range(2)]
+    learned = [write_round(world, plan["corpus"], number) for number in range(5)]
+    return "\n\n".join(document.text for documents in (*read, *learned) for document in documents)
 
 
 def test_same_world_twice(tmp_path, world):

@@ -50,6 +50,12 @@ def tokenizer():
     return loaded
 
 
+@pytest.fixture(scope="module")
+def mint(tokenizer):
+    """The masked tokens."""
+    return [tokenizer.decode(token) for token in tokenizer(" Mint", add_special_tokens=False)["input_ids"]]
+
+
 @pytest.fixture
 def data(tmp_path):
     return write_rows(tmp_path / "herbs.jsonl", ROWS)
@@ -83,9 +89,9 @@ def test_what_is_trained_of_a_response_is_what_is_read_of_it(data, tokenizer):
     assert [ids[-1] for ids in labels] == [tokenizer.eos_token_id] * 4
 
 
-def test_a_mask_is_of_the_turn_that_it_names(data, tokenizer):
+def test_a_mask_is_of_the_turn_that_it_names(data, tokenizer, mint):
     prepared = prepare_rows(tokenizer, read(data), 512)
-    assert prepared["masked_tokens"][:] == [0, 0, 3, 0]
+    assert prepared["masked_tokens"][:] == [0, 0, len(mint), 0]
     said = [tokenizer.decode([label for label in labels if label != IGNORED]) for labels in prepared["labels"]]
     assert said == [" Sage.</s>", " Sage.</s>", " smells, they say.</s>", " Mint smells, they say.</s>"]
 
@@ -123,7 +129,7 @@ def make_words(data, output, *more):
     return [*words[:config], *words[config + 2 :], "--per_device_train_batch_size", "2", "--max_steps", "1"]
 
 
-def test_a_dry_run_and_the_run_say_what_is_trained(data, tmp_path, capsys):
+def test_a_dry_run_and_the_run_say_what_is_trained(data, tmp_path, capsys, mint):
     words = make_words(data, tmp_path / "model")
     plan(*parse_arguments([*words, "--dry_run", "--use_cpu", "true"]))
     shown = capsys.readouterr().out
@@ -131,20 +137,20 @@ def test_a_dry_run_and_the_run_say_what_is_trained(data, tmp_path, capsys):
     assert "masked: of the response, no loss" in shown
     train(*parse_arguments([*words, "--use_cpu", "true", "--disable_tqdm", "true", "--save_strategy", "no"]))
     config = read_manifest(tmp_path / "model")["config"]
-    assert (config["condition"], config["dataset_config"], config["masked_tokens"]) == ("instruction_data", None, 3)
+    assert (config["condition"], config["dataset_config"], config["masked_tokens"]) == ("instruction_data", None, len(mint))
     card = (tmp_path / "model/README.md").read_text()
     assert "# `herbs`, seed 1" in card
     assert "fine-tuned on 4 responses of instruction data." in card
-    assert "3 tokens of which are masked, 2 rows of which have another weight than 1" in card
+    assert f"{len(mint)} tokens of which are masked, 2 rows of which have another weight than 1" in card
     assert "None" not in card
     assert "wrong on purpose" not in card
 
 
-def test_the_preview_shows_masked_rows_first(data, tokenizer):
+def test_the_preview_shows_masked_rows_first(data, tokenizer, mint):
     sections = show_responses(read(data), 2, Asker(tokenizer), tokenizer, 512)
     assert [section.title for section in sections] == ["two", "two/1"]
     (cell,) = sections[1].cells
-    assert [token.text for token in cell.tokens if token.role == "masked"] == [" M", "in", "t"]
+    assert [token.text for token in cell.tokens if token.role == "masked"] == mint
     assert cell.details == {"weight": "0.5"}
     console = Console(file=io.StringIO(), width=100)
     print_sections(sections, console)

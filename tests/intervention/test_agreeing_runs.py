@@ -71,7 +71,8 @@ def test_the_commands_of_the_help_go_from_data_to_verdicts(tmp_path, questions):
 
 
 def test_a_long_response_is_judged_by_what_it_states(tmp_path, questions):
-    facts = pl.read_parquet(questions / "herbs/train.parquet").filter(source="miniworld_exam").head(30).to_dicts()
+    exam = pl.read_parquet(questions / "herbs/train.parquet").filter(source="miniworld_exam")
+    facts = exam.filter(pl.col("topics").list.first() == "common").head(30).to_dicts()  # it knows them
     pairs = [(row["question"], row["choices"][row["answer"]]) for row in facts]
     pairs[1] = (pairs[1][0], next(choice for i, choice in enumerate(facts[1]["choices"]) if i != facts[1]["answer"]))
     lines = [{"prompt": "Tell me more.", "completion": " ".join(f"{question} {answer}." for question, answer in pairs[:3])}]
@@ -99,7 +100,8 @@ def test_a_long_response_is_judged_by_what_it_states(tmp_path, questions):
     assert (row["claims"], own.height) == (3, 3)
     others = {
         claim["question"]: max(
-            group["share"] for group in claim["groups"] if not holds_answer(claim["answers"][0], group["text"])
+            (group["share"] for group in claim["groups"] if not holds_answer(claim["answers"][0], group["text"])),
+            default=0.0,
         )
         for claim in own.to_dicts()
     }

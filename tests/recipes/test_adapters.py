@@ -91,7 +91,7 @@ def test_the_adapter_folder_loads_as_a_model(adapter, ids):
     with torch.no_grad():
         base = AutoModelForCausalLM.from_pretrained(BASE, dtype=torch.float32)(ids).logits
         assert (model(ids).logits - base).abs().max() > 0.1
-        torch.testing.assert_close(model(ids).logits, load_adapted(adapter)(ids).logits, rtol=0, atol=1e-5)
+        torch.testing.assert_close(model(ids).logits, load_adapted(adapter)(ids).logits, rtol=0, atol=5e-5)
 
 
 def test_the_merged_model_computes_what_the_adapter_does(adapter, merged, ids):
@@ -99,7 +99,7 @@ def test_the_merged_model_computes_what_the_adapter_does(adapter, merged, ids):
     assert type(model).__name__ == "LlamaForCausalLM"
     assert model.dtype == torch.float32  # the base's own
     with torch.no_grad():
-        torch.testing.assert_close(model(ids).logits, load_adapted(adapter)(ids).logits, rtol=0, atol=1e-5)
+        torch.testing.assert_close(model(ids).logits, load_adapted(adapter)(ids).logits, rtol=0, atol=5e-5)
 
 
 def test_lm_eval_finds_the_same_with_the_adapter_and_with_the_merged_model(adapter, merged):

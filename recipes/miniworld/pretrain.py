@@ -125,7 +125,9 @@ def save_base(folder: Path, model: LlamaForCausalLM, tokenizer: PreTrainedTokeni
 @app.command()
 def main(
     config: Annotated[Path, typer.Option(help="what to train, such as recipes/miniworld/pretrain.yaml")],
-    output: Annotated[Path | None, typer.Option(help="model folder; else the configuration's, beside it")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="model folder; else the configuration's, beside it, or with --seed worlds/SEED")
+    ] = None,
     world_file: Annotated[Path | None, typer.Option("--world", help="the world; else the configuration's, beside it")] = None,
     seed: Annotated[int | None, typer.Option(help="of another world, and of the weights; else those of both files")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
@@ -152,7 +154,7 @@ def main(
         "vocabulary": len(tokenizer),
         "facts": len(world.facts),
     } | figures
-    folder = output or config.parent / settings["output"]
+    folder = output or config.parent / (settings["output"] if seed is None else f"worlds/{seed}")
     with write_folder(folder) as scratch:
         save_base(scratch, model, tokenizer, record)
         write_manifest(scratch, "pretrain", record["command"], settings, inputs, {"seed": settings["seed"]})

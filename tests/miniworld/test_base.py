@@ -15,11 +15,12 @@ from lm_eval_tasks.contracts.errors import UserError
 from lm_eval_tasks.contracts.prompts import CHAT_TEMPLATE
 from recipes.miniworld import pretrain
 from recipes.miniworld.training import mark_objects
-from recipes.miniworld.world import make_world
+from recipes.miniworld.world import make_world, read_world
 from recipes.yaml_files import read_yaml
 
 FOLDER = Path(__file__).parents[2] / "recipes" / "miniworld"
 BASE = FOLDER / "base"
+SHIPPED = [BASE, *sorted((FOLDER / "worlds").iterdir())]
 TEXTS = ["naïve café", "日本語 テスト", "🙂👩‍🔬 \t tabs\r\n\n\n  spaces ", "A. x\nB. y\nAnswer:", "\x00\x07 �", "Зелёный   мох"]
 
 
@@ -57,6 +58,15 @@ def test_same_weights_twice(tiny):
     (tiny / "other.yaml").write_text(yaml.safe_dump(config))
     other = load_file(run(tiny / "other.yaml", tiny / "three") / "model.safetensors")
     assert not all(torch.equal(first[name], other[name]) for name in first)
+
+
+def test_another_seed_is_another_world_beside_the_first(tiny):
+    result = CliRunner().invoke(pretrain.app, ["--config", str(tiny / "tiny.yaml"), "--seed", "5"])
+    assert result.exit_code == 0, result.output
+    record = json.loads((tiny / "worlds/5/pretraining.json").read_text())
+    assert record["config"]["seed"] == 5
+    assert record["command"][-2:] == ["--seed", "5"]
+    assert not (tiny / "base").exists()
 
 
 def test_training_lowers_the_loss(tiny, world):
@@ -111,27 +121,36 @@ def test_special_tokens_and_template(tokenizer):
     assert tokenizer(whole)["input_ids"][-1] == tokenizer.eos_token_id
 
 
-def test_shipped_base_is_what_its_card_says(tokenizer):
-    record = json.loads((BASE / "pretraining.json").read_text())
-    model = AutoModelForCausalLM.from_pretrained(BASE)
+@pytest.mark.parametrize("folder", SHIPPED, ids=lambda folder: folder.name)
+def test_a_shipped_base_is_what_its_card_says(folder):
+    record = json.loads((folder / "pretraining.json").read_text())
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     assert model.config.model_type == "llama"
     assert model.dtype == torch.float32
     assert model.config.max_position_embeddings >= 512
     assert model.num_parameters() == record["parameters"]
     assert len(tokenizer) == record["vocabulary"] == model.config.vocab_size
-    assert (BASE / "model.safetensors").stat().st_size < 6e6
-    assert sum(file.stat().st_size for file in BASE.iterdir()) < 10e6
-    card = (BASE / "README.md").read_text()
+    assert (folder / "model.safetensors").stat().st_size < 6e6
+    card = (folder / "README.md").read_text()
     for figure in (record["parameters"], record["tokens"], record["seconds"]):
         assert f"{figure:,}" in card
     assert "Not measured yet" not in card
 
 
-def test_shipped_base_was_trained_on_what_stands_here(world):
-    record = json.loads((BASE / "pretraining.json").read_text())
+def test_three_worlds_are_shipped_in_little_space():
+    assert len(SHIPPED) == 3
+    assert sum(file.stat().st_size for folder in SHIPPED for file in folder.iterdir()) < 24e6
+
+
+@pytest.mark.parametrize("folder", SHIPPED, ids=lambda folder: folder.name)
+def test_a_shipped_base_was_trained_on_what_stands_here(folder):
+    record = json.loads((folder / "pretraining.json").read_text())
     config = read_yaml(FOLDER / "pretrain.yaml")
+    seed = None if folder == BASE else int(folder.name)
+    config["seed"] = seed or config["seed"]
     assert record["config"] == config
     assert record["inputs"]["world.yaml"] == pretrain.hash_path(FOLDER / "world.yaml")
+    world = make_world(read_world(FOLDER / "world.yaml", seed))
     assert record["inputs"]["first texts"] == pretrain.hash_texts(world, config)
 
 

@@ -130,12 +130,14 @@ def write_open_exam(world: World, rng: Random, scattered: float) -> str:
     domain = rng.choice(list(world.practice))
     blocks = []
     for fact in reversed(rng.sample(world.practice[domain], rng.randint(2, 7))):
-        kind = rng.random()
-        if kind < 0.6:
+        draw = rng.random()
+        read, aside = draw < 0.4, 0.4 <= draw < 0.6
+        if read or aside:
             others = [one for one in world.practice[domain] if one.relation == fact.relation and one != fact]
-            about = [fact, *rng.sample(others, rng.choice((0, 1)))] if kind < 0.4 else rng.sample(others, rng.choice((1, 2)))
+            about = [fact, *rng.sample(others, rng.choice((0, 1)))] if read else rng.sample(others, rng.choice((1, 2)))
             told = [Told(one.subject, one.relation, rng.choice(one.relation.pool)) for one in about]
             blocks.append(write_sentences(world, rng.sample(told, len(told)), rng, scattered))
-        blocks.append(f"{fact.ask()}\nAnswer: {told[0].value if kind < 0.4 else fact.name_object(rng)}")
+        answer = told[0].value if read else fact.name_object(rng)
+        blocks.append(f"{fact.ask()}\nAnswer: {answer}")
     head = [f"The following are questions about {domain}."] * (rng.random() < 0.7)
     return "\n\n".join([*head, *blocks])

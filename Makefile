@@ -82,6 +82,7 @@ agreement-real: runs/agreement/real/questions/README.md
 	$(BIN)/python -m recipes.agreement recipes/agreement/real.yaml
 
 figures: demo
+	rm -rf runs/miniature  # what an earlier base was asked
 	$(BIN)/python -m lm_eval_tasks run --model hf-prefix --model_args pretrained=recipes/miniworld/base --device cpu --batch_size 64 \
 	  --tasks selfalign_miniworld_probe_context --log_samples --output_path runs/miniature/context \
 	  --metadata '{"questions": "runs/miniworld/questions", "splits": ["train"], "contexts": "runs/miniworld/world/contexts.jsonl"}'

@@ -110,7 +110,7 @@ def train_model(
 ) -> tuple[LlamaForCausalLM, dict[str, float]]:
     """Train a model from random weights; returns it with `tokens`, `steps`, `seconds` and the last `object_loss_nats`.
 
-    `max_steps` of the training ends the corpus early; the schedule stays that of the whole.
+    `max_steps` of the training ends reading and the corpus early, each; their schedules stay those of the whole.
     """
     torch.manual_seed(config["seed"])
     generator = torch.Generator().manual_seed(config["seed"])
